@@ -1,0 +1,131 @@
+-- Accounts, the event log, and the state of each account's delivery.
+--
+-- One row an account in `account` (what an admin sets) and in `delivery` (what the program keeps count of); every email
+-- event that is to be forwarded is one row of `event`, written once and read in order.
+
+create table account (
+    id uuid primary key,
+    name text not null constraint account_name_unique unique,
+    -- The capability in the webhook URL. Knowing it is not enough to post: every webhook is signed.
+    token text not null constraint account_token_unique unique,
+    region text not null check (region in ('us', 'eu')),
+    -- Sealed by the program (see vault.rs); the database never holds a key or secret in clear.
+    write_key bytea,
+    secret bytea not null,
+    -- The secret before the last rotation, which verifies for another while.
+    previous_secret bytea,
+    previous_secret_until timestamptz,
+    unsubscribe_event text not null default 'Email Unsubscribed'
+        check (unsubscribe_event in ('Email Unsubscribed', 'Unsubscribed')),
+    allow_untimestamped boolean not null default false,
+    created_at timestamptz not null default now(),
+    check ((previous_secret is null) = (previous_secret_until is null))
+);
+
+-- Which accounts changed, in the order of commit: each running program keeps all accounts in memory and reads on from
+-- the last version that it saw.
+create table account_change (
+    version bigint generated always as identity primary key,
+    account_id uuid not null,
+    changed_at timestamptz not null default now()
+);
+
+create function record_account_change() returns trigger language plpgsql as $$
+begin
+    -- Versions are handed out before commit. The lock makes their order the order of commit, so that a reader who has
+    -- seen version 7 has seen 6 as well.
+    perform pg_advisory_xact_lock(hashtext('account_change'));
+    insert into account_change (account_id) values (coalesce(new.id, old.id));
+    perform pg_notify('account_change', coalesce(new.id, old.id)::text);
+    return null;
+end
+$$;
+
+create trigger account_change after insert or update or delete on account
+    for each row execute function record_account_change();
+
+-- The log. `seq` grows in the order of commit within an account (see store/log.rs); readers go by it.
+create sequence event_seq;
+
+create table event (
+    account_id uuid not null,
+    seq bigint not null,
+    -- The 128 bits of the Segment messageId: a hash over account and event id, so unique on its own means one row an
+    -- account and event id. This is the deduplication.
+    message_id uuid not null,
+    received_at timestamptz not null,
+    -- Set when a dead letter is replayed: its age counts from here.
+    replayed_at timestamptz,
+    kind smallint not null,
+    event_id text not null,
+    -- The part of the track call that differs from event to event, a JSON object. Not jsonb, which refuses \u0000.
+    track text not null,
+    constraint event_pkey primary key (account_id, seq),
+    constraint event_message_id_unique unique (message_id)
+);
+
+-- One row an account. Written on every commit and every batch, so half of each page is kept free for updates in place.
+create table delivery (
+    account_id uuid primary key references account (id) on delete cascade,
+    -- Events after cursor_seq, up to head_seq, wait. Sequence numbers have gaps; the counters do not.
+    head_seq bigint not null default 0,
+    cursor_seq bigint not null default 0,
+    n_appended bigint not null default 0,
+    n_settled bigint not null default 0,
+    n_delivered bigint not null default 0,
+    n_ignored bigint not null default 0,
+    n_rejected bigint not null default 0,
+    -- Failed attempts since the last answer that moved the cursor.
+    n_attempts int not null default 0,
+    next_attempt_at timestamptz not null default '-infinity',
+    -- A lease is void when its time is up, or when its holder's session is gone. `lease` is the fencing number.
+    lease bigint not null default 0,
+    leased_until timestamptz not null default '-infinity',
+    leased_by int not null default 0,
+    paused_by text check (paused_by in ('admin', 'segment')),
+    paused_reason text,
+    check (cursor_seq <= head_seq),
+    check ((paused_by is null) = (paused_reason is null))
+) with (fillfactor = 50);
+
+create sequence lease_holder as int cycle;
+
+-- Events that Segment refused, or that grew too old to send. The cursor has passed them.
+create table dead_letter (
+    account_id uuid not null,
+    seq bigint not null,
+    reason text not null,
+    dead_at timestamptz not null default now(),
+    primary key (account_id, seq),
+    foreign key (account_id, seq) references event (account_id, seq) on delete cascade
+);
+
+-- Requests made to Segment, one row each.
+create table attempt (
+    id bigint generated always as identity primary key,
+    account_id uuid not null references account (id) on delete cascade,
+    from_seq bigint not null,
+    to_seq bigint not null,
+    n_events int not null,
+    started_at timestamptz not null,
+    duration_ms int not null,
+    -- Null: no answer.
+    status smallint,
+    outcome text not null check (outcome in ('delivered', 'retry', 'refused', 'paused')),
+    reason text
+);
+create index attempt_account_id_idx on attempt (account_id, id);
+
+-- Events that are not forwarded, as they came: of a kind that has no Segment event (ignored), or unusable (rejected).
+create table set_aside (
+    account_id uuid not null references account (id) on delete cascade,
+    -- A hash of the payload: a webhook that is sent again sets nothing aside twice.
+    digest uuid not null,
+    fate text not null check (fate in ('ignored', 'rejected')),
+    received_at timestamptz not null,
+    event_name text,
+    reason text,
+    payload text not null,
+    primary key (account_id, digest)
+);
+create index set_aside_received_at_idx on set_aside using brin (received_at);

@@ -1,0 +1,112 @@
+//! Signing secrets, in the form that Standard Webhooks gives them: `whsec_` and base64.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+const PREFIX: &str = "whsec_";
+const RANDOM_BYTES: usize = 32;
+
+/// An HMAC-SHA256 tag.
+pub type Tag = [u8; 32];
+
+/// A signing secret, with its two HMAC keys made ready: each webhook is verified under one of them.
+#[derive(Clone)]
+pub struct SigningSecret {
+    text: SecretString,
+    decoded: Hmac<Sha256>,
+    whole: Hmac<Sha256>,
+}
+
+/// Which bytes of the secret are the HMAC key. The contract ties it to the signature scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// The base64-decoded part after `whsec_`, as Standard Webhooks has it.
+    Decoded,
+    /// The whole secret string, as it is shown.
+    Whole,
+}
+
+/// Why a text is no signing secret.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a signing secret reads `whsec_` and then base64 of 24 to 64 bytes")]
+pub struct InvalidSecret;
+
+impl SigningSecret {
+    /// Makes a secret of 32 random bytes.
+    #[must_use]
+    pub fn from_random(bytes: [u8; RANDOM_BYTES]) -> Self {
+        Self::with_key(format!("{PREFIX}{}", STANDARD.encode(bytes)), &bytes)
+    }
+
+    /// # Errors
+    /// [`InvalidSecret`] where the prefix, the base64 or the length is wrong.
+    pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
+        let encoded = text.strip_prefix(PREFIX).ok_or(InvalidSecret)?;
+        let key = STANDARD.decode(encoded).map_err(|_| InvalidSecret)?;
+        if !(24..=64).contains(&key.len()) {
+            return Err(InvalidSecret);
+        }
+        Ok(Self::with_key(text.to_owned(), &key))
+    }
+
+    fn with_key(text: String, key: &[u8]) -> Self {
+        Self { decoded: hmac(key), whole: hmac(text.as_bytes()), text: SecretString::from(text) }
+    }
+
+    /// The secret as its owner sees it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+
+    /// The tag over the concatenation of `parts`.
+    #[must_use]
+    pub fn tag(&self, key: KeyPart, parts: &[&[u8]]) -> Tag {
+        let mut mac = match key {
+            KeyPart::Decoded => self.decoded.clone(),
+            KeyPart::Whole => self.whole.clone(),
+        };
+        for part in parts {
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl std::fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningSecret([redacted])")
+    }
+}
+
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_secret_reads_back() {
+        let secret = SigningSecret::from_random([7; 32]);
+        let again = SigningSecret::parse(secret.expose()).expect("own format");
+        assert_eq!(secret.tag(KeyPart::Decoded, &[b"x"]), again.tag(KeyPart::Decoded, &[b"x"]));
+        assert_eq!(secret.tag(KeyPart::Whole, &[b"x"]), again.tag(KeyPart::Whole, &[b"x"]));
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        for text in ["", "whsec_", "whsec_!!", "whsec_c2hvcnQ=", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+            assert_eq!(SigningSecret::parse(text).err(), Some(InvalidSecret), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let secret = SigningSecret::from_random([7; 32]);
+        assert!(!format!("{secret:?}").contains(&secret.expose()[6..]));
+    }
+}

@@ -1,0 +1,228 @@
+//! Who sent these bytes? Headers, bytes and secrets in, [`Verified`] bytes out.
+//!
+//! Three schemes, recognised by their header (contract, section 1.3): Standard Webhooks, a timestamped
+//! `X-Nudgespot-Signature`, and one over the body alone, which cannot stop a replay and is off unless switched on.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::secret::{KeyPart, SigningSecret, Tag};
+
+/// How far a signature's timestamp may be off, either way, in seconds.
+pub const TOLERANCE_SECONDS: u64 = 300;
+/// How many signatures of one header are tried.
+pub const MAX_SIGNATURES: usize = 16;
+
+/// Bytes whose sender knew the secret. Only [`verify`] makes one, and the payload parser takes nothing else.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified<'a>(&'a [u8]);
+
+impl<'a> Verified<'a> {
+    /// The bytes, as they were received.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// The secrets of one account: the current one and, for a while after a rotation, the one before.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    /// The secret that signs from now on.
+    pub current: SigningSecret,
+    /// The secret before it. Where there is none, a decoy: a refusal takes the same time for every account.
+    pub previous: SigningSecret,
+    /// Unix seconds until which `previous` verifies; `None` for a decoy.
+    pub previous_until: Option<i64>,
+    /// Whether a signature over the body alone, which can be replayed, is accepted.
+    pub allow_untimestamped: bool,
+}
+
+/// The signature that came with a webhook.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Signature<'a> {
+    scheme: Scheme<'a>,
+    tags: Vec<Tag>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scheme<'a> {
+    Standard { id: &'a str, timestamp: &'a str },
+    Timestamped { timestamp: &'a str },
+    Body,
+}
+
+/// Why a webhook is not believed. The sender is told the same in every case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No signature header, or none that can be read.
+    #[error("no readable signature")]
+    Unreadable,
+    /// The timestamp is more than [`TOLERANCE_SECONDS`] off.
+    #[error("the signature's timestamp is too far from now")]
+    Stale,
+    /// No secret of the account makes this signature, or the account does not allow its scheme.
+    #[error("the signature does not match")]
+    Mismatch,
+}
+
+impl<'a> Signature<'a> {
+    /// Reads the signature from a request's headers. `header` gives a header's values, of which there must be one.
+    ///
+    /// # Errors
+    /// [`Refusal::Unreadable`] where a header is missing, there twice, or malformed.
+    pub fn from_headers<I>(header: impl Fn(&'static str) -> I) -> Result<Self, Refusal>
+    where
+        I: Iterator<Item = &'a [u8]>,
+    {
+        let one = |name| -> Result<Option<&'a str>, Refusal> {
+            let mut values = header(name);
+            match (values.next(), values.next()) {
+                (None, _) => Ok(None),
+                (Some(value), None) => std::str::from_utf8(value).map(Some).map_err(|_| Refusal::Unreadable),
+                (Some(_), Some(_)) => Err(Refusal::Unreadable),
+            }
+        };
+        let signature = match (one("webhook-signature")?, one("x-nudgespot-signature")?) {
+            (Some(signatures), _) => Self {
+                scheme: Scheme::Standard {
+                    id: one("webhook-id")?.ok_or(Refusal::Unreadable)?,
+                    timestamp: one("webhook-timestamp")?.ok_or(Refusal::Unreadable)?,
+                },
+                tags: signatures
+                    .split(' ')
+                    .filter_map(|signature| base64_tag(signature.strip_prefix("v1,")?))
+                    .take(MAX_SIGNATURES)
+                    .collect(),
+            },
+            (None, Some(value)) => Self::from_own_header(value)?,
+            (None, None) => return Err(Refusal::Unreadable),
+        };
+        if signature.tags.is_empty() { Err(Refusal::Unreadable) } else { Ok(signature) }
+    }
+
+    /// `sha256=<hex>`, or `t=<unix seconds>` and `v1=<hex>` once or more.
+    fn from_own_header(value: &'a str) -> Result<Self, Refusal> {
+        if let Some(hex) = value.trim().strip_prefix("sha256=") {
+            return Ok(Self { scheme: Scheme::Body, tags: hex_tag(hex).into_iter().collect() });
+        }
+        let mut timestamp = None;
+        let mut tags = Vec::new();
+        for part in value.split(',') {
+            match part.trim().split_once('=') {
+                Some(("t", _)) if timestamp.is_some() => return Err(Refusal::Unreadable),
+                Some(("t", seconds)) => timestamp = Some(seconds),
+                Some(("v1", hex)) if tags.len() < MAX_SIGNATURES => tags.extend(hex_tag(hex)),
+                // Other keys are left to later versions of the scheme.
+                _ => {}
+            }
+        }
+        let timestamp = timestamp.ok_or(Refusal::Unreadable)?;
+        Ok(Self { scheme: Scheme::Timestamped { timestamp }, tags })
+    }
+
+    fn timestamp(&self) -> Option<&'a str> {
+        match self.scheme {
+            Scheme::Standard { timestamp, .. } | Scheme::Timestamped { timestamp } => Some(timestamp),
+            Scheme::Body => None,
+        }
+    }
+
+    fn is_made_by(&self, secret: &SigningSecret, body: &[u8]) -> Choice {
+        let expected = match self.scheme {
+            Scheme::Standard { id, timestamp } => {
+                secret.tag(KeyPart::Decoded, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
+            }
+            Scheme::Timestamped { timestamp } => secret.tag(KeyPart::Whole, &[timestamp.as_bytes(), b".", body]),
+            Scheme::Body => secret.tag(KeyPart::Whole, &[body]),
+        };
+        self.tags.iter().fold(Choice::from(0), |any, tag| any | tag.ct_eq(&expected))
+    }
+}
+
+/// Verifies `body` under `keyring` at `now` (Unix seconds).
+///
+/// Comparison is in constant time, and every mismatch costs the work of two secrets: how long a refusal takes tells
+/// nothing of the account.
+///
+/// # Errors
+/// [`Refusal::Stale`] or [`Refusal::Mismatch`].
+pub fn verify<'b>(
+    signature: &Signature<'_>,
+    body: &'b [u8],
+    keyring: &Keyring,
+    now: i64,
+) -> Result<Verified<'b>, Refusal> {
+    if let Some(timestamp) = signature.timestamp() {
+        let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Unreadable)?;
+        if now.abs_diff(seconds) > TOLERANCE_SECONDS {
+            return Err(Refusal::Stale);
+        }
+    }
+    let allowed = keyring.allow_untimestamped || signature.timestamp().is_some();
+    if allowed && bool::from(signature.is_made_by(&keyring.current, body)) {
+        return Ok(Verified(body));
+    }
+    let previous_holds = keyring.previous_until.is_some_and(|until| now < until);
+    if !allowed {
+        let _same_work = signature.is_made_by(&keyring.current, body);
+    }
+    if bool::from(signature.is_made_by(&keyring.previous, body)) && allowed && previous_holds {
+        return Ok(Verified(body));
+    }
+    Err(Refusal::Mismatch)
+}
+
+fn base64_tag(text: &str) -> Option<Tag> {
+    STANDARD.decode(text).ok()?.try_into().ok()
+}
+
+fn hex_tag(text: &str) -> Option<Tag> {
+    let mut tag = Tag::default();
+    hex::decode_to_slice(text.trim(), &mut tag).ok()?;
+    Some(tag)
+}
+
+/// The schemes by which [`sign`] signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SigningScheme {
+    /// Standard Webhooks: three headers.
+    Standard,
+    /// `X-Nudgespot-Signature: t=…,v1=…`.
+    Timestamped,
+    /// `X-Nudgespot-Signature: sha256=…`.
+    Body,
+}
+
+/// The headers that sign `body`, as a sender would set them. `id` and `now` (Unix seconds) go where the scheme has them.
+#[must_use]
+pub fn sign(
+    secret: &SigningSecret,
+    scheme: SigningScheme,
+    id: &str,
+    now: i64,
+    body: &[u8],
+) -> Vec<(&'static str, String)> {
+    let now = now.to_string();
+    match scheme {
+        SigningScheme::Standard => {
+            let tag = secret.tag(KeyPart::Decoded, &[id.as_bytes(), b".", now.as_bytes(), b".", body]);
+            vec![
+                ("webhook-id", id.to_owned()),
+                ("webhook-timestamp", now),
+                ("webhook-signature", format!("v1,{}", STANDARD.encode(tag))),
+            ]
+        }
+        SigningScheme::Timestamped => {
+            let tag = secret.tag(KeyPart::Whole, &[now.as_bytes(), b".", body]);
+            vec![("X-Nudgespot-Signature", format!("t={now},v1={}", hex::encode(tag)))]
+        }
+        SigningScheme::Body => {
+            let tag = secret.tag(KeyPart::Whole, &[body]);
+            vec![("X-Nudgespot-Signature", format!("sha256={}", hex::encode(tag)))]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The Segment `track` call that an event becomes (contract, section 2).
+//!
+//! An event is mapped once, when it is received. The log keeps the part of the call that differs from event to event;
+//! [`write`] puts the rest around it when the call is sent.
+
+use std::fmt::Write;
+
+use super::event::{EmailEvent, MessageId};
+use super::properties::Properties;
+use super::recipient::Identity;
+use super::timestamp;
+
+/// The most bytes that Segment takes for one event: "32 KB", read as the smaller of its meanings.
+pub const MAX_TRACK_BYTES: usize = 32_000;
+/// The most bytes that [`write`] adds to a [`Track`].
+const MAX_ENVELOPE_BYTES: usize = 400;
+const INTEGRATIONS: &str = r#""integrations":{"All":true,"Nudgespot":false}}"#;
+const CONTEXT: &str = concat!(
+    r#""integration":{"name":"nudgespot","version":"1.0.0"},"library":{"name":"nudgespot-source","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}"#
+);
+
+/// The identity, time, properties and context of a track call: a JSON object that ends with its `context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track(String);
+
+/// Segment refuses an event so large, so it is not accepted in the first place.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("over {MAX_TRACK_BYTES} bytes as a track call")]
+pub struct TrackTooLarge;
+
+impl Track {
+    /// Maps an event.
+    ///
+    /// # Errors
+    /// [`TrackTooLarge`] where the whole call could exceed [`MAX_TRACK_BYTES`].
+    pub fn of(event: &EmailEvent<'_>) -> Result<Self, TrackTooLarge> {
+        let mut json = String::with_capacity(512);
+        let (key, id) = match &event.recipient.identity {
+            Identity::User(id) => ("userId", id),
+            Identity::Anonymous(id) => ("anonymousId", id),
+        };
+        write!(json, r#"{{"{key}":{id},"timestamp":"{}","properties":"#, timestamp::rfc3339(event.at))
+            .expect("a String takes all");
+        event.properties.write(&mut json);
+        json.push_str(r#","context":{"#);
+        let before = json.len();
+        for (key, text) in [("ip", &event.client.ip), ("userAgent", &event.client.user_agent)] {
+            if let Some(text) = text {
+                write!(json, r#"{}"{key}":{text}"#, comma(&json, before)).expect("a String takes all");
+            }
+        }
+        write_traits(&mut json, before, &event.recipient.traits);
+        json.push_str("}}");
+        if json.len() + MAX_ENVELOPE_BYTES > MAX_TRACK_BYTES { Err(TrackTooLarge) } else { Ok(Self(json)) }
+    }
+
+    /// The JSON object, for the log.
+    #[must_use]
+    pub fn into_json(self) -> String {
+        self.0
+    }
+}
+
+fn write_traits(json: &mut String, context_start: usize, traits: &Properties<'_>) {
+    if !traits.is_empty() {
+        json.push_str(comma(json, context_start));
+        json.push_str(r#""traits":"#);
+        traits.write(json);
+    }
+}
+
+fn comma(json: &str, since: usize) -> &'static str {
+    if json.len() > since { "," } else { "" }
+}
+
+/// Writes the whole track call to `out`, given what [`Track::into_json`] returned.
+pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, track: &str) {
+    let mut id = uuid::Uuid::encode_buffer();
+    out.extend_from_slice(br#"{"type":"track","messageId":"nudgespot-"#);
+    out.extend_from_slice(message_id.0.simple().encode_lower(&mut id).as_bytes());
+    out.extend_from_slice(br#"","event":""#);
+    out.extend_from_slice(segment_event.as_bytes());
+    out.extend_from_slice(br#"","#);
+    // Without its own braces and that of the context, whose last keys and end follow.
+    let fields = track.strip_prefix('{').and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
+    out.extend_from_slice(fields.as_bytes());
+    if !fields.ends_with('{') {
+        out.push(b',');
+    }
+    out.extend_from_slice(CONTEXT.as_bytes());
+    out.push(b',');
+    out.extend_from_slice(INTEGRATIONS.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn the_envelope_stays_within_its_allowance() {
+        let mut out = Vec::new();
+        let track = r#"{"context":{}}"#;
+        write(&mut out, MessageId(Uuid::from_u128(u128::MAX)), "Email Marked as Spam", track);
+        assert!(out.len() - track.len() <= MAX_ENVELOPE_BYTES);
+        assert!(MessageId(Uuid::max()).to_string().len() < 100, "Segment's limit for a messageId");
+    }
+
+    #[test]
+    fn an_empty_and_a_filled_context_are_both_closed_well() {
+        for context in ["{}", r#"{"ip":"::1"}"#] {
+            let mut out = Vec::new();
+            let track = format!(r#"{{"userId":"u","context":{context}}}"#);
+            write(&mut out, MessageId(Uuid::nil()), "Email Opened", &track);
+            let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(value["context"]["integration"]["name"], "nudgespot");
+            assert_eq!(value["integrations"]["Nudgespot"], false);
+        }
+    }
+}
