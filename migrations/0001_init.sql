@@ -103,7 +103,7 @@ create table dead_letter (
 -- Requests made to Segment, one row each.
 create table attempt (
     id bigint generated always as identity primary key,
-    account_id uuid not null references account (id) on delete cascade,
+    account_id uuid not null,
     from_seq bigint not null,
     to_seq bigint not null,
     n_events int not null,
@@ -118,7 +118,7 @@ create index attempt_account_id_idx on attempt (account_id, id);
 
 -- Events that are not forwarded, as they came: of a kind that has no Segment event (ignored), or unusable (rejected).
 create table set_aside (
-    account_id uuid not null references account (id) on delete cascade,
+    account_id uuid not null,
     -- A hash of the payload: a webhook that is sent again sets nothing aside twice.
     digest uuid not null,
     fate text not null check (fate in ('ignored', 'rejected')),

@@ -1,1 +1,18 @@
-fn main() {}
+//! The program: parses the command line, runs a command, maps its error to an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nudgespot_source::cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            // One line: causes are joined, line breaks within them too.
+            let text = format!("{error:#}");
+            eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            ExitCode::FAILURE
+        }
+    }
+}

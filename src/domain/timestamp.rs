@@ -24,11 +24,11 @@ pub fn parse(text: &str) -> Option<OffsetDateTime> {
 
 fn from_unix(number: f64) -> Option<OffsetDateTime> {
     let milliseconds = if number.abs() < FIRST_MILLISECONDS { number * 1e3 } else { number };
-    // Beyond any year that is accepted, and NaN.
-    if !(milliseconds.abs() < 1e15) {
+    // Beyond any year that is accepted, or not a number at all.
+    if milliseconds.is_nan() || milliseconds.abs() > 1e15 {
         return None;
     }
-    #[expect(clippy::cast_possible_truncation, reason = "below 1e15, checked above")]
+    #[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "at most 1e15, checked above")]
     let milliseconds = milliseconds.round() as i64;
     in_range(OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000).ok()?)
 }

@@ -198,7 +198,7 @@ fn properties_are_gathered_under_segments_names_and_nothing_is_dropped() {
         "campaign": {"id": "from campaign", "name": "C", "extra": [1.50]},
         "bounce": {"reason": "later"}, "message": "a text", "list": {"id": 3},
         "client": {"userAgent": "UA", "ip_address": "5.6.7.8", "device": "phone"},
-        "own": "from the top", "order_id": 12345678901234567890_u64, "nothing": null
+        "own": "from the top", "order_id": 12_345_678_901_234_567_890_u64, "nothing": null
     }));
     insta::assert_snapshot!(serde_json::to_string_pretty(&essence(track)).expect("JSON"));
 }

@@ -1,0 +1,258 @@
+//! What an admin does with accounts. Works on the database alone; running programs take notice by themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{OpenError, open_previous_secret, open_secret, open_write_key, seal};
+use crate::domain::account::{AccountName, TOKEN_BYTES, UnsubscribeEvent};
+use crate::domain::region::Region;
+use crate::domain::secret::SigningSecret;
+use crate::domain::write_key::WriteKey;
+use crate::random;
+use crate::store::account::{self, Changes, SealedAccount, Standing};
+use crate::store::delivery;
+use crate::vault::{Field, Vault};
+
+/// How long the previous secret verifies after a rotation.
+pub const OVERLAP: Duration = Duration::from_hours(24);
+
+/// Administers accounts.
+pub struct Admin {
+    pool: PgPool,
+    vault: Arc<Vault>,
+}
+
+/// Why an account could not be administered, in words for the admin.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There is no account of that id or name.
+    #[error("there is no account `{0}`; `account list` shows them all")]
+    NoSuchAccount(String),
+    /// Another account has the name.
+    #[error("there is an account `{0}` already; choose another name")]
+    NameTaken(String),
+    /// Somebody else changed the account in the same moment.
+    #[error("the account was changed by somebody else at the same time; look at it, and try again")]
+    Conflict,
+    /// The master keys do not fit the database.
+    #[error("MASTER_KEY: {0}")]
+    Open(#[from] OpenError),
+    /// The database's trouble.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A new account.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "contract, section 4")]
+pub struct Created {
+    pub id: Uuid,
+    pub token: String,
+    pub secret: SigningSecret,
+}
+
+/// A rotated secret.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The secret that signs from now on.
+    pub secret: SigningSecret,
+    /// Until when the one before verifies as well.
+    pub previous_until: OffsetDateTime,
+}
+
+/// What to change of an account; `None` leaves a setting as it is.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "contract, section 4")]
+pub struct Edit {
+    pub name: Option<AccountName>,
+    pub write_key: Option<WriteKey>,
+    pub region: Option<Region>,
+    pub unsubscribe_event: Option<UnsubscribeEvent>,
+    pub allow_untimestamped: Option<bool>,
+}
+
+impl Admin {
+    /// Administers the accounts of a database.
+    #[must_use]
+    pub fn new(pool: PgPool, vault: Arc<Vault>) -> Self {
+        Self { pool, vault }
+    }
+
+    /// Creates an account, with a token and a secret of its own.
+    ///
+    /// # Errors
+    /// [`AdminError::NameTaken`], or the database's trouble.
+    pub async fn create(
+        &self,
+        name: &AccountName,
+        write_key: Option<&WriteKey>,
+        region: Region,
+    ) -> Result<Created, AdminError> {
+        let id = uuid::Builder::from_random_bytes(random::bytes()).into_uuid();
+        let (token, secret) = (new_token(), SigningSecret::from_random(random::bytes()));
+        let account = SealedAccount {
+            id,
+            name: name.as_str().to_owned(),
+            token: token.clone(),
+            region: region.as_str().to_owned(),
+            write_key: write_key.map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            secret: self.seal(id, Field::Secret, secret.expose()),
+            previous_secret: None,
+            previous_secret_until: None,
+            unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
+            allow_untimestamped: false,
+        };
+        account::insert(&self.pool, &account).await.map_err(|error| name_taken(error, name))?;
+        Ok(Created { id, token, secret })
+    }
+
+    /// The account of that id or name.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`], or the database's trouble.
+    pub async fn find(&self, id_or_name: &str) -> Result<SealedAccount, AdminError> {
+        account::find(&self.pool, id_or_name).await?.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))
+    }
+
+    /// The account of that id or name, or all, each with how it stands.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`], or the database's trouble.
+    pub async fn survey(&self, only: Option<&str>) -> Result<Vec<(SealedAccount, Standing)>, AdminError> {
+        let accounts = match only {
+            Some(id_or_name) => vec![self.find(id_or_name).await?],
+            None => account::list(&self.pool, None).await?,
+        };
+        let standings = account::standings(&self.pool, only.and(accounts.first()).map(|account| account.id)).await?;
+        let mut standings: std::collections::HashMap<_, _> = standings.into_iter().map(|s| (s.id, s)).collect();
+        Ok(accounts.into_iter().filter_map(|a| standings.remove(&a.id).map(|standing| (a, standing))).collect())
+    }
+
+    /// The last characters of an account's write key; `None`: it has none yet.
+    ///
+    /// # Errors
+    /// [`AdminError::Open`].
+    pub fn write_key_last4(&self, account: &SealedAccount) -> Result<Option<String>, AdminError> {
+        let Some(sealed) = &account.write_key else { return Ok(None) };
+        Ok(Some(open_write_key(&self.vault, account.id, sealed)?.last4().to_owned()))
+    }
+
+    /// Changes settings. A new write key or region is tried at once.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn edit(&self, id_or_name: &str, edit: &Edit) -> Result<(), AdminError> {
+        let id = self.find(id_or_name).await?.id;
+        let changes = Changes {
+            name: edit.name.as_ref().map(|name| name.as_str().to_owned()),
+            region: edit.region.map(|region| region.as_str().to_owned()),
+            write_key: edit.write_key.as_ref().map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            unsubscribe_event: edit.unsubscribe_event.map(|event| event.as_str().to_owned()),
+            allow_untimestamped: edit.allow_untimestamped,
+        };
+        account::update(&self.pool, id, &changes).await.map_err(|error| match &edit.name {
+            Some(name) => name_taken(error, name),
+            None => error.into(),
+        })
+    }
+
+    /// Stops delivery; webhooks are taken as ever.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn pause(&self, id_or_name: &str) -> Result<(), AdminError> {
+        Ok(delivery::pause(&self.pool, self.find(id_or_name).await?.id).await?)
+    }
+
+    /// Lets events flow again.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn resume(&self, id_or_name: &str) -> Result<(), AdminError> {
+        Ok(delivery::resume(&self.pool, self.find(id_or_name).await?.id).await?)
+    }
+
+    /// Gives the account a new signing secret. The one before verifies for [`OVERLAP`] more.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn rotate_secret(&self, id_or_name: &str, now: OffsetDateTime) -> Result<Rotated, AdminError> {
+        let account = self.find(id_or_name).await?;
+        let current = open_secret(&self.vault, &account)?;
+        let secret = SigningSecret::from_random(random::bytes());
+        let previous_until = now + OVERLAP;
+        let rotated = SealedAccount {
+            secret: self.seal(account.id, Field::Secret, secret.expose()),
+            previous_secret: Some(self.seal(account.id, Field::PreviousSecret, current.expose())),
+            previous_secret_until: Some(previous_until),
+            ..account.clone()
+        };
+        self.reseal(&account, &rotated).await?;
+        Ok(Rotated { secret, previous_until })
+    }
+
+    /// Gives the account a new webhook URL; the one before is dead at once. Returns the new token.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn rotate_url(&self, id_or_name: &str) -> Result<String, AdminError> {
+        let token = new_token();
+        account::update_token(&self.pool, self.find(id_or_name).await?.id, &token).await?;
+        Ok(token)
+    }
+
+    /// Deletes the account and all that is kept of it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn delete(&self, id_or_name: &str) -> Result<(), AdminError> {
+        Ok(account::delete(&self.pool, self.find(id_or_name).await?.id).await?)
+    }
+
+    /// Seals all keys and secrets anew, under the first master key. Returns the number of accounts.
+    ///
+    /// # Errors
+    /// [`AdminError`]; the accounts before the one that failed are done.
+    pub async fn rekey(&self) -> Result<usize, AdminError> {
+        let accounts = account::list(&self.pool, None).await?;
+        for account in &accounts {
+            let write_key = match &account.write_key {
+                Some(sealed) => Some(open_write_key(&self.vault, account.id, sealed)?),
+                None => None,
+            };
+            let resealed = SealedAccount {
+                secret: self.seal(account.id, Field::Secret, open_secret(&self.vault, account)?.expose()),
+                previous_secret: open_previous_secret(&self.vault, account)?
+                    .map(|secret| self.seal(account.id, Field::PreviousSecret, secret.expose())),
+                write_key: write_key.map(|key| self.seal(account.id, Field::WriteKey, key.expose())),
+                ..account.clone()
+            };
+            self.reseal(account, &resealed).await?;
+        }
+        Ok(accounts.len())
+    }
+
+    async fn reseal(&self, account: &SealedAccount, new: &SealedAccount) -> Result<(), AdminError> {
+        if account::reseal(&self.pool, account, new).await? { Ok(()) } else { Err(AdminError::Conflict) }
+    }
+
+    fn seal(&self, account: Uuid, field: Field, text: &str) -> Vec<u8> {
+        seal(&self.vault, account, field, text)
+    }
+}
+
+fn new_token() -> String {
+    URL_SAFE_NO_PAD.encode(random::bytes::<TOKEN_BYTES>())
+}
+
+fn name_taken(error: sqlx::Error, name: &AccountName) -> AdminError {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) {
+        Some("account_name_unique") => AdminError::NameTaken(name.as_str().to_owned()),
+        _ => error.into(),
+    }
+}

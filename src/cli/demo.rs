@@ -1,0 +1,216 @@
+//! `demo`: the whole way on one machine, with nothing real at either end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::{output, sign};
+use crate::accounts::{Admin, Created};
+use crate::app::App;
+use crate::config::{Config, Environment};
+use crate::domain::account::AccountName;
+use crate::domain::event::Kind;
+use crate::domain::region::Region;
+use crate::domain::signature::{self, SigningScheme};
+use crate::domain::timestamp::rfc3339;
+use crate::domain::write_key::WriteKey;
+use crate::random;
+use crate::sandbox::{Faults, Sandbox};
+
+/// How long an event may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether to stay.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Exit when the six events have arrived: with 0 only if all did.
+    #[arg(long)]
+    once: bool,
+}
+
+/// One event's journey.
+#[derive(Debug, Serialize)]
+struct Journey {
+    /// What Nudgespot calls it.
+    event: &'static str,
+    /// The track call that arrived.
+    track: Option<Value>,
+    /// From posting it to the 200, in milliseconds.
+    stored_ms: f64,
+    /// From posting it to its arrival at the stand-in, in milliseconds.
+    arrived_ms: Option<f64>,
+}
+
+/// A folder that is gone when the demo ends.
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    fn create() -> std::io::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("nudgespot-demo-{}", hex::encode(random::bytes::<8>())));
+        std::fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(dir = %self.0.display(), %error, "the demo's folder could not be removed");
+        }
+    }
+}
+
+pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<ExitCode> {
+    let stop = super::stop_signal()?;
+    let dir = TemporaryDir::create().context("a temporary folder for the demo's database")?;
+    let sandbox = Sandbox::new(Faults::default());
+    let (server, handle, segment) = sandbox.bind(([127, 0, 0, 1], 0).into())?;
+    let server = tokio::spawn(server);
+    let config = Config::new(&environment(env, &dir.0, &segment.to_string()))?;
+    if !json {
+        println!("Starting a private PostgreSQL and a stand-in for Segment …");
+    }
+    let app = App::build(&config).await?;
+    let url = format!("http://{}", app.public_address());
+    let admin = Admin::new(app.backend().pool.clone(), Arc::clone(&app.backend().vault));
+    let name = AccountName::parse("demo")?;
+    let write_key = WriteKey::parse("demo-write-key")?;
+    let account = admin.create(&name, Some(&write_key), Region::Us).await?;
+    drop(admin);
+    let end = CancellationToken::new();
+    let service = tokio::spawn(app.run(end.clone()));
+
+    let webhook_url = format!("{url}/webhooks/nudgespot/{}", account.token);
+    let journeys = journeys(&webhook_url, &account, &sandbox).await;
+    if let Ok(journeys) = &journeys {
+        output::print(json, journeys, || table(journeys));
+        if !args.once {
+            println!("{}", invitation(&webhook_url, &account, &segment.to_string()));
+            stop.cancelled().await;
+        }
+    }
+    end.cancel();
+    service.await??;
+    handle.stop(false).await;
+    server.await??;
+    let all_arrived = journeys?.iter().all(|journey| journey.track.is_some());
+    Ok(if all_arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The demo's own database and ports, whatever the environment says of real ones.
+fn environment(env: &Environment, dir: &Path, segment: &str) -> Environment {
+    let free = "127.0.0.1:0";
+    [
+        ("DATA_DIR", dir.to_str().unwrap_or_default()),
+        ("BIND", env.get("BIND").unwrap_or(free)),
+        ("INTERNAL_BIND", env.get("INTERNAL_BIND").unwrap_or(free)),
+        ("SEGMENT_US_URL", &format!("http://{segment}")),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+/// The six events, as Nudgespot would report them.
+fn events() -> [Value; 6] {
+    let person = json!({"uid": "019mr8mf4r", "email": "pgibbons@example.com", "first_name": "Peter"});
+    let email = json!({"email_id": "18vzF7u3z", "email_subject": "First shirt on us!", "campaign_id": "123",
+                       "campaign_name": "New Customer Discount"});
+    let event = |name: &str, more: Value| {
+        let mut properties = email.clone();
+        if let (Some(all), Value::Object(more)) = (properties.as_object_mut(), more) {
+            all.extend(more);
+        }
+        json!({
+            "id": format!("evt_{}", hex::encode(random::bytes::<8>())), "event": name,
+            "timestamp": rfc3339(OffsetDateTime::now_utc()), "subscriber": person, "properties": properties,
+        })
+    };
+    [
+        event("delivered", json!({})),
+        event("opened", json!({"ip": "67.207.109.102", "user_agent": "Mozilla/5.0 (Macintosh)"})),
+        event("clicked", json!({"link_id": "101", "link_url": "https://www.buymyshirts.com?promo=NEWCUSTOMER"})),
+        event("hard_bounced", json!({"reason": "550 5.1.1 no such user"})),
+        event("marked_as_spam", json!({})),
+        event("unsubscribed", json!({"list_id": "1425", "list_name": "New customers"})),
+    ]
+}
+
+/// Posts the events, one after the other, and waits for each to arrive.
+async fn journeys(url: &str, account: &Created, sandbox: &Sandbox) -> anyhow::Result<Vec<Journey>> {
+    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let mut requests = sandbox.subscribe();
+    let mut journeys = Vec::new();
+    for (event, kind) in events().into_iter().zip(Kind::ALL) {
+        let body = event.to_string();
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let headers =
+            signature::sign(&account.secret, SigningScheme::Standard, &sign::new_webhook_id(), now, body.as_bytes());
+        let began = Instant::now();
+        let mut request = http.post(url).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.context("posting a webhook")?;
+        anyhow::ensure!(answer.status().is_success(), "a webhook was answered with {}", answer.status());
+        let stored_ms = milliseconds(began);
+        let n_before = journeys.len();
+        let arrived = requests.wait_for(|_| sandbox.messages().len() > n_before);
+        let arrived = tokio::time::timeout(PATIENCE, arrived).await.is_ok();
+        let arrived_ms = arrived.then(|| milliseconds(began));
+        journeys.push(Journey { event: kind.as_str(), track: sandbox.messages().pop(), stored_ms, arrived_ms });
+    }
+    Ok(journeys)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e4).round() / 10.0
+}
+
+fn table(journeys: &[Journey]) -> String {
+    let rows: Vec<Vec<String>> = journeys
+        .iter()
+        .map(|journey| {
+            let text = |pointer: &str| {
+                let value = journey.track.as_ref().and_then(|track| track.pointer(pointer)).and_then(Value::as_str);
+                value.unwrap_or("-").to_owned()
+            };
+            let detail = ["/properties/link_url", "/properties/bounce_reason", "/properties/list_name"].map(text);
+            let [id, event, user] = ["/messageId", "/event", "/userId"].map(text);
+            vec![
+                journey.event.to_owned(),
+                event,
+                user,
+                id.chars().take(18).chain(['…']).collect(),
+                format!("{:.1} ms", journey.stored_ms),
+                journey.arrived_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms")),
+                detail.into_iter().find(|detail| detail != "-").unwrap_or_else(|| text("/properties/email_subject")),
+            ]
+        })
+        .collect();
+    let headings = ["Nudgespot says", "Segment hears", "userId", "messageId", "stored", "arrived", "about"];
+    let n_arrived = journeys.iter().filter(|journey| journey.arrived_ms.is_some()).count();
+    format!(
+        "\n{}\n\n{n_arrived} of {} events arrived: signed, stored in PostgreSQL, sent to the stand-in for Segment.",
+        output::table(&headings, &rows),
+        journeys.len()
+    )
+}
+
+fn invitation(webhook_url: &str, account: &Created, segment: &str) -> String {
+    format!(
+        "\nNow you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
+         \x20 echo '{{\"event\":\"opened\",\"email\":\"me@example.com\"}}' > event.json\n\
+         \x20 nudgespot-source sign --secret {} < event.json |\n\
+         \x20   curl -H @- --data-binary @event.json {webhook_url}\n\
+         \x20 curl http://{segment}/messages",
+        account.secret.expose()
+    )
+}

@@ -1,0 +1,104 @@
+//! The command line: one file a command.
+
+mod account;
+mod dead_letters;
+mod demo;
+mod migrate;
+mod output;
+mod sandbox;
+mod serve;
+mod sign;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Environment;
+use crate::telemetry;
+
+/// Reverse webhook source: signed Nudgespot email events in, Segment track calls out, nothing lost.
+///
+/// Settings come from the environment and from `.env`; the README explains each.
+#[derive(Debug, Parser)]
+#[command(name = "nudgespot-source", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Print one JSON value on stdout, and nothing else.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take webhooks and deliver events until SIGTERM or Ctrl-C (the default).
+    Serve,
+    /// Show the whole way of six events on this machine, with a stand-in for Segment.
+    Demo(demo::Args),
+    /// Administer accounts.
+    #[command(subcommand)]
+    Account(account::Command),
+    /// See the events that were given up, and send them again.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Run a stand-in for Segment.
+    Sandbox(sandbox::Args),
+    /// Sign a webhook: prints the headers for the body on stdin, as `curl -H @-` reads them.
+    Sign(sign::Args),
+    /// Bring the database's schema up to date (`serve` does it too).
+    Migrate,
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What kept it from its work, in one line for the person who typed it.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let env = Environment::read()?;
+        let command = self.command.unwrap_or(Command::Serve);
+        let is_service = matches!(command, Command::Serve);
+        telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" }).map_err(anyhow::Error::msg)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let json = self.json;
+        let done = runtime.block_on(async {
+            match command {
+                Command::Serve => serve::run(&env).await.map(|()| ExitCode::SUCCESS),
+                Command::Demo(args) => demo::run(&env, &args, json).await,
+                Command::Account(command) => account::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
+                Command::DeadLetters(command) => {
+                    dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
+                }
+                Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
+                Command::Sign(args) => sign::run(&args, json).map(|()| ExitCode::SUCCESS),
+                Command::Migrate => migrate::run(&env, json).await.map(|()| ExitCode::SUCCESS),
+            }
+        });
+        // Nothing that matters runs any more; a look-up of a name may, on a thread that cannot be cancelled.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+/// Cancelled by SIGTERM or Ctrl-C. A second one ends the program at once: nothing acknowledged is lost even then.
+fn stop_signal() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("stopping");
+        token.cancel();
+        next().await;
+        std::process::exit(1);
+    });
+    Ok(stop)
+}

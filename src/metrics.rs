@@ -1,0 +1,158 @@
+//! What the program counts, for Prometheus.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+
+use crate::domain::event::Kind;
+use crate::store::stats::{AccountBacklog, Backlog};
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// The program's metrics. Counters start at zero with the process.
+pub struct Metrics {
+    registry: Registry,
+    webhooks: Family<Labels<1>, Counter>,
+    events: Family<[(&'static str, &'static str); 2], Counter>,
+    /// Events of one commit.
+    pub commit_events: Histogram,
+    /// From the start of a commit's statement to its end, in seconds.
+    pub commit_seconds: Histogram,
+    segment_answers: Family<Labels<1>, Counter>,
+    /// From sending a batch to its answer, in seconds.
+    pub segment_seconds: Histogram,
+    /// From the receipt of the oldest event of a batch to Segment's taking it, in seconds.
+    pub delivery_seconds: Histogram,
+    backlog_events: Gauge,
+    backlog_seconds: Seconds,
+    accounts: Gauge,
+    paused_accounts: Gauge,
+    account_backlog_events: Family<Labels<1>, Gauge>,
+    account_backlog_seconds: Family<Labels<1>, Seconds>,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "contract, sections 1 and 2")]
+pub enum EventFate {
+    Accepted,
+    Duplicate,
+    Ignored,
+    Rejected,
+    Delivered,
+    DeadLettered,
+}
+
+impl EventFate {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Delivered => "delivered",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("nudgespot_source");
+        let seconds = || Histogram::new(exponential_buckets(0.000_5, 2.0, 16));
+        let metrics = Self {
+            webhooks: Family::default(),
+            events: Family::default(),
+            commit_events: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
+            commit_seconds: seconds(),
+            segment_answers: Family::default(),
+            segment_seconds: seconds(),
+            delivery_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 16)),
+            backlog_events: Gauge::default(),
+            backlog_seconds: Seconds::default(),
+            accounts: Gauge::default(),
+            paused_accounts: Gauge::default(),
+            account_backlog_events: Family::default(),
+            account_backlog_seconds: Family::default(),
+            registry: Registry::default(),
+        };
+        let m = &metrics;
+        registry.register("webhooks", "Webhooks by the status they were answered with", m.webhooks.clone());
+        registry.register("events", "Events by kind and by what became of them", m.events.clone());
+        registry.register("commit_events", "Events of one commit", m.commit_events.clone());
+        registry.register("commit_seconds", "How long a commit takes", m.commit_seconds.clone());
+        registry.register(
+            "segment_answers",
+            "Batches by the status that Segment answered with (none: no answer)",
+            m.segment_answers.clone(),
+        );
+        registry.register("segment_seconds", "How long Segment takes to answer a batch", m.segment_seconds.clone());
+        registry.register(
+            "delivery_seconds",
+            "From receipt of the oldest event of a batch to its delivery",
+            m.delivery_seconds.clone(),
+        );
+        registry.register("backlog_events", "Events that wait for delivery", m.backlog_events.clone());
+        registry.register("backlog_oldest_seconds", "Age of the oldest event that waits", m.backlog_seconds.clone());
+        registry.register("accounts", "Accounts", m.accounts.clone());
+        registry.register("paused_accounts", "Accounts whose delivery is paused", m.paused_accounts.clone());
+        registry.register(
+            "account_backlog_events",
+            "Events that wait, of the accounts where most do",
+            m.account_backlog_events.clone(),
+        );
+        registry.register(
+            "account_backlog_oldest_seconds",
+            "Age of the oldest event that waits, of the accounts where most do",
+            m.account_backlog_seconds.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// Counts a webhook by its answer.
+    pub fn webhook(&self, status: u16) {
+        self.webhooks.get_or_create(&[("status", status.to_string())]).inc();
+    }
+
+    /// Counts events of a kind; `None` is a kind that Segment does not know.
+    pub fn events(&self, kind: Option<Kind>, fate: EventFate, n: u64) {
+        if n > 0 {
+            let labels = [("kind", kind.map_or("other", Kind::as_str)), ("fate", fate.as_str())];
+            self.events.get_or_create(&labels).inc_by(n);
+        }
+    }
+
+    /// Counts a batch by Segment's answer; `None`: there was none.
+    pub fn segment_answer(&self, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.segment_answers.get_or_create(&[("status", status)]).inc();
+    }
+
+    /// The metrics as text (OpenMetrics), with the backlog as it is now.
+    #[must_use]
+    pub fn render(&self, backlog: Option<(&Backlog, &[AccountBacklog])>) -> String {
+        if let Some((total, worst)) = backlog {
+            self.backlog_events.set(total.events);
+            self.backlog_seconds.set(total.oldest_seconds);
+            self.accounts.set(total.accounts);
+            self.paused_accounts.set(total.paused_accounts);
+            self.account_backlog_events.clear();
+            self.account_backlog_seconds.clear();
+            for account in worst {
+                let labels = [("account", account.account_id.to_string())];
+                self.account_backlog_events.get_or_create(&labels).set(account.events);
+                self.account_backlog_seconds.get_or_create(&labels).set(account.oldest_seconds);
+            }
+        }
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a String takes all");
+        text
+    }
+}

@@ -1,0 +1,9 @@
+//! Segment's HTTP Tracking API: the only HTTP client of the program.
+
+mod batch;
+mod client;
+mod outcome;
+
+pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
+pub use client::{Answer, Client, Destination};
+pub use outcome::Outcome;

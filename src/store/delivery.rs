@@ -1,0 +1,65 @@
+//! What is to be delivered: one row an account.
+
+use std::time::Duration;
+
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+/// The reason that is shown for an admin's own pause.
+pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
+
+/// Accounts that have something to do now, the longest due first: new events, a retry, the leavings of a process that
+/// ended.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    // A row an account, and rows that change all the time: reading all costs less than keeping an index.
+    sqlx::query_scalar!(
+        "select account_id from delivery
+        where cursor_seq < head_seq and next_attempt_at <= now()
+        order by next_attempt_at limit $1",
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Pauses an account until its admin resumes it.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update delivery set paused_by = 'admin', paused_reason = $2 where account_id = $1",
+        account,
+        PAUSED_BY_ADMIN
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Lets an account's events flow again, from now, whatever held them.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with resumed as (
+            update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = '-infinity'
+            where account_id = $1
+            returning account_id
+        )
+        select pg_notify('delivery_due', account_id::text) from resumed",
+        account
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whole milliseconds, as the database stores durations.
+pub(super) fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,107 @@
+//! What the operator watches: the backlog, and whether the database is fit to be trusted.
+
+use sqlx::{PgExecutor, PgPool};
+use uuid::Uuid;
+
+/// How much waits in all.
+#[derive(Debug)]
+pub struct Backlog {
+    /// Events that wait.
+    pub events: i64,
+    /// The age of the oldest of them, in seconds.
+    pub oldest_seconds: f64,
+    /// Accounts that are paused, by an admin or by Segment's answer.
+    pub paused_accounts: i64,
+    /// All accounts.
+    pub accounts: i64,
+}
+
+/// An account whose events wait.
+#[derive(Debug)]
+pub struct AccountBacklog {
+    /// The account.
+    pub account_id: Uuid,
+    /// Its events that wait.
+    pub events: i64,
+    /// The age of the oldest of them, in seconds.
+    pub oldest_seconds: f64,
+}
+
+/// The backlog of all accounts together.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
+    sqlx::query_as!(
+        Backlog,
+        r#"
+        select coalesce(sum(n_appended - n_settled), 0)::bigint as "events!", count(*) as "accounts!",
+            coalesce(extract(epoch from now() - min(oldest.since)), 0)::float8 as "oldest_seconds!",
+            count(paused_by) as "paused_accounts!"
+        from delivery
+        left join lateral (
+            select coalesce(replayed_at, received_at) as since from event
+            where event.account_id = delivery.account_id and seq > cursor_seq and cursor_seq < head_seq
+            order by seq limit 1
+        ) as oldest on true
+        "#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The accounts with most events waiting.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<AccountBacklog>> {
+    sqlx::query_as!(
+        AccountBacklog,
+        r#"
+        with worst as (
+            select account_id, n_appended - n_settled as events, cursor_seq from delivery
+            where cursor_seq < head_seq order by n_appended - n_settled desc limit $1
+        )
+        select account_id, events as "events!",
+            coalesce(extract(epoch from now() - oldest.since), 0)::float8 as "oldest_seconds!"
+        from worst
+        left join lateral (
+            select coalesce(replayed_at, received_at) as since from event
+            where event.account_id = worst.account_id and seq > cursor_seq order by seq limit 1
+        ) as oldest on true
+        "#,
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Whether the database can be reached and has this program's schema, or a newer one.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn is_ready(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
+    let newest: i64 = super::MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    sqlx::query_scalar!(
+        r#"select exists (select from _sqlx_migrations where version = $1 and success) as "ready!""#,
+        newest
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The server's version number (150018 for 15.18), and which of its settings break the promise of a commit.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn check_server(db: &PgPool) -> sqlx::Result<(i32, Vec<&'static str>)> {
+    let row = sqlx::query!(
+        r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!",
+            current_setting('full_page_writes') as "full_page_writes!""#
+    )
+    .fetch_one(db)
+    .await?;
+    let settings = [("fsync", row.fsync), ("full_page_writes", row.full_page_writes)];
+    let broken = settings.into_iter().filter(|(_, value)| value == "off").map(|(name, _)| name).collect();
+    Ok((row.version, broken))
+}

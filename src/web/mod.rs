@@ -1,0 +1,8 @@
+//! HTTP in: webhooks and health on the public address, metrics on the internal one.
+
+mod health;
+mod problem;
+mod server;
+mod webhook;
+
+pub use server::{Servers, State};

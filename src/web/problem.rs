@@ -1,0 +1,109 @@
+//! Errors as RFC 9457 problem details. What a problem says is written for the sender; causes go to the log.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+
+use crate::domain::payload::MalformedBody;
+use crate::ingest::NotStored;
+
+/// Seconds after which a sender should try again. Most troubles of a database are over by then.
+const RETRY_AFTER_SECONDS: &str = "5";
+
+/// Why a request was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    MalformedBody,
+    InvalidSignature,
+    NotFound,
+    MethodNotAllowed,
+    BodyTooSlow,
+    BodyTooLarge,
+    NotStored(NotStored),
+    NotReady,
+}
+
+impl Problem {
+    /// A word for programs, which stays as it is.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::MalformedBody => "malformed_body",
+            Self::InvalidSignature => "invalid_signature",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NotStored(_) => "not_stored",
+            Self::NotReady => "not_ready",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::MalformedBody => "The body is not JSON, or neither an event nor a list of events",
+            Self::InvalidSignature => "There is no webhook at this address with this signature",
+            Self::NotFound => "There is nothing at this address",
+            Self::MethodNotAllowed => "This address takes another method",
+            Self::BodyTooSlow => "The body took too long to arrive",
+            Self::BodyTooLarge => "The body is larger than this service takes",
+            Self::NotStored(_) => "The events are not known to be stored; send them again",
+            Self::NotReady => "The service is not ready",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.title())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::MalformedBody => StatusCode::BAD_REQUEST,
+            Self::InvalidSignature => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotStored(_) | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        let mut response = HttpResponse::build(status);
+        response.content_type("application/problem+json");
+        match self {
+            Self::NotStored(_) | Self::NotReady => {
+                response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
+            }
+            Self::MethodNotAllowed => {
+                response.insert_header((ALLOW, "POST"));
+            }
+            _ => {}
+        }
+        response.body(
+            serde_json::json!({
+                "type": "about:blank", "title": self.title(), "status": status.as_u16(), "code": self.code(),
+            })
+            .to_string(),
+        )
+    }
+}
+
+impl From<MalformedBody> for Problem {
+    fn from(_: MalformedBody) -> Self {
+        Self::MalformedBody
+    }
+}
+
+impl From<NotStored> for Problem {
+    fn from(cause: NotStored) -> Self {
+        Self::NotStored(cause)
+    }
+}

@@ -1,0 +1,154 @@
+//! The two HTTP servers, and how they end without cutting off a webhook.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{App, HttpServer, web};
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::health;
+use super::problem::Problem;
+use super::webhook::{self, MAX_BODY_UNITS};
+use crate::accounts::Directory;
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+
+/// How long a request's head may take to arrive.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long the webhooks in flight have to be answered when the service stops.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// What the handlers share.
+pub struct State {
+    /// Verifies senders.
+    pub directory: Arc<Directory>,
+    /// Stores events.
+    pub ingest: Ingest,
+    /// For health and backlog.
+    pub pool: PgPool,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The largest body that is read.
+    pub max_body_bytes: usize,
+    pub(super) body_memory: Arc<Semaphore>,
+    requests: TaskTracker,
+}
+
+impl State {
+    /// The handlers' state.
+    #[must_use]
+    pub fn new(
+        directory: Arc<Directory>,
+        ingest: Ingest,
+        pool: PgPool,
+        metrics: Arc<Metrics>,
+        max_body_bytes: usize,
+    ) -> Self {
+        Self {
+            directory,
+            ingest,
+            pool,
+            metrics,
+            max_body_bytes,
+            body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
+            requests: TaskTracker::new(),
+        }
+    }
+
+    /// Whether the service is about to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    pub(super) fn in_flight(&self) -> TaskTrackerToken {
+        self.requests.token()
+    }
+}
+
+/// The two servers, bound.
+pub struct Servers {
+    state: web::Data<State>,
+    /// The address of webhooks and health.
+    pub public: SocketAddr,
+    /// The address of metrics.
+    pub internal: SocketAddr,
+    both: [Server; 2],
+}
+
+impl Servers {
+    /// Binds both addresses.
+    ///
+    /// # Errors
+    /// Where an address cannot be bound, with the variable that names it.
+    pub fn bind(state: State, public: SocketAddr, internal: SocketAddr) -> Result<Self, (&'static str, io::Error)> {
+        let state = web::Data::new(state);
+        let shared = state.clone();
+        let public = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .service(
+                    web::resource("/webhooks/nudgespot/{token}")
+                        .route(web::post().to(webhook::receive))
+                        .default_service(web::to(async || Err::<&str, _>(Problem::MethodNotAllowed))),
+                )
+                .route("/healthz", web::get().to(health::healthz))
+                .route("/readyz", web::get().to(health::readyz))
+                .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))
+        })
+        .client_request_timeout(HEAD_TIME)
+        .disable_signals()
+        .bind(public)
+        .map_err(|error| ("BIND", error))?;
+        let shared = state.clone();
+        let internal = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .route("/metrics", web::get().to(health::metrics))
+                .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))
+        })
+        .workers(1)
+        .disable_signals()
+        .bind(internal)
+        .map_err(|error| ("INTERNAL_BIND", error))?;
+        let no_address = || io::Error::other("bound to no address");
+        Ok(Self {
+            public: *public.addrs().first().ok_or_else(|| ("BIND", no_address()))?,
+            internal: *internal.addrs().first().ok_or_else(|| ("INTERNAL_BIND", no_address()))?,
+            state,
+            both: [public.run(), internal.run()],
+        })
+    }
+
+    /// Serves until `stop` resolves. Then takes no new connections, answers the webhooks in flight, and ends. What has
+    /// not been answered in time is cut off: its sender was promised nothing, and will send again.
+    ///
+    /// # Errors
+    /// Where a server fails.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { state, both: [public, internal], .. } = self;
+        let handles = [public.handle(), internal.handle()];
+        let drain = async {
+            stop.await;
+            end(&state, handles).await;
+        };
+        let (public, internal, ()) = tokio::join!(public, internal, drain);
+        public.and(internal)
+    }
+}
+
+async fn end(state: &State, [public, internal]: [ServerHandle; 2]) {
+    public.pause().await;
+    // From here on, answers ask to close the connection. An idle one is simply closed.
+    state.requests.close();
+    if timeout(DRAIN, state.requests.wait()).await.is_err() {
+        tracing::warn!("stopped with webhooks still unanswered");
+    }
+    tokio::join!(public.stop(false), internal.stop(false));
+}

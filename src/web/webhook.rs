@@ -1,0 +1,132 @@
+//! `POST /webhooks/nudgespot/{token}`: limits, then signature, then parsing, then storing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::problem::Problem;
+use super::server::State;
+use crate::domain::payload;
+use crate::domain::signature::{Refusal, Signature, Verified, verify};
+use crate::ingest::{NotStored, Receipt, Webhook};
+
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(10);
+/// What is counted of bodies that are in memory.
+const UNIT: usize = 1 << 10;
+/// How much of that there may be at a time, over all requests: 256 MiB.
+pub const MAX_BODY_UNITS: usize = 256 << 10;
+
+/// Takes a webhook. A 200 means: every event is on disk.
+pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse {
+    let answer = accept(&state, &request, body).await;
+    let mut response = match answer {
+        Ok(receipt) => HttpResponse::Ok().json(receipt),
+        Err(problem) => {
+            tracing::debug!(code = problem.code(), "a webhook was not accepted");
+            actix_web::ResponseError::error_response(&problem)
+        }
+    };
+    state.metrics.webhook(response.status().as_u16());
+    if state.is_stopping() {
+        response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+    }
+    response
+}
+
+async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Result<Receipt, Problem> {
+    let _in_flight = state.in_flight();
+    let (body, _memory) = read(state, request.headers(), body).await?;
+    let received_at = OffsetDateTime::now_utc();
+    let token = request.match_info().get("token").unwrap_or_default();
+    let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
+    let webhook = Webhook::new(account, received_at, payload::parse(verified, received_at)?);
+    Ok(state.ingest.accept(webhook).await?)
+}
+
+/// Reads the body, within its limits of size and time, and the service's limit of memory.
+async fn read(
+    state: &State,
+    headers: &HeaderMap,
+    mut payload: web::Payload,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > state.max_body_bytes) {
+        return Err(Problem::BodyTooLarge);
+    }
+    let read = async {
+        let mut body = BytesMut::new();
+        let mut memory: Option<OwnedSemaphorePermit> = None;
+        let mut n_units = 0;
+        while let Some(chunk) = payload.next().await {
+            // The sender broke off: it will not see this answer.
+            let chunk = chunk.map_err(|_| Problem::MalformedBody)?;
+            if body.len() + chunk.len() > state.max_body_bytes {
+                return Err(Problem::BodyTooLarge);
+            }
+            let more = (body.len() + chunk.len()).div_ceil(UNIT) - n_units;
+            if more > 0 {
+                let permit = take_memory(&state.body_memory, more)?;
+                match &mut memory {
+                    Some(memory) => memory.merge(permit),
+                    None => memory = Some(permit),
+                }
+                n_units += more;
+            }
+            if body.is_empty() && announced == Some(chunk.len()) {
+                return Ok((chunk, memory));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((body.freeze(), memory))
+    };
+    timeout(BODY_TIME, read).await.unwrap_or(Err(Problem::BodyTooSlow))
+}
+
+fn take_memory(memory: &Arc<Semaphore>, n_units: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    let n_units = u32::try_from(n_units).unwrap_or(u32::MAX);
+    Arc::clone(memory).try_acquire_many_owned(n_units).map_err(|_| Problem::NotStored(NotStored::TooManyWaiting))
+}
+
+/// Whose webhook is it? Whoever may not know, learns nothing: an unknown token costs the same work as a wrong
+/// signature, and gets the same answer.
+async fn authenticate<'b>(
+    state: &State,
+    token: &str,
+    headers: &HeaderMap,
+    body: &'b [u8],
+    now: OffsetDateTime,
+) -> Result<(Uuid, Verified<'b>), Problem> {
+    let signature =
+        Signature::from_headers(|name| headers.get_all(name).map(actix_web::http::header::HeaderValue::as_bytes))
+            .map_err(|_| Problem::InvalidSignature)?;
+    let attempt = || {
+        let account = state.directory.find(token);
+        let keyring = account.as_ref().map_or_else(|| state.directory.decoy(), |account| &account.keyring);
+        match (verify(&signature, body, keyring, now.unix_timestamp()), &account) {
+            (Ok(verified), Some(account)) => Ok((account.id, verified)),
+            (Ok(_), None) => Err(Refusal::Mismatch),
+            (Err(refusal), _) => Err(refusal),
+        }
+    };
+    match attempt() {
+        Ok(authentic) => Ok(authentic),
+        // The account, or its secret, may be so new that the directory has not heard of it.
+        Err(Refusal::Mismatch) => match state.directory.refresh().await {
+            Ok(()) => attempt().map_err(|_| Problem::InvalidSignature),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look up the accounts");
+                Err(Problem::NotStored(NotStored::Database))
+            }
+        },
+        Err(Refusal::Unreadable | Refusal::Stale) => Err(Problem::InvalidSignature),
+    }
+}
