@@ -44,9 +44,7 @@ $$;
 create trigger account_change after insert or update or delete on account
     for each row execute function record_account_change();
 
--- The log. `seq` grows in the order of commit within an account (see store/log.rs); readers go by it.
-create sequence event_seq;
-
+-- The log. Within an account, `seq` counts from 1 without gaps, in the order of commit (see store/log.rs).
 create table event (
     account_id uuid not null,
     seq bigint not null,
@@ -67,11 +65,9 @@ create table event (
 -- One row an account. Written on every commit and every batch, so half of each page is kept free for updates in place.
 create table delivery (
     account_id uuid primary key references account (id) on delete cascade,
-    -- Events after cursor_seq, up to head_seq, wait. Sequence numbers have gaps; the counters do not.
+    -- Events after cursor_seq, up to head_seq, wait.
     head_seq bigint not null default 0,
     cursor_seq bigint not null default 0,
-    n_appended bigint not null default 0,
-    n_settled bigint not null default 0,
     n_delivered bigint not null default 0,
     n_ignored bigint not null default 0,
     n_rejected bigint not null default 0,

@@ -20,10 +20,9 @@ use crate::backend::Backend;
 use crate::config::Config;
 use crate::dispatch::{Courier, Dispatch, Sweep};
 use crate::due::{Call, Due};
-use crate::ingest::{CommitLoops, Ingest};
+use crate::ingest::{self, CommitLoops, Ingest};
 use crate::metrics::Metrics;
 use crate::segment::Client;
-use crate::store::log::Lane;
 use crate::store::retention;
 use crate::web::{Servers, State};
 
@@ -135,7 +134,7 @@ async fn join(task: JoinHandle<()>) {
 impl Stages {
     async fn build(config: &Config, backend: &Backend) -> anyhow::Result<Self> {
         let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
-        let pools = [backend.durable_pool(Lane::COUNT.into()), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
+        let pools = [backend.durable_pool(ingest::n_connections()), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
         let [ingest_pool, dispatch_pool] = &pools;
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);

@@ -77,7 +77,12 @@ impl Backend {
 
     async fn connect(options: PgConnectOptions, master_key: &str) -> Result<Self, BackendError> {
         let vault = Arc::new(Vault::parse(master_key)?);
-        let options = options.application_name("nudgespot-source");
+        let options = options.application_name("nudgespot-source").options([
+            // The statements take arrays of any length, and are planned the same for each: PostgreSQL would plan them
+            // anew every time, which takes longer than to run them.
+            ("plan_cache_mode", "force_generic_plan"),
+            ("jit", "off"),
+        ]);
         let pool = pool_options(4).connect_with(options.clone()).await.map_err(BackendError::Connect)?;
         let (version, broken) = stats::check_server(&pool).await.map_err(BackendError::Connect)?;
         if version < OLDEST_SERVER {

@@ -6,6 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use crate::domain::event::Kind;
@@ -36,8 +37,21 @@ pub struct Metrics {
     account_backlog_seconds: Family<Labels<1>, Seconds>,
 }
 
+/// Events, counted by kind (`None`: one that Segment does not know, or not looked at) and fate.
+#[derive(Debug, Default)]
+pub struct Tally(BTreeMap<(Option<Kind>, EventFate), u64>);
+
+impl Tally {
+    /// Counts `n` more.
+    pub fn add(&mut self, kind: Option<Kind>, fate: EventFate, n: usize) {
+        if n > 0 {
+            *self.0.entry((kind, fate)).or_default() += u64::try_from(n).unwrap_or(u64::MAX);
+        }
+    }
+}
+
 /// What became of an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "contract, sections 1 and 2")]
 pub enum EventFate {
     Accepted,
@@ -121,9 +135,9 @@ impl Metrics {
         self.webhooks.get_or_create(&[("status", status.to_string())]).inc();
     }
 
-    /// Counts events of a kind; `None` is a kind that Segment does not know.
-    pub fn events(&self, kind: Option<Kind>, fate: EventFate, n: u64) {
-        if n > 0 {
+    /// Counts events.
+    pub fn events(&self, tally: Tally) {
+        for ((kind, fate), n) in tally.0 {
             let labels = [("kind", kind.map_or("other", Kind::as_str)), ("fate", fate.as_str())];
             self.events.get_or_create(&labels).inc_by(n);
         }

@@ -16,7 +16,7 @@ use crate::domain::account::UnsubscribeEvent;
 use crate::domain::event::Kind;
 use crate::domain::region::Region;
 use crate::domain::retry;
-use crate::metrics::{EventFate, Metrics};
+use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
 use crate::store::lease::{self, Attempt, Lease, Settlement};
@@ -48,6 +48,8 @@ pub enum Next {
     Go,
     /// More waits, but not before this time is over: the step failed.
     Retry(Duration),
+    /// More waits, and nothing can be done about it for so long, unless an admin does something.
+    Sleep(Duration),
 }
 
 /// What was read: the events to send, and those that are too old for it.
@@ -105,24 +107,23 @@ impl Courier {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(Next::Rest);
         };
+        let mut tally = Tally::default();
         if delivered {
-            for kind in Kind::ALL {
-                let n = kinds.iter().filter(|k| **k == kind).count();
-                self.metrics.events(Some(kind), EventFate::Delivered, u64::try_from(n).unwrap_or(u64::MAX));
-            }
+            kinds.iter().for_each(|kind| tally.add(Some(*kind), EventFate::Delivered, 1));
             if let Some(oldest) = oldest {
                 self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - oldest).as_seconds_f64());
             }
         }
-        self.metrics.events(None, EventFate::DeadLettered, u64::try_from(n_dead).unwrap_or(u64::MAX));
+        tally.add(None, EventFate::DeadLettered, n_dead);
+        self.metrics.events(tally);
         if n_expired > 0 {
             tracing::warn!(account.id = %account, events = n_expired, "events were too old to deliver");
         }
         Ok(match more {
-            _ if is_paused => Next::Rest,
+            true if is_paused => Next::Go,
             false => Next::Rest,
             true if is_failed => Next::Retry(wait),
-            true if wait > Duration::ZERO => Next::Rest,
+            true if wait > Duration::ZERO => Next::Sleep(wait),
             true => Next::Go,
         })
     }
@@ -206,7 +207,6 @@ impl Courier {
         let stay = |outcome| Settlement { attempt: Some(attempt(outcome)), ..Settlement::stay(lease) };
         let pass = |n_delivered, dead: Vec<(i64, String)>, outcome| Settlement {
             cursor: last,
-            n_settled: to_i64(n_events + expired.len()),
             n_delivered,
             dead: [expired.clone(), dead].concat(),
             n_attempts: 0,
@@ -247,13 +247,7 @@ fn settle_unsent(lease: &Lease, reading: Reading) -> Settlement {
         }
         None => Duration::ZERO,
     };
-    Settlement {
-        cursor: reading.last.unwrap_or(lease.cursor),
-        n_settled: to_i64(reading.expired.len()),
-        dead: reading.expired,
-        wait,
-        ..Settlement::stay(lease)
-    }
+    Settlement { cursor: reading.last.unwrap_or(lease.cursor), dead: reading.expired, wait, ..Settlement::stay(lease) }
 }
 
 fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {

@@ -178,9 +178,9 @@ impl Dispatch {
         self.n_failing_running -= usize::from(turn.is_failing);
         turn.bisection = bisection;
         match (next, &turn.state) {
-            (Next::Retry(wait), _) => {
+            (Next::Retry(wait) | Next::Sleep(wait), _) => {
                 let until = Instant::now() + wait;
-                turn.is_failing = true;
+                turn.is_failing = matches!(next, Next::Retry(_));
                 turn.state = State::Asleep { until };
                 self.alarms.insert((until, account));
             }

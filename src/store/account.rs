@@ -233,7 +233,7 @@ pub async fn standings(db: impl PgExecutor<'_>, only: Option<Uuid>) -> sqlx::Res
     sqlx::query_as!(
         Standing,
         r#"
-        select account_id as id, paused_reason, n_appended - n_settled as "waiting!", oldest.since as "oldest_waiting_since?",
+        select account_id as id, paused_reason, head_seq - cursor_seq as "waiting!", oldest.since as "oldest_waiting_since?",
             n_delivered as delivered, n_rejected as rejected, n_ignored as ignored,
             (select count(*) from dead_letter where dead_letter.account_id = delivery.account_id) as "dead_letters!"
         from delivery

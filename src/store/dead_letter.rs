@@ -80,16 +80,16 @@ pub async fn replay(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sql
         raised as (
             delete from dead_letter using lane where account_id = $3 and seq = any($4) returning seq
         ),
+        advanced as (
+            update delivery set head_seq = head_seq + counted.n from (select count(*) as n from raised) as counted
+            where account_id = $3 and n > 0
+            returning head_seq - n as base
+        ),
         moved as (
-            update event set seq = nextval('event_seq'), replayed_at = now()
-            from (select seq from raised order by seq) as old
+            update event set seq = base + place, replayed_at = now()
+            from advanced, (select seq, row_number() over (order by seq) as place from raised) as old
             where event.account_id = $3 and event.seq = old.seq
             returning event.seq
-        ),
-        appended as (
-            update delivery
-            set head_seq = (select max(seq) from moved), n_appended = n_appended + (select count(*) from moved)
-            where account_id = $3 and exists (select from moved)
         ),
         told as (
             select pg_notify('delivery_due', $3::text) where exists (select from moved)

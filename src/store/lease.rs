@@ -113,11 +113,9 @@ pub async fn acquire(db: impl PgExecutor<'_>, account: Uuid, holder: i32) -> sql
 pub struct Settlement {
     /// Where the cursor moves to; the lease's own cursor, where it stays.
     pub cursor: i64,
-    /// Events that the cursor passes.
-    pub n_settled: i64,
-    /// How many of them Segment took.
+    /// How many of the events that it passes Segment took.
     pub n_delivered: i64,
-    /// The others, each with its reason.
+    /// The others that it passes, each with its reason.
     pub dead: Vec<(i64, String)>,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
@@ -135,7 +133,6 @@ impl Settlement {
     pub fn stay(lease: &Lease) -> Self {
         Self {
             cursor: lease.cursor,
-            n_settled: 0,
             n_delivered: 0,
             dead: Vec::new(),
             n_attempts: lease.n_attempts,
@@ -173,22 +170,22 @@ pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settleme
         r#"
         with settled as (
             update delivery
-            set cursor_seq = $4, n_settled = n_settled + $5, n_delivered = n_delivered + $6, n_attempts = $7,
-                next_attempt_at = case when $8::float8 > 0 then now() + $8::float8 * interval '1 second' else '-infinity' end,
+            set cursor_seq = $4, n_delivered = n_delivered + $5, n_attempts = $6,
+                next_attempt_at = case when $7::float8 > 0 then now() + $7::float8 * interval '1 second' else '-infinity' end,
                 leased_until = '-infinity',
-                paused_by = case when $9::text is null then paused_by else 'segment' end,
-                paused_reason = coalesce($9, paused_reason)
+                paused_by = case when $8::text is null then paused_by else 'segment' end,
+                paused_reason = coalesce($8, paused_reason)
             where account_id = $1 and lease = $2 and cursor_seq = $3
             returning account_id, cursor_seq < head_seq as more
         ),
         buried as (
             insert into dead_letter (account_id, seq, reason)
-            select account_id, seq, reason from settled, unnest($10::bigint[], $11::text[]) as dead (seq, reason)
+            select account_id, seq, reason from settled, unnest($9::bigint[], $10::text[]) as dead (seq, reason)
         ),
         recorded as (
             insert into attempt
                 (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
-            select account_id, $12, $13, $14, $15, $16, $17, $18, $19 from settled where $12::bigint is not null
+            select account_id, $11, $12, $13, $14, $15, $16, $17, $18 from settled where $11::bigint is not null
         )
         select more as "more!" from settled
         "#,
@@ -196,7 +193,6 @@ pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settleme
         lease.number,
         lease.cursor,
         settlement.cursor,
-        settlement.n_settled,
         settlement.n_delivered,
         settlement.n_attempts,
         settlement.wait.as_secs_f64(),

@@ -1,9 +1,11 @@
 //! The append-only log of events.
 //!
-//! Invariant: within an account, the order of `seq` is the order of commit, whichever replica writes, so a reader that
-//! has passed a number has missed none below it. Sequence numbers are handed out before their commit; therefore an
-//! append first takes the lock of its **lane**, and holds it until it has committed. Accounts map to lanes by a fixed
-//! rule.
+//! Invariant: within an account, `seq` counts without gaps, and in the order of commit, whichever replica writes: a
+//! reader that has passed a number has missed none below it. An append counts on from the account's `head_seq`, whose
+//! row it locks until it has committed. Before that it takes the lock of its **lane**, so that appends that concern
+//! several accounts cannot deadlock; accounts map to lanes by a fixed rule.
+
+use std::collections::HashMap;
 
 use futures_util::{Stream, TryStreamExt};
 use sqlx::PgExecutor;
@@ -45,10 +47,14 @@ impl Lane {
     }
 }
 
-/// Events to append, all of one lane, column by column as the statement takes them.
+/// Events to append, all of one lane, column by column as the statements take them.
 #[derive(Debug, Default)]
 pub struct Append {
+    /// How many events each account has here.
+    counts: HashMap<Uuid, i64>,
     account_ids: Vec<Uuid>,
+    /// Each event's place among those of its account here, from 1.
+    places: Vec<i64>,
     message_ids: Vec<Uuid>,
     received_at: Vec<OffsetDateTime>,
     kinds: Vec<i16>,
@@ -80,6 +86,9 @@ impl NewEvent {
 impl Append {
     /// Adds an event of `account`.
     pub fn push(&mut self, account: Uuid, received_at: OffsetDateTime, event: NewEvent) {
+        let count = self.counts.entry(account).or_default();
+        *count += 1;
+        self.places.push(*count);
         self.account_ids.push(account);
         self.message_ids.push(event.message_id.0);
         self.received_at.push(received_at);
@@ -107,36 +116,82 @@ impl Append {
     }
 }
 
-/// Appends events, one statement that commits by itself. Returns the ids of those that were new, or `None` where all
-/// were, as is usual; the others are there already.
+/// Appends events of which none is in the log yet, one statement that commits by itself.
 ///
 /// # Errors
-/// Where it is not known to be committed.
-pub async fn append(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sqlx::Result<Option<Vec<Uuid>>> {
-    let new = sqlx::query_scalar!(
-        r#"
-        with lane as materialized (
+/// [`is_duplicate`] tells whether one of the events is in the log, or here twice: nothing is appended then. Otherwise it
+/// is not known whether they are.
+pub async fn append_new(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sqlx::Result<()> {
+    let (accounts, counts): (Vec<Uuid>, Vec<i64>) = events.counts.iter().map(|(id, n)| (*id, *n)).unzip();
+    sqlx::query!(
+        "with lane as materialized (
             select pg_advisory_xact_lock($1, $2)
         ),
-        inserted as (
-            insert into event (account_id, seq, message_id, received_at, kind, event_id, track)
-            select account_id, nextval('event_seq'), message_id, received_at, kind, event_id, track
-            from lane, unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
-                as new (account_id, message_id, received_at, kind, event_id, track)
-            on conflict (message_id) do nothing
-            returning account_id, seq, message_id
+        advanced as (
+            update delivery set head_seq = head_seq + counted.n
+            from lane, unnest($3::uuid[], $4::bigint[]) as counted (account_id, n)
+            where delivery.account_id = counted.account_id
+            returning delivery.account_id, head_seq - counted.n as base
+        )
+        -- An account that was just deleted has no row in delivery, and gets none of its events.
+        insert into event (account_id, seq, message_id, received_at, kind, event_id, track)
+        select account_id, base + place, message_id, received_at, kind, event_id, track
+        from advanced join unnest($5::uuid[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::smallint[], $10::text[],
+            $11::text[]) as new (account_id, place, message_id, received_at, kind, event_id, track) using (account_id)",
+        lock::LANE,
+        lane.lock(),
+        &accounts,
+        &counts,
+        &events.account_ids,
+        &events.places,
+        &events.message_ids,
+        &events.received_at,
+        &events.kinds,
+        &events.event_ids,
+        &events.tracks,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Whether an append failed because an event is in the log already.
+#[must_use]
+pub fn is_duplicate(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("event_message_id_unique")
+}
+
+/// Appends those of the events that are not in the log yet, each once: one statement that commits by itself. Returns
+/// their message ids. Slower than [`append_new`].
+///
+/// # Errors
+/// [`is_duplicate`] where another replica appended one of the events in the same moment: nothing is appended, and the
+/// next attempt will see it. Otherwise it is not known whether they are.
+pub async fn append_missing(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"with lane as materialized (
+            select pg_advisory_xact_lock($1, $2)
         ),
-        appended as (
-            select account_id, max(seq) as head_seq, count(*) as n from inserted group by account_id
+        new as (
+            select distinct on (message_id) *
+            from unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
+                with ordinality as new (account_id, message_id, received_at, kind, event_id, track, position)
+            order by message_id, position
+        ),
+        missing as materialized (
+            select *, row_number() over (partition by account_id order by position) as place
+            from new where not exists (select from event where event.message_id = new.message_id)
         ),
         advanced as (
-            update delivery
-            set head_seq = appended.head_seq, n_appended = n_appended + appended.n
-            from appended where delivery.account_id = appended.account_id
+            update delivery set head_seq = head_seq + counted.n
+            from lane, (select account_id, count(*) as n from missing group by account_id) as counted
+            where delivery.account_id = counted.account_id
+            returning delivery.account_id, head_seq - counted.n as base
         )
-        select case when count(*) < cardinality($4::uuid[]) then coalesce(array_agg(message_id), '{}') end as new
-        from inserted
-        "#,
+        insert into event (account_id, seq, message_id, received_at, kind, event_id, track)
+        select account_id, base + place, message_id, received_at, kind, event_id, track
+        from advanced join missing using (account_id)
+        returning message_id"#,
         lock::LANE,
         lane.lock(),
         &events.account_ids,
@@ -146,9 +201,8 @@ pub async fn append(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sql
         &events.event_ids,
         &events.tracks,
     )
-    .fetch_one(db)
-    .await?;
-    Ok(new)
+    .fetch_all(db)
+    .await
 }
 
 /// An event of the log, as the delivery reads it.

@@ -35,7 +35,7 @@ pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"
-        select coalesce(sum(n_appended - n_settled), 0)::bigint as "events!", count(*) as "accounts!",
+        select coalesce(sum(head_seq - cursor_seq), 0)::bigint as "events!", count(*) as "accounts!",
             coalesce(extract(epoch from now() - min(oldest.since)), 0)::float8 as "oldest_seconds!",
             count(paused_by) as "paused_accounts!"
         from delivery
@@ -59,8 +59,8 @@ pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result
         AccountBacklog,
         r#"
         with worst as (
-            select account_id, n_appended - n_settled as events, cursor_seq from delivery
-            where cursor_seq < head_seq order by n_appended - n_settled desc limit $1
+            select account_id, head_seq - cursor_seq as events, cursor_seq from delivery
+            where cursor_seq < head_seq order by head_seq - cursor_seq desc limit $1
         )
         select account_id, events as "events!",
             coalesce(extract(epoch from now() - oldest.since), 0)::float8 as "oldest_seconds!"

@@ -93,11 +93,8 @@ impl Servers {
         let public = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
-                .service(
-                    web::resource("/webhooks/nudgespot/{token}")
-                        .route(web::post().to(webhook::receive))
-                        .default_service(web::to(async || Err::<&str, _>(Problem::MethodNotAllowed))),
-                )
+                // A prefix: matching a pattern would cost a regular expression for each webhook.
+                .service(web::scope("/webhooks/nudgespot").default_service(web::to(webhook::receive)))
                 .route("/healthz", web::get().to(health::healthz))
                 .route("/readyz", web::get().to(health::readyz))
                 .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))

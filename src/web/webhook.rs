@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{self, Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
@@ -43,10 +44,14 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
 }
 
 async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Result<Receipt, Problem> {
+    let token = request.match_info().unprocessed().strip_prefix('/').filter(|rest| !rest.contains('/'));
+    let token = token.ok_or(Problem::NotFound)?;
+    if request.method() != Method::POST {
+        return Err(Problem::MethodNotAllowed);
+    }
     let _in_flight = state.in_flight();
     let (body, _memory) = read(state, request.headers(), body).await?;
     let received_at = OffsetDateTime::now_utc();
-    let token = request.match_info().get("token").unwrap_or_default();
     let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
     let webhook = Webhook::new(account, received_at, payload::parse(verified, received_at)?);
     Ok(state.ingest.accept(webhook).await?)

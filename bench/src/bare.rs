@@ -1,0 +1,45 @@
+//! The webhook handler without storing: the limit of HTTP, HMAC and JSON.
+
+use std::sync::Arc;
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use nudgespot_source::domain::payload;
+use nudgespot_source::domain::secret::SigningSecret;
+use nudgespot_source::domain::signature::{Keyring, Signature, verify};
+use nudgespot_source::ingest::{Receipt, Webhook};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub async fn run(secret: &str) -> anyhow::Result<()> {
+    let secret = SigningSecret::parse(secret)?;
+    let keyring = Arc::new(Keyring {
+        current: secret.clone(),
+        previous: secret,
+        previous_until: None,
+        allow_untimestamped: false,
+    });
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::from(Arc::clone(&keyring)))
+            .app_data(web::PayloadConfig::new(1 << 20))
+            .route("/webhooks/nudgespot/{token}", web::post().to(receive))
+    })
+    .bind(("127.0.0.1", 0))?;
+    println!("{}", server.addrs()[0]);
+    Ok(server.run().await?)
+}
+
+async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let now = OffsetDateTime::now_utc();
+    let headers = request.headers();
+    let signature = Signature::from_headers(|name| headers.get_all(name).map(|value| value.as_bytes()));
+    let Ok(signature) = signature else { return HttpResponse::Unauthorized().finish() };
+    let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
+        return HttpResponse::Unauthorized().finish();
+    };
+    let Ok(elements) = payload::parse(verified, now) else { return HttpResponse::BadRequest().finish() };
+    let n_events = elements.len();
+    let webhook = Webhook::new(Uuid::nil(), now, elements);
+    std::hint::black_box(webhook);
+    HttpResponse::Ok().json(Receipt { accepted: n_events, ..Receipt::default() })
+}

@@ -1,0 +1,42 @@
+//! Measures the program against its limits, in one run on one machine.
+//!
+//! Each party is a process of its own, so that the operating system can say what it costs: the program, its PostgreSQL,
+//! the stand-in for Segment (`sink`), the handler that stores nothing (`bare`), and this load generator.
+
+mod bare;
+mod cpu;
+mod http;
+mod load;
+mod parties;
+mod report;
+mod sink;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all measurements and print a table.
+    Run(report::Args),
+    /// The stand-in for Segment that only counts.
+    Sink,
+    /// The webhook handler without storing.
+    Bare {
+        /// The signing secret.
+        secret: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => report::run(args).await,
+        Command::Sink => sink::run().await,
+        Command::Bare { secret } => bare::run(&secret).await,
+    }
+}

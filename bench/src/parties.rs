@@ -1,0 +1,116 @@
+//! The processes that take part in a measurement.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use nudgespot_source::domain::secret::SigningSecret;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::load::Target;
+
+/// A process that said on which address it listens.
+pub struct Party {
+    pub child: Child,
+    pub address: String,
+}
+
+impl Party {
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+}
+
+/// Another role of this benchmark's binary.
+pub async fn role(args: &[&str]) -> anyhow::Result<Party> {
+    let mut child =
+        Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let stdout = child.stdout.take().context("stdout")?;
+    let address = BufReader::new(stdout).lines().next_line().await?.context("no address")?;
+    Ok(Party { child, address })
+}
+
+/// The program, with its private cluster under a folder.
+pub struct Program {
+    binary: PathBuf,
+    data_dir: PathBuf,
+    sink: String,
+}
+
+impl Program {
+    pub fn new(binary: &Path, data_dir: &Path, sink: &str) -> Self {
+        Self { binary: binary.to_owned(), data_dir: data_dir.to_owned(), sink: sink.to_owned() }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .env_remove("DATABASE_URL")
+            .env("DATA_DIR", &self.data_dir)
+            .env("BIND", "127.0.0.1:0")
+            .env("INTERNAL_BIND", "127.0.0.1:0")
+            .env("SEGMENT_US_URL", format!("http://{}", self.sink))
+            .env("LOG_FORMAT", "json")
+            .env("RUST_LOG", "info,sqlx=warn");
+        command
+    }
+
+    /// Starts `serve`.
+    pub async fn serve(&self) -> anyhow::Result<Party> {
+        let mut child = self.command().stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("stderr")?).lines();
+        while let Some(line) = lines.next_line().await? {
+            let log: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if log["message"] == "listening" {
+                let address = log["address"].as_str().context("an address")?.to_owned();
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        eprintln!("{line}");
+                    }
+                });
+                return Ok(Party { child, address });
+            }
+            eprintln!("{line}");
+        }
+        bail!("the program did not start")
+    }
+
+    /// Runs a command with `--json` and returns what it prints.
+    pub async fn run(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let output = self.command().args(args).arg("--json").output().await?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Creates an account to post to.
+    pub async fn create_account(&self, name: &str, write_key: Option<&str>) -> anyhow::Result<Target> {
+        let mut args = vec!["account", "create", "--name", name];
+        args.extend(write_key.into_iter().flat_map(|key| ["--write-key", key]));
+        let created = self.run(&args).await?;
+        let text = |name: &str| created[name].as_str().map(str::to_owned).context("a field");
+        Ok(Target { path: text("webhook_path")?, secret: SigningSecret::parse(&text("signing_secret")?)? })
+    }
+
+    /// The process of the private PostgreSQL.
+    pub fn postgres_pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).unwrap_or_default();
+        text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
+/// Ends a process as an operator would, and waits for it.
+pub async fn stop(mut party: Party) -> anyhow::Result<()> {
+    Command::new("kill").arg("-TERM").arg(party.pid().to_string()).status().await?;
+    tokio::time::timeout(Duration::from_secs(60), party.child.wait()).await.context("it does not stop")??;
+    Ok(())
+}
+
+/// How many events the sink has seen.
+pub async fn count(sink: &str) -> anyhow::Result<u64> {
+    let client = nudgespot_source::segment::Client::new().map(|_| reqwest::Client::builder().no_proxy())?.build()?;
+    Ok(client.get(format!("http://{sink}/count")).header("content-length", 0).send().await?.text().await?.parse()?)
+}

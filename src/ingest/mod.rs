@@ -1,0 +1,105 @@
+//! Group commit: one statement for all webhooks that wait.
+//!
+//! A webhook is answered when **all** its events are committed. What arrives while a commit is in flight goes into the
+//! next one, so a lone webhook waits for nobody, and a flood shares its commits. Nothing cancels a commit, least of all
+//! a sender that hangs up.
+
+mod commit_loop;
+mod group;
+mod webhook;
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::due::Due;
+use crate::metrics::Metrics;
+use crate::store::log::Lane;
+use commit_loop::{Commits, Turn};
+use group::Waiting;
+pub use webhook::{Receipt, RejectedElement, Webhook};
+
+/// How many loops commit in each lane: one whose commit is in flight, and one that gathers the next.
+const LOOPS_PER_LANE: u8 = 2;
+
+/// How many connections the commit loops need.
+#[must_use]
+pub fn n_connections() -> u32 {
+    u32::from(Lane::COUNT) * u32::from(LOOPS_PER_LANE)
+}
+
+/// Why a webhook's events are not known to be stored. The sender should send it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    /// More webhooks wait than may.
+    #[error("too many webhooks wait to be stored")]
+    TooManyWaiting,
+    /// The database did not commit.
+    #[error("the events could not be stored")]
+    Database,
+    /// The program is about to end.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// Takes webhooks and commits them.
+pub struct Ingest {
+    lanes: Vec<mpsc::UnboundedSender<Waiting>>,
+    places: Arc<Semaphore>,
+}
+
+/// The loops that commit. They end when every [`Ingest`] is dropped and all that was taken is answered.
+pub struct CommitLoops(JoinSet<()>);
+
+impl CommitLoops {
+    /// Waits for their end.
+    pub async fn join(mut self) {
+        while let Some(ended) = self.0.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a commit loop failed");
+            }
+        }
+    }
+}
+
+impl Ingest {
+    /// Starts the commit loops. At most `max_waiting` webhooks wait at a time.
+    #[must_use]
+    pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Due>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
+        let mut loops = JoinSet::new();
+        let mut lanes = Vec::new();
+        for lane in Lane::all() {
+            let (sender, waiting) = mpsc::unbounded_channel();
+            let commits = Arc::new(Commits {
+                lane,
+                pool: pool.clone(),
+                due: Arc::clone(due),
+                metrics: Arc::clone(metrics),
+                waiting: Mutex::new(waiting),
+                turn: Mutex::new(Turn::default()),
+            });
+            for _ in 0..LOOPS_PER_LANE {
+                loops.spawn(Arc::clone(&commits).run());
+            }
+            lanes.push(sender);
+        }
+        (Self { lanes, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
+    }
+
+    /// Commits a webhook's events and returns what became of them.
+    ///
+    /// # Errors
+    /// [`NotStored`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
+    pub async fn accept(&self, webhook: Webhook) -> Result<Receipt, NotStored> {
+        if webhook.len() == 0 {
+            return Ok(webhook.receipt);
+        }
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
+        let (answer, answered) = oneshot::channel();
+        let lane = &self.lanes[Lane::of(webhook.account).index()];
+        lane.send(Waiting { webhook, answer, _place: place }).map_err(|_| NotStored::Stopping)?;
+        answered.await.unwrap_or(Err(NotStored::Stopping))
+    }
+}

@@ -1,0 +1,70 @@
+//! A webhook's events, sorted by what is to be done with them.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::payload::{Element, Fate};
+use crate::store::log::NewEvent;
+use crate::store::set_aside::Why;
+
+/// The events of one webhook, to be committed together.
+#[derive(Debug)]
+pub struct Webhook {
+    pub(super) account: Uuid,
+    pub(super) received_at: OffsetDateTime,
+    pub(super) events: Vec<NewEvent>,
+    pub(super) set_aside: Vec<(Why, String)>,
+    pub(super) receipt: Receipt,
+}
+
+/// What became of a webhook's events: the body of the 200.
+#[derive(Debug, Default, Serialize)]
+pub struct Receipt {
+    /// New events, to be forwarded.
+    pub accepted: usize,
+    /// Events that the account has sent before.
+    pub duplicates: usize,
+    /// Events that Segment has no name for.
+    pub ignored: usize,
+    /// Events that cannot be used.
+    pub rejected: Vec<RejectedElement>,
+}
+
+/// An element of a webhook's body that cannot be used.
+#[derive(Debug, Serialize)]
+pub struct RejectedElement {
+    /// Its place in the body, from 0.
+    pub index: usize,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Webhook {
+    /// Sorts a body's elements into what is appended and what is set aside.
+    #[must_use]
+    pub fn new(account: Uuid, received_at: OffsetDateTime, elements: Vec<Element<'_>>) -> Self {
+        let mut events = Vec::with_capacity(elements.len());
+        let (mut set_aside, mut receipt) = (Vec::new(), Receipt::default());
+        for (index, element) in elements.into_iter().enumerate() {
+            match element.fate {
+                Fate::Event(kind, id, track) => events.push(NewEvent::new(account, kind, &id, track.into_json())),
+                Fate::Ignored { name } => {
+                    receipt.ignored += 1;
+                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.to_owned()));
+                }
+                Fate::Rejected(rejection) => {
+                    let reason = rejection.to_string();
+                    receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
+                    set_aside.push((Why::Rejected { reason }, element.raw.to_owned()));
+                }
+            }
+        }
+        Self { account, received_at, events, set_aside, receipt }
+    }
+
+    /// How many events there are to write.
+    pub(super) fn len(&self) -> usize {
+        self.events.len() + self.set_aside.len()
+    }
+}
