@@ -26,7 +26,12 @@ pub struct Args {
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let odds = Odds { fail: args.fail, retry_after: args.retry_after, hang: args.hang, refuse: args.refuse };
+    let odds = Odds {
+        fail: args.fail,
+        retry_after: args.retry_after,
+        hang: args.hang,
+        refuse: args.refuse.map(|text| (text, 400)),
+    };
     let stop = super::stop_signal()?;
     let sandbox = Sandbox::new(Faults::by_chance(odds));
     let (server, handle, address) = sandbox

@@ -159,7 +159,11 @@ impl PrivateCluster {
         }
     }
 
-    async fn restart(&mut self) -> Result<(), ClusterError> {
+    /// Starts the server again, where it has gone.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn restart(&mut self) -> Result<(), ClusterError> {
         let _decide = state::lock(&self.dir, "start.lock").await?;
         self.start().await
     }

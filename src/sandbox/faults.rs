@@ -25,8 +25,8 @@ pub struct Odds {
     pub retry_after: Option<String>,
     /// The probability of no answer.
     pub hang: f64,
-    /// A batch that holds this text is refused with 400.
-    pub refuse: Option<String>,
+    /// A batch that holds this text is refused with this status.
+    pub refuse: Option<(String, u16)>,
 }
 
 /// When the stand-in fails, and how.
@@ -70,10 +70,10 @@ impl Faults {
         {
             return Some(fault);
         }
-        if let Some(text) = &self.odds.refuse
+        if let Some((text, status)) = &self.odds.refuse
             && String::from_utf8_lossy(body).contains(text)
         {
-            return Some(Fault::Status(400, None));
+            return Some(Fault::Status(*status, None));
         }
         if random::fraction() < self.odds.hang {
             return Some(Fault::Hang);

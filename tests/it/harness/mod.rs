@@ -1,0 +1,176 @@
+//! What every test stands on: a database of its own, a stand-in for Segment, and the real binary.
+
+mod cluster;
+pub mod sender;
+mod service;
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nudgespot_source::sandbox::{Faults, Sandbox};
+use serde_json::Value;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+pub use cluster::{OwnCluster, shared_cluster};
+pub use sender::{Account, Answer, events};
+pub use service::Service;
+
+/// Longer than anything takes on a busy machine; only a failing test waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const MASTER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+/// How many tests run services at a time: each takes two dozen of PostgreSQL's connections.
+static PLACES: Semaphore = Semaphore::const_new(3);
+
+/// A test's own world.
+pub struct Context {
+    pub database_url: String,
+    pub pool: PgPool,
+    pub segment: Arc<Sandbox>,
+    pub segment_url: String,
+    pub env: Vec<(String, String)>,
+    _place: SemaphorePermit<'static>,
+}
+
+impl Context {
+    /// A world with a database in the cluster that all tests share.
+    pub async fn new() -> Self {
+        Self::on(&shared_cluster()).await
+    }
+
+    /// A world with a database in this cluster.
+    pub async fn on(server: &PgConnectOptions) -> Self {
+        let place = PLACES.acquire().await.expect("never closed");
+        let name = format!("test_{}", hex::encode(nudgespot_source::random::bytes::<8>()));
+        let admin = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await.expect("the cluster");
+        sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&admin).await.expect("created");
+        admin.close().await;
+        let options = server.clone().database(&name);
+        let database_url = cluster::url(&options);
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        let segment = Sandbox::new(Faults::default());
+        let (segment_server, _, address) = segment.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        tokio::spawn(segment_server);
+        let segment_url = format!("http://{address}");
+        let env = [
+            ("DATABASE_URL", database_url.as_str()),
+            ("MASTER_KEY", MASTER_KEY),
+            ("BIND", "127.0.0.1:0"),
+            ("INTERNAL_BIND", "127.0.0.1:0"),
+            ("SEGMENT_US_URL", &segment_url),
+            ("SEGMENT_EU_URL", &segment_url),
+            ("RUST_LOG", "debug,sqlx=info,hyper_util=info"),
+            ("LOG_FORMAT", "json"),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { database_url, pool, segment, segment_url, env, _place: place }
+    }
+
+    /// Sets a variable for what is started from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(n, _)| n != name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Starts the real binary, and waits until it listens.
+    pub async fn serve(&self) -> Service {
+        Service::start(&self.env).await
+    }
+
+    /// Runs a command with `--json`, which must succeed, and returns what it prints.
+    pub async fn run(&self, args: &[&str]) -> Value {
+        let (code, stdout, stderr) = self.try_run(&[args, &["--json"]].concat(), "").await;
+        assert_eq!(code, 0, "{args:?}: {stderr}");
+        serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {stdout}"))
+    }
+
+    /// Runs a command with this on stdin; returns its exit code, stdout and stderr.
+    pub async fn try_run(&self, args: &[&str], stdin: &str) -> (i32, String, String) {
+        run_binary(&self.env, args, stdin).await
+    }
+
+    /// Creates an account with a write key named after it.
+    pub async fn account(&self, name: &str) -> Account {
+        let write_key = format!("key-of-{name}");
+        self.create(name, &["--write-key", &write_key]).await
+    }
+
+    /// Creates an account.
+    pub async fn create(&self, name: &str, args: &[&str]) -> Account {
+        let created = self.run(&[&["account", "create", "--name", name], args].concat()).await;
+        Account::new(name, &created)
+    }
+
+    /// What `account show` says.
+    pub async fn show(&self, name: &str) -> Value {
+        self.run(&["account", "show", name]).await
+    }
+
+    /// Waits until the stand-in has been sent what makes `condition` true.
+    pub async fn segment_has(&self, condition: impl Fn(&Sandbox) -> bool) {
+        let mut requests = self.segment.subscribe();
+        let heard = timeout(PATIENCE, requests.wait_for(|_| condition(&self.segment))).await;
+        assert!(
+            heard.is_ok(),
+            "not in time; {} messages, requests {:?}",
+            self.segment.messages().len(),
+            self.segment.requests()
+        );
+    }
+
+    /// Waits until this many messages have arrived, and returns them.
+    pub async fn messages(&self, n: usize) -> Vec<Value> {
+        self.segment_has(|segment| segment.messages().len() >= n).await;
+        self.segment.messages()
+    }
+
+    /// Waits until `account show` says of an account what makes `condition` true.
+    pub async fn account_is(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let waiting = async {
+            loop {
+                let shown = self.show(name).await;
+                if condition(&shown) {
+                    return shown;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        match timeout(PATIENCE, waiting).await {
+            Ok(shown) => shown,
+            Err(_) => panic!("not in time: {}", self.show(name).await),
+        }
+    }
+}
+
+/// The `n`th field of each message.
+pub fn texts(messages: &[Value], pointer: &str) -> Vec<String> {
+    messages.iter().map(|message| message.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned()).collect()
+}
+
+/// Runs the real binary to its end.
+pub async fn run_binary(env: &[(String, String)], args: &[&str], stdin: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .current_dir(env!("CARGO_TARGET_TMPDIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary");
+    let mut input = child.stdin.take().expect("piped");
+    // A command that does not read its input may end before it is written.
+    let _ = input.write_all(stdin.as_bytes()).await;
+    drop(input);
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("in time").expect("output");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}

@@ -1,0 +1,78 @@
+//! The real binary, running.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// A `serve` that listens. Killed when dropped.
+pub struct Service {
+    child: Child,
+    pub url: String,
+    pub metrics_url: String,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Service {
+    pub async fn start(env: &[(String, String)]) -> Self {
+        Self::try_start(env).await.unwrap_or_else(|log| panic!("the service did not start: {log}"))
+    }
+
+    /// Starts the binary; where it ends before it listens, returns what it said.
+    pub async fn try_start(env: &[(String, String)]) -> Result<Self, String> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        loop {
+            let line = timeout(PATIENCE, lines.next_line()).await.expect("in time").expect("UTF-8");
+            let Some(line) = line else { return Err(log.lock().expect("whole").join("\n")) };
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            log.lock().expect("whole").push(line);
+            if json["message"] == "listening" {
+                let url = |field: &str| format!("http://{}", json[field].as_str().expect("an address"));
+                let (url, metrics_url) = (url("address"), url("metrics") + "/metrics");
+                let rest = Arc::clone(&log);
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        rest.lock().expect("whole").push(line);
+                    }
+                });
+                return Ok(Self { child, url, metrics_url, log });
+            }
+        }
+    }
+
+    /// All that it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("whole").join("\n")
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let done = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill");
+        assert!(done.success());
+    }
+
+    /// Ends it as an operator would.
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        timeout(PATIENCE, self.child.wait()).await.expect("it drains in time").expect("an end")
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+}
