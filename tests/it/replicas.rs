@@ -1,1 +1,175 @@
-//! x
+//! Several programs on one database, and writers and workers that stall.
+
+use std::time::Duration;
+
+use nudgespot_source::domain::event::{EventId, Kind, MessageId};
+use nudgespot_source::sandbox::Fault;
+use nudgespot_source::store::lease::{self, Holder, Settlement};
+use nudgespot_source::store::log::{self, Append, Lane, NewEvent};
+use serde_json::json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::harness::{Account, Context, events, texts};
+
+/// An event as another replica would append it.
+fn append_of(account: &Account, id: &str) -> Append {
+    let account_id = Uuid::parse_str(&account.id).expect("an id");
+    let mut append = Append::default();
+    let event = NewEvent {
+        kind: Kind::Opened,
+        message_id: MessageId::new(account_id, &EventId::of_content(id)),
+        event_id: id.to_owned(),
+        track: format!(
+            r#"{{"userId":"{id}","timestamp":"2016-01-27T09:15:00.000Z","properties":{{}},"context":{{}}}}"#
+        ),
+    };
+    append.push(account_id, OffsetDateTime::now_utc(), event);
+    append
+}
+
+fn lane(account: &Account) -> Lane {
+    Lane::of(Uuid::parse_str(&account.id).expect("an id"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_stalls_before_its_commit_is_not_passed_by() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    let mut stalled = context.pool.begin().await.expect("a transaction");
+    log::append_new(&mut *stalled, lane(&account), &append_of(&account, "stalled")).await.expect("appended");
+
+    let post = {
+        let (account, service) = (account.clone(), &service);
+        async move { account.post(service, &events(0..1)).await }
+    };
+    let release = async {
+        // The service's own append waits for the stalled one: neither is visible, so nothing can be skipped.
+        let blocked = "select count(*) from pg_locks where not granted and locktype = 'advisory'
+            and database = (select oid from pg_database where datname = current_database())";
+        while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&context.pool).await.expect("counted") == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(context.segment.requests().is_empty());
+        stalled.commit().await.expect("committed");
+    };
+    let (answer, ()) = tokio::join!(post, release);
+    assert_eq!(answer.status, 200);
+    assert_eq!(texts(&context.messages(2).await, "/userId"), ["stalled", "u0"], "in the order of commit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_share_the_work_and_deliver_each_event_once_and_in_order() {
+    let context = Context::new().await;
+    let replicas = [context.serve().await, context.serve().await];
+    let mut accounts = Vec::new();
+    for n in 0..4 {
+        accounts.push(context.account(&format!("acme-{n}")).await);
+    }
+    for n in 0..50 {
+        for account in &accounts {
+            account.accept(&replicas[usize::try_from(n).expect("small") % 2], &events(n..n + 1)).await;
+        }
+    }
+    let messages = context.messages(200).await;
+    for account in &accounts {
+        let own: Vec<_> = messages.iter().filter(|m| m["writeKey"] == account.write_key.as_str()).cloned().collect();
+        assert_eq!(texts(&own, "/userId"), (0..50).map(|n| format!("u{n}")).collect::<Vec<_>>());
+        context.account_is(&account.name, |shown| shown["delivered"] == 50 && shown["waiting"] == 0).await;
+    }
+    let n_sent: usize = context.segment.requests().iter().map(|request| request.n_events).sum();
+    assert_eq!(n_sent, 200, "none was sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_get_the_same_webhooks_store_each_event_once() {
+    let context = Context::new().await;
+    let replicas = [context.serve().await, context.serve().await];
+    let accounts = [context.account("a").await, context.account("b").await, context.account("c").await];
+    let batch = events(0..100);
+    let posts = (0..30).map(|n| accounts[n % 3].post(&replicas[n / 3 % 2], &batch));
+    let answers = futures_util::future::join_all(posts).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    let sum = |field: &str| answers.iter().map(|a| a.body[field].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!((sum("accepted"), sum("duplicates")), (300, 2_700));
+    for account in &accounts {
+        context.account_is(&account.name, |shown| shown["delivered"] == 100 && shown["waiting"] == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_replicas_accounts_are_taken_over_at_once() {
+    let context = Context::new().await;
+    let account = context.account("acme").await;
+    let first = context.serve().await;
+    context.segment.faults.plan(&account.write_key, [Fault::Hang]);
+    account.accept(&first, &events(0..1)).await;
+    context.segment_has(|segment| segment.requests().len() == 1).await;
+    let _second = context.serve().await;
+    first.kill().await;
+    context.messages(1).await;
+    let [killed, taken_over] = &context.segment.requests()[..] else { panic!("two attempts") };
+    assert!(taken_over.at - killed.at < lease::LEASE, "not only when the lease runs out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_slept_past_its_lease_changes_nothing() {
+    let context = Context::new().await;
+    let account = context.account("acme").await;
+    let sleeper = context.serve().await;
+    context.segment.faults.plan(&account.write_key, [Fault::Hang]);
+    account.accept(&sleeper, &events(0..3)).await;
+    context.segment_has(|segment| segment.requests().len() == 1).await;
+    sleeper.signal("STOP");
+    sqlx::query("update delivery set leased_until = now()").execute(&context.pool).await.expect("the minute passes");
+    let other = context.serve().await;
+    context.messages(3).await;
+    account.accept(&other, &events(3..5)).await;
+    context.messages(5).await;
+    context.account_is("acme", |shown| shown["delivered"] == 5 && shown["waiting"] == 0).await;
+    sleeper.signal("CONT");
+    while !sleeper.log().contains("the lease was taken over") {
+        tokio::task::yield_now().await;
+    }
+    let shown = context.show("acme").await;
+    assert_eq!((&shown["delivered"], &shown["waiting"], &shown["paused_reason"]), (&json!(5), &json!(0), &json!(null)));
+    assert_eq!(context.segment.messages().len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
+    let context = Context::new().await;
+    let account = context.account("acme").await;
+    let id = Uuid::parse_str(&account.id).expect("an id");
+    for event in ["a", "b", "c"] {
+        log::append_new(&context.pool, lane(&account), &append_of(&account, event)).await.expect("appended");
+    }
+    let (early, late) =
+        (Holder::register(&context.pool).await.expect("up"), Holder::register(&context.pool).await.expect("up"));
+    let first = lease::acquire(&context.pool, id, early.number()).await.expect("up").expect("due");
+    assert!(lease::acquire(&context.pool, id, late.number()).await.expect("up").is_none(), "leased");
+    sqlx::query("update delivery set leased_until = now()").execute(&context.pool).await.expect("the minute passes");
+    let second = lease::acquire(&context.pool, id, late.number()).await.expect("up").expect("free again");
+    let to = |lease: &lease::Lease, cursor| Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
+    assert_eq!(lease::settle(&context.pool, &first, to(&first, 1)).await.expect("up"), None, "fenced off");
+    assert_eq!(lease::settle(&context.pool, &second, to(&second, 3)).await.expect("up"), Some(false));
+    assert_eq!(lease::settle(&context.pool, &first, to(&first, 1)).await.expect("up"), None, "still");
+    let shown = context.show("acme").await;
+    assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(3), &json!(0)));
+    early.resign().await;
+    late.resign().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_made_elsewhere_is_acted_on_within_a_second() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.create("acme", &[]).await;
+    assert_eq!(account.post(&service, &events(0..1)).await.status, 200, "a new account works at once");
+    context.run(&["account", "set", "acme", "--write-key", "first-key"]).await;
+    let set_at = OffsetDateTime::now_utc();
+    context.messages(1).await;
+    let arrived = context.segment.requests()[0].at;
+    assert!(arrived - set_at < Duration::from_secs(1), "{}", arrived - set_at);
+}

@@ -17,7 +17,7 @@ use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use cluster::{OwnCluster, shared_cluster};
+pub use cluster::{OwnCluster, new_dir, shared_cluster};
 pub use sender::{Account, Answer, events};
 pub use service::Service;
 
@@ -29,10 +29,8 @@ static PLACES: Semaphore = Semaphore::const_new(3);
 
 /// A test's own world.
 pub struct Context {
-    pub database_url: String,
     pub pool: PgPool,
     pub segment: Arc<Sandbox>,
-    pub segment_url: String,
     pub env: Vec<(String, String)>,
     _place: SemaphorePermit<'static>,
 }
@@ -68,7 +66,7 @@ impl Context {
             ("LOG_FORMAT", "json"),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { database_url, pool, segment, segment_url, env, _place: place }
+        Self { pool, segment, env, _place: place }
     }
 
     /// Sets a variable for what is started from now on.
