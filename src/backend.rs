@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::config::Database;
 use crate::local_postgres::{ClusterError, PrivateCluster};
-use crate::store::{MIGRATOR, stats};
+use crate::store::{migrator, stats};
 use crate::vault::{InvalidMasterKey, Vault};
 
 /// PostgreSQL 14 and newer are known to do.
@@ -95,7 +95,7 @@ impl Backend {
             // Right on a file system that never tears a page; only the operator can know.
             tracing::warn!(setting, "the database may lose committed events when the machine fails");
         }
-        MIGRATOR.run(&pool).await?;
+        migrator().run(&pool).await?;
         Ok(Self { pool, vault, cluster: None, options })
     }
 

@@ -19,7 +19,7 @@ use crate::store::delivery;
 use crate::vault::{Field, Vault};
 
 /// How long the previous secret verifies after a rotation.
-pub const OVERLAP: Duration = Duration::from_hours(24);
+const OVERLAP: Duration = Duration::from_hours(24);
 
 /// Administers accounts.
 pub struct Admin {
@@ -177,7 +177,7 @@ impl Admin {
         Ok(delivery::resume(&self.pool, self.find(id_or_name).await?.id).await?)
     }
 
-    /// Gives the account a new signing secret. The one before verifies for [`OVERLAP`] more.
+    /// Gives the account a new signing secret. The one before verifies for another 24 hours.
     ///
     /// # Errors
     /// [`AdminError`].

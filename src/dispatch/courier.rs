@@ -109,7 +109,9 @@ impl Courier {
         };
         let mut tally = Tally::default();
         if delivered {
-            kinds.iter().for_each(|kind| tally.add(Some(*kind), EventFate::Delivered, 1));
+            for kind in kinds {
+                tally.add(Some(kind), EventFate::Delivered, 1);
+            }
             if let Some(oldest) = oldest {
                 self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - oldest).as_seconds_f64());
             }

@@ -1,7 +1,7 @@
 //! The Segment `track` call that an event becomes (contract, section 2).
 //!
 //! An event is mapped once, when it is received. The log keeps the part of the call that differs from event to event;
-//! [`write`] puts the rest around it when the call is sent.
+//! [`write()`] puts the rest around it when the call is sent.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use super::timestamp;
 
 /// The most bytes that Segment takes for one event: "32 KB", read as the smaller of its meanings.
 pub const MAX_TRACK_BYTES: usize = 32_000;
-/// The most bytes that [`write`] adds to a [`Track`].
+/// The most bytes that [`write()`] adds to a [`Track`].
 const MAX_ENVELOPE_BYTES: usize = 400;
 const INTEGRATIONS: &str = r#""integrations":{"All":true,"Nudgespot":false}}"#;
 const CONTEXT: &str = concat!(

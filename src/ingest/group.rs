@@ -17,7 +17,7 @@ pub struct Waiting {
     pub webhook: Webhook,
     pub answer: oneshot::Sender<Result<Receipt, NotStored>>,
     /// Its place among the webhooks that may wait.
-    pub _place: OwnedSemaphorePermit,
+    pub place: OwnedSemaphorePermit,
 }
 
 /// The events of a group of webhooks, as the store takes them, and who waits for the answer.
@@ -40,10 +40,10 @@ impl Group {
     /// A group of these webhooks.
     pub fn of(webhooks: Vec<Waiting>) -> Self {
         let mut group = Self::default();
-        for Waiting { webhook, answer, _place } in webhooks {
+        for Waiting { webhook, answer, place } in webhooks {
             let Webhook { account, received_at, events, set_aside, receipt } = webhook;
             let kinds = events.iter().map(|event| event.kind).collect();
-            group.members.push(Member { account, kinds, receipt, answer, _place });
+            group.members.push(Member { account, kinds, receipt, answer, _place: place });
             for event in events {
                 group.append.push(account, received_at, event);
             }

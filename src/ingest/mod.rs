@@ -99,7 +99,7 @@ impl Ingest {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
         let (answer, answered) = oneshot::channel();
         let lane = &self.lanes[Lane::of(webhook.account).index()];
-        lane.send(Waiting { webhook, answer, _place: place }).map_err(|_| NotStored::Stopping)?;
+        lane.send(Waiting { webhook, answer, place }).map_err(|_| NotStored::Stopping)?;
         answered.await.unwrap_or(Err(NotStored::Stopping))
     }
 }

@@ -14,8 +14,13 @@ pub mod stats;
 
 use sqlx::migrate::Migrator;
 
-/// The schema, forward only.
-pub static MIGRATOR: Migrator = sqlx::migrate!();
+/// The schema, forward only. Migrations of a newer program are no obstacle: replicas are replaced one by one.
+#[must_use]
+pub fn migrator() -> Migrator {
+    let mut migrator = sqlx::migrate!();
+    migrator.set_ignore_missing(true);
+    migrator
+}
 
 /// Namespaces of PostgreSQL advisory locks, the first of their two numbers.
 mod lock {

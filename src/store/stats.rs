@@ -81,7 +81,7 @@ pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result
 /// # Errors
 /// The database's trouble.
 pub async fn is_ready(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
-    let newest: i64 = super::MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let newest: i64 = super::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
     sqlx::query_scalar!(
         r#"select exists (select from _sqlx_migrations where version = $1 and success) as "ready!""#,
         newest

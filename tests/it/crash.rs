@@ -30,7 +30,7 @@ impl Load {
                 let (http, mut acknowledged) = (sender::http(), BTreeSet::new());
                 while !stop.load(Ordering::Relaxed) {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    let body = events(n..n + 1).to_string();
+                    let body = events(n..=n).to_string();
                     let mut request = http.post(&url).body(body.clone());
                     for (name, value) in account.sign(SigningScheme::Standard, &body) {
                         request = request.header(name, value);

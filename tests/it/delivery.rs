@@ -49,7 +49,7 @@ async fn an_event_on_an_idle_system_is_sent_at_once() {
     // Polled twice a second, ten events one after the other would take five seconds; woken, a fraction of one.
     let began = Instant::now();
     for n in 1..=10 {
-        account.accept(&service, &events(n..n + 1)).await;
+        account.accept(&service, &events(n..=n)).await;
         context.messages(usize::try_from(n).expect("small") + 1).await;
     }
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());

@@ -69,7 +69,7 @@ async fn two_replicas_share_the_work_and_deliver_each_event_once_and_in_order() 
     }
     for n in 0..50 {
         for account in &accounts {
-            account.accept(&replicas[usize::try_from(n).expect("small") % 2], &events(n..n + 1)).await;
+            account.accept(&replicas[usize::try_from(n).expect("small") % 2], &events(n..=n)).await;
         }
     }
     let messages = context.messages(200).await;

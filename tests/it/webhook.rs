@@ -307,7 +307,7 @@ async fn more_webhooks_than_may_wait_are_sent_back_for_later() {
         .map(|n| {
             let (account, url) = (account.clone(), service.url.clone());
             tokio::spawn(async move {
-                let body = events(n..n + 1).to_string();
+                let body = events(n..=n).to_string();
                 let mut request = sender::http().post(format!("{url}{}", account.path)).body(body.clone());
                 for (name, value) in account.sign(SigningScheme::Standard, &body) {
                     request = request.header(name, value);

@@ -22,7 +22,7 @@ pub use sender::{Account, Answer, events};
 pub use service::Service;
 
 /// Longer than anything takes on a busy machine; only a failing test waits so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 pub const MASTER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// How many tests run services at a time: each takes two dozen of PostgreSQL's connections.
 static PLACES: Semaphore = Semaphore::const_new(3);
@@ -138,10 +138,10 @@ impl Context {
                 tokio::task::yield_now().await;
             }
         };
-        match timeout(PATIENCE, waiting).await {
-            Ok(shown) => shown,
-            Err(_) => panic!("not in time: {}", self.show(name).await),
-        }
+        let Ok(shown) = timeout(PATIENCE, waiting).await else {
+            panic!("not in time: {}", self.show(name).await);
+        };
+        shown
     }
 }
 
