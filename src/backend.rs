@@ -102,13 +102,19 @@ impl Backend {
     /// Connections whose commits are on disk when they return, whatever the server's default.
     #[must_use]
     pub fn durable_pool(&self, n_connections: u32) -> PgPool {
-        pool_options(n_connections).connect_lazy_with(self.options.clone().options([("synchronous_commit", "on")]))
+        self.filled_pool(n_connections, "on")
     }
 
     /// Connections whose last commits a crash of the server may undo: for what can be done again.
     #[must_use]
     pub fn repeatable_pool(&self, n_connections: u32) -> PgPool {
-        pool_options(n_connections).connect_lazy_with(self.options.clone().options([("synchronous_commit", "off")]))
+        self.filled_pool(n_connections, "off")
+    }
+
+    /// Connects ahead of need, and again after the database was away.
+    fn filled_pool(&self, n_connections: u32, synchronous_commit: &str) -> PgPool {
+        let options = self.options.clone().options([("synchronous_commit", synchronous_commit)]);
+        pool_options(n_connections).min_connections(n_connections).connect_lazy_with(options)
     }
 
     /// Closes the connections and leaves the private cluster.

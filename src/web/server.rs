@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -39,6 +40,7 @@ pub struct State {
     pub max_body_bytes: usize,
     pub(super) body_memory: Arc<Semaphore>,
     requests: TaskTracker,
+    is_drained: AtomicBool,
 }
 
 impl State {
@@ -59,12 +61,18 @@ impl State {
             max_body_bytes,
             body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
             requests: TaskTracker::new(),
+            is_drained: AtomicBool::new(false),
         }
     }
 
     /// Whether the service is about to end.
     pub(super) fn is_stopping(&self) -> bool {
         self.requests.is_closed()
+    }
+
+    /// Whether it is too late for another webhook: nobody would wait for its answer to be written.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::SeqCst)
     }
 
     pub(super) fn in_flight(&self) -> TaskTrackerToken {
@@ -144,7 +152,13 @@ async fn end(state: &State, [public, internal]: [ServerHandle; 2]) {
     public.pause().await;
     // From here on, answers ask to close the connection. An idle one is simply closed.
     state.requests.close();
-    if timeout(DRAIN, state.requests.wait()).await.is_err() {
+    let drain = async {
+        state.requests.wait().await;
+        state.is_drained.store(true, Ordering::SeqCst);
+        // Those that slipped in before.
+        state.requests.wait().await;
+    };
+    if timeout(DRAIN, drain).await.is_err() {
         tracing::warn!("stopped with webhooks still unanswered");
     }
     tokio::join!(public.stop(false), internal.stop(false));

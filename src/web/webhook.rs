@@ -1,8 +1,11 @@
 //! `POST /webhooks/nudgespot/{token}`: limits, then signature, then parsing, then storing.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{self, Bytes, BytesMut};
@@ -11,6 +14,7 @@ use futures_util::StreamExt;
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -27,7 +31,8 @@ const UNIT: usize = 1 << 10;
 pub const MAX_BODY_UNITS: usize = 256 << 10;
 
 /// Takes a webhook. A 200 means: every event is on disk.
-pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse {
+pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<Tracked> {
+    let token = state.in_flight();
     let answer = accept(&state, &request, body).await;
     let mut response = match answer {
         Ok(receipt) => HttpResponse::Ok().json(receipt),
@@ -40,7 +45,25 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
     if state.is_stopping() {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response
+    response.map_body(|_, body| Tracked { body, _token: token })
+}
+
+/// An answer's body. Until it is written, the webhook is in flight, and a service that stops waits for it.
+pub struct Tracked {
+    body: BoxBody,
+    _token: TaskTrackerToken,
+}
+
+impl MessageBody for Tracked {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
 }
 
 async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Result<Receipt, Problem> {
@@ -49,7 +72,9 @@ async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Res
     if request.method() != Method::POST {
         return Err(Problem::MethodNotAllowed);
     }
-    let _in_flight = state.in_flight();
+    if state.is_drained() {
+        return Err(NotStored::Stopping.into());
+    }
     let (body, _memory) = read(state, request.headers(), body).await?;
     let received_at = OffsetDateTime::now_utc();
     let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
