@@ -14,7 +14,12 @@ pub fn start(env: &Environment, default: &str) -> Result<(), String> {
     let filter = env.get("RUST_LOG").unwrap_or(default);
     let filter =
         EnvFilter::try_new(filter).map_err(|e| format!("RUST_LOG: {e}; write something like info or debug"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // Told on stderr, a failure to write to stderr would end in a panic: of whatever wanted to log something, after
+        // whoever collects the logs is gone.
+        .log_internal_errors(false);
     let is_terminal = std::io::stderr().is_terminal();
     match env.get("LOG_FORMAT") {
         Some("text") => builder.with_ansi(is_terminal).init(),

@@ -95,8 +95,8 @@ fn stop_signal() -> std::io::Result<CancellationToken> {
             }
         };
         next().await;
-        tracing::info!("stopping");
         token.cancel();
+        tracing::info!("stopping");
         next().await;
         std::process::exit(1);
     });

@@ -146,3 +146,14 @@ async fn a_master_key_that_does_not_fit_is_named_and_rekey_replaces_it() {
     account.accept(&service, &events(0..1)).await;
     context.messages(1).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_works_and_stops_when_nobody_reads_its_logs_any_more() {
+    let context = Context::new().await;
+    let mut service = context.serve().await;
+    let account = context.account("acme").await;
+    service.lose_log().await;
+    account.accept(&service, &events(0..10)).await;
+    context.messages(10).await;
+    assert!(service.terminate().await.success());
+}

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::PATIENCE;
@@ -15,6 +16,7 @@ pub struct Service {
     pub url: String,
     pub metrics_url: String,
     log: Arc<Mutex<Vec<String>>>,
+    log_reader: JoinHandle<()>,
 }
 
 impl Service {
@@ -44,12 +46,12 @@ impl Service {
                 let url = |field: &str| format!("http://{}", json[field].as_str().expect("an address"));
                 let (url, metrics_url) = (url("address"), url("metrics") + "/metrics");
                 let rest = Arc::clone(&log);
-                tokio::spawn(async move {
+                let log_reader = tokio::spawn(async move {
                     while let Ok(Some(line)) = lines.next_line().await {
                         rest.lock().expect("whole").push(line);
                     }
                 });
-                return Ok(Self { child, url, metrics_url, log });
+                return Ok(Self { child, url, metrics_url, log, log_reader });
             }
         }
     }
@@ -57,6 +59,13 @@ impl Service {
     /// All that it has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("whole").join("\n")
+    }
+
+    /// Lets whoever collects its logs die.
+    pub async fn lose_log(&mut self) {
+        self.log_reader.abort();
+        // The pipe is closed when the task is gone.
+        assert!((&mut self.log_reader).await.is_err());
     }
 
     pub fn signal(&self, signal: &str) {
