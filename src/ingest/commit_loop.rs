@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::group::{Group, Waiting};
+use super::group::Group;
+use super::queue::Queue;
 use crate::due::{Call, Due};
 use crate::metrics::Metrics;
 use crate::store::log::{self, Lane};
 use crate::store::set_aside;
 
-/// A group takes no further webhooks once it has so many events: larger statements are not faster, only later.
-const MAX_GROUP_EVENTS: usize = 2_048;
 /// How long duplicates are expected after one was seen: redeliveries come in crowds. Looking for them costs a little
 /// with every event; being surprised costs a commit.
 const DUPLICATES: Duration = Duration::from_secs(5);
@@ -27,7 +26,9 @@ pub struct Commits {
     pub pool: PgPool,
     pub due: Arc<Due>,
     pub metrics: Arc<Metrics>,
-    pub waiting: Mutex<mpsc::UnboundedReceiver<Waiting>>,
+    pub queue: Arc<Queue>,
+    /// Held by the loop that gathers.
+    pub gathering: Mutex<()>,
     /// Held by the loop whose commit is in flight, and taken in the order of asking: a group never overtakes another.
     pub turn: Mutex<Turn>,
 }
@@ -39,43 +40,28 @@ pub struct Turn {
 }
 
 impl Commits {
-    /// Commits what waits, until all senders are gone and nothing that was taken is left unanswered.
+    /// Commits what waits, until the queue is closed and nothing that was taken is left unanswered.
     pub async fn run(self: Arc<Self>) {
         loop {
-            let mut waiting = self.waiting.lock().await;
-            let Some(first) = waiting.recv().await else { return };
-            let (webhooks, turn) = self.gather(first, &mut waiting).await;
-            let group = Group::of(webhooks);
+            let gathering = self.gathering.lock().await;
+            if !self.queue.has_some().await {
+                return;
+            }
+            // It gathers until it is this loop's turn, or there is enough: that is made ready before its turn.
+            let turn = tokio::select! {
+                biased;
+                turn = self.turn.lock() => Some(turn),
+                () = self.queue.is_full() => None,
+            };
+            let group = Group::of(self.queue.take());
             let turn = match turn {
                 Some(turn) => turn,
                 None => self.turn.lock().await,
             };
             // The other loop may gather now; it will wait for its turn behind this one.
-            drop(waiting);
+            drop(gathering);
             self.commit(group, turn).await;
         }
-    }
-
-    /// Gathers what comes until it is this loop's turn, or the group is full: then it is made ready before its turn.
-    async fn gather(
-        &self,
-        first: Waiting,
-        waiting: &mut mpsc::UnboundedReceiver<Waiting>,
-    ) -> (Vec<Waiting>, Option<MutexGuard<'_, Turn>>) {
-        let mut n_events = first.webhook.len();
-        let mut group = vec![first];
-        let mut turn = std::pin::pin!(self.turn.lock());
-        while n_events < MAX_GROUP_EVENTS {
-            tokio::select! {
-                biased;
-                Some(next) = waiting.recv() => {
-                    n_events += next.webhook.len();
-                    group.push(next);
-                }
-                turn = &mut turn => return (group, Some(turn)),
-            }
-        }
-        (group, None)
     }
 
     async fn commit(&self, group: Group, mut turn: MutexGuard<'_, Turn>) {

@@ -6,12 +6,13 @@
 
 mod commit_loop;
 mod group;
+mod queue;
 mod webhook;
 
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::due::Due;
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::store::log::Lane;
 use commit_loop::{Commits, Turn};
 use group::Waiting;
+use queue::Queue;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 
 /// How many loops commit in each lane: one whose commit is in flight, and one that gathers the next.
@@ -46,11 +48,11 @@ pub enum NotStored {
 
 /// Takes webhooks and commits them.
 pub struct Ingest {
-    lanes: Vec<mpsc::UnboundedSender<Waiting>>,
+    lanes: Vec<Arc<Queue>>,
     places: Arc<Semaphore>,
 }
 
-/// The loops that commit. They end when every [`Ingest`] is dropped and all that was taken is answered.
+/// The loops that commit. They end when the [`Ingest`] is dropped and all that was taken is answered.
 pub struct CommitLoops(JoinSet<()>);
 
 impl CommitLoops {
@@ -71,19 +73,20 @@ impl Ingest {
         let mut loops = JoinSet::new();
         let mut lanes = Vec::new();
         for lane in Lane::all() {
-            let (sender, waiting) = mpsc::unbounded_channel();
+            let queue = Arc::<Queue>::default();
             let commits = Arc::new(Commits {
                 lane,
                 pool: pool.clone(),
                 due: Arc::clone(due),
                 metrics: Arc::clone(metrics),
-                waiting: Mutex::new(waiting),
+                queue: Arc::clone(&queue),
+                gathering: Mutex::new(()),
                 turn: Mutex::new(Turn::default()),
             });
             for _ in 0..LOOPS_PER_LANE {
                 loops.spawn(Arc::clone(&commits).run());
             }
-            lanes.push(sender);
+            lanes.push(queue);
         }
         (Self { lanes, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
     }
@@ -99,7 +102,15 @@ impl Ingest {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
         let (answer, answered) = oneshot::channel();
         let lane = &self.lanes[Lane::of(webhook.account).index()];
-        lane.send(Waiting { webhook, answer, place }).map_err(|_| NotStored::Stopping)?;
+        lane.push(Waiting { webhook, answer, place });
         answered.await.unwrap_or(Err(NotStored::Stopping))
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        for lane in &self.lanes {
+            lane.close();
+        }
     }
 }
