@@ -143,7 +143,9 @@ impl Stages {
         let courier = Courier::new(
             dispatch_pool.clone(),
             Arc::clone(&backend.vault),
-            Client::new().context("the HTTP client for Segment")?,
+            Client::new().context(
+                "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install ca-certificates`)",
+            )?,
             config.endpoints.clone(),
             config.max_delivery_age,
             sweep.holder_number(),

@@ -43,10 +43,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn webhooks_per_second(&self) -> f64 {
-        self.webhooks as f64 / self.seconds
-    }
-
     pub fn events_per_second(&self) -> f64 {
         self.events as f64 / self.seconds
     }
@@ -138,9 +134,4 @@ fn write_body(body: &mut String, n_events: usize) {
         .expect("a String takes all");
     }
     body.push_str(if n_events > 1 { "]" } else { "" });
-}
-
-/// Keeps the ids of this run apart from those of other runs on the same database.
-pub fn start_ids_at(first: u64) {
-    NEXT_ID.store(first, Ordering::Relaxed);
 }

@@ -4,11 +4,13 @@
 //! the stand-in for Segment (`sink`), the handler that stores nothing (`bare`), and this load generator.
 
 mod bare;
+mod copy;
 mod cpu;
 mod http;
 mod load;
 mod parties;
 mod report;
+mod run;
 mod sink;
 
 use clap::{Parser, Subcommand};
@@ -22,7 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run all measurements and print a table.
-    Run(report::Args),
+    Run(run::Args),
     /// The stand-in for Segment that only counts.
     Sink,
     /// The webhook handler without storing.
@@ -35,7 +37,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Run(args) => report::run(args).await,
+        Command::Run(args) => run::run(args).await,
         Command::Sink => sink::run().await,
         Command::Bare { secret } => bare::run(&secret).await,
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nudgespot_source::domain::secret::SigningSecret;
+use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -27,6 +28,27 @@ impl Party {
 pub async fn role(args: &[&str]) -> anyhow::Result<Party> {
     let mut child =
         Command::new(std::env::current_exe()?).args(args).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let stdout = child.stdout.take().context("stdout")?;
+    let address = BufReader::new(stdout).lines().next_line().await?.context("no address")?;
+    Ok(Party { child, address })
+}
+
+/// The handler that one would write by hand, with its packages from the npm registry.
+pub async fn node(dir: &Path, secret: &str, sink: &str) -> anyhow::Result<Party> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("node");
+    std::fs::create_dir(dir)?;
+    for file in ["package.json", "handler.js"] {
+        std::fs::copy(source.join(file), dir.join(file))?;
+    }
+    let installed = Command::new("npm").args(["install", "--silent"]).current_dir(dir).status().await?;
+    anyhow::ensure!(installed.success(), "npm install failed");
+    let mut child = Command::new("node")
+        .args(["handler.js", secret, &format!("http://{sink}")])
+        .env("NODE_ENV", "production")
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
     let stdout = child.stdout.take().context("stdout")?;
     let address = BufReader::new(stdout).lines().next_line().await?.context("no address")?;
     Ok(Party { child, address })
@@ -93,6 +115,19 @@ impl Program {
         let created = self.run(&args).await?;
         let text = |name: &str| created[name].as_str().map(str::to_owned).context("a field");
         Ok(Target { path: text("webhook_path")?, secret: SigningSecret::parse(&text("signing_secret")?)? })
+    }
+
+    /// How to connect to the private PostgreSQL.
+    pub fn database(&self) -> anyhow::Result<PgConnectOptions> {
+        let password = std::fs::read_to_string(self.data_dir.join("postgres.password"))?;
+        let lock = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid"))?;
+        let port = lock.lines().nth(3).context("a port")?.trim().parse()?;
+        Ok(PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(port)
+            .username("nudgespot")
+            .password(&password)
+            .database("postgres"))
     }
 
     /// The process of the private PostgreSQL.

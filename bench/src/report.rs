@@ -1,120 +1,77 @@
-//! The measurements, and what is printed of them.
+//! What was measured, as a table and as JSON.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use serde::Serialize;
 
-use anyhow::Context;
-use nudgespot_source::domain::secret::SigningSecret;
+use crate::load::Outcome;
 
-use crate::cpu;
-use crate::load::{self, Load, Outcome, Target};
-use crate::parties::{self, Program};
-
-#[derive(clap::Args)]
-pub struct Args {
-    /// The program.
-    #[arg(long, default_value = "target/release/nudgespot-source")]
-    program: PathBuf,
-    /// How long each measurement takes, in seconds.
-    #[arg(long, default_value_t = 8)]
-    seconds: u64,
+/// One measurement. What does not apply is left out.
+#[derive(Default, Serialize)]
+pub struct Row {
+    pub what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhooks_per_second: Option<f64>,
+    pub events_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
+    /// Microseconds of CPU an event, of the program (or what stands for it) and of PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program_us: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres_us: Option<f64>,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<()> {
-    let dir = std::env::temp_dir().join(format!("nudgespot-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let done = measure(&args, &dir).await;
-    std::fs::remove_dir_all(&dir)?;
-    done
-}
-
-async fn measure(args: &Args, dir: &std::path::Path) -> anyhow::Result<()> {
-    let duration = Duration::from_secs(args.seconds);
-    let sink = parties::role(&["sink"]).await?;
-    let secret = SigningSecret::from_random([7; 32]);
-    let bare = parties::role(&["bare", secret.expose()]).await?;
-    let program = Program::new(&args.program, dir, &sink.address);
-    let service = program.serve().await?;
-    let waits = program.create_account("waits", None).await?;
-    let flows = program.create_account("flows", Some("bench-write-key")).await?;
-    load::start_ids_at(1);
-
-    let load = |address: &str, target: &Target, events_per_webhook| Load {
-        address: address.to_owned(),
-        targets: Arc::new(vec![target.clone()]),
-        n_connections: 64,
-        events_per_webhook,
-        duration,
-        rate: None,
-    };
-    let bare_target = Target { path: "/webhooks/nudgespot/x".to_owned(), secret };
-    load::run(&Load { duration: Duration::from_secs(1), ..load(&bare.address, &bare_target, 1) }).await?;
-    load::run(&Load { duration: Duration::from_secs(2), ..load(&service.address, &waits, 1) }).await?;
-
-    let bare_single = load::run(&load(&bare.address, &bare_target, 1)).await?;
-    print("bare handler, 1 event a webhook", &bare_single);
-    let cost = Cost::start(service.pid(), program.postgres_pid());
-    let single = load::run(&load(&service.address, &waits, 1)).await?;
-    print("durable, 1 event a webhook", &single);
-    println!("  {:.2} of the bare handler", single.webhooks_per_second() / bare_single.webhooks_per_second());
-    cost.print(single.events);
-    let bare_hundred = load::run(&load(&bare.address, &bare_target, 100)).await?;
-    print("bare handler, 100 events a webhook", &bare_hundred);
-    let cost = Cost::start(service.pid(), program.postgres_pid());
-    let hundred = load::run(&load(&service.address, &waits, 100)).await?;
-    print("durable, 100 events a webhook", &hundred);
-    cost.print(hundred.events);
-
-    for events_per_webhook in [1, 100] {
-        let before = parties::count(&sink.address).await?;
-        let cost = Cost::start(service.pid(), program.postgres_pid());
-        let began = Instant::now();
-        let accepted = load::run(&load(&service.address, &flows, events_per_webhook)).await?;
-        print(&format!("accepted while delivering, {events_per_webhook} a webhook"), &accepted);
-        let at_end = parties::count(&sink.address).await? - before;
-        while parties::count(&sink.address).await? - before < accepted.events {
-            anyhow::ensure!(began.elapsed() < duration * 10, "events did not arrive");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+impl Row {
+    /// What a load came to.
+    pub fn of(what: &str, outcome: &Outcome) -> Self {
+        let ms = |quantile| Some(outcome.latency.value_at_quantile(quantile) as f64 / 1e3);
+        Self {
+            what: what.to_owned(),
+            webhooks_per_second: Some(outcome.webhooks as f64 / outcome.seconds),
+            events_per_second: outcome.events as f64 / outcome.seconds,
+            p50_ms: ms(0.5),
+            p99_ms: ms(0.99),
+            ..Self::default()
         }
-        let rate = accepted.events as f64 / began.elapsed().as_secs_f64();
-        println!("  end to end {rate:.0} events/s; {at_end} of {} had arrived when the load ended", accepted.events);
-        cost.print(accepted.events);
     }
-    let open = Load { rate: Some(1000.0), ..load(&service.address, &flows, 1) };
-    print("open loop, 1,000 webhooks/s", &load::run(&open).await?);
-    println!("memory of the program: {:.0} MiB at most", cpu::peak_memory_mib(service.pid()));
-    parties::stop(service).await.context("the program")?;
-    Ok(())
 }
 
-struct Cost {
-    program: u32,
-    postgres: u32,
-    before: (f64, f64),
+/// All measurements of a run.
+#[derive(Default, Serialize)]
+pub struct Report {
+    pub rows: Vec<Row>,
+    pub ratios: Vec<(String, f64)>,
+    pub program_memory_mib: f64,
 }
 
-impl Cost {
-    fn start(program: u32, postgres: u32) -> Self {
-        Self { program, postgres, before: (cpu::seconds_of(program), cpu::seconds_of_tree(postgres)) }
-    }
-
-    fn print(&self, n_events: u64) {
-        let micros = |after: f64, before: f64| (after - before) * 1e6 / n_events as f64;
+impl Report {
+    /// Adds a measurement, and shows it at once.
+    pub fn push(&mut self, row: Row) {
+        if self.rows.is_empty() {
+            println!(
+                "{:<52} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}",
+                "", "webhooks/s", "events/s", "p50 ms", "p99 ms", "program", "postgres"
+            );
+            println!("{:<52} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}", "", "", "", "", "", "µs/event", "µs/event");
+        }
+        let cell = |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         println!(
-            "  CPU an event: program {:.1} µs, PostgreSQL {:.1} µs",
-            micros(cpu::seconds_of(self.program), self.before.0),
-            micros(cpu::seconds_of_tree(self.postgres), self.before.1)
+            "{:<52} {:>10} {:>10.0} {:>8} {:>8} {:>8} {:>8}",
+            row.what,
+            cell(row.webhooks_per_second, 0),
+            row.events_per_second,
+            cell(row.p50_ms, 2),
+            cell(row.p99_ms, 2),
+            cell(row.program_us, 1),
+            cell(row.postgres_us, 1)
         );
+        self.rows.push(row);
     }
-}
 
-fn print(what: &str, outcome: &Outcome) {
-    println!(
-        "{what}: {:.0} webhooks/s, {:.0} events/s; p50 {:.2} ms, p99 {:.2} ms",
-        outcome.webhooks_per_second(),
-        outcome.events_per_second(),
-        outcome.latency.value_at_quantile(0.5) as f64 / 1e3,
-        outcome.latency.value_at_quantile(0.99) as f64 / 1e3
-    );
+    /// Adds a ratio.
+    pub fn ratio(&mut self, what: &str, of: f64, to: f64) {
+        println!("{:<52} {:>10.2}", format!("  {what}"), of / to);
+        self.ratios.push((what.to_owned(), of / to));
+    }
 }

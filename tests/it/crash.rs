@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use nudgespot_source::domain::signature::SigningScheme;
 use tokio::task::JoinSet;
 
-use crate::harness::{Account, Context, OwnCluster, Service, events, sender, texts};
+use crate::harness::{Account, Context, OwnCluster, Service, events, sender, texts, until};
 
 /// Senders that post one event after the other, and remember which were acknowledged.
 struct Load {
@@ -51,9 +51,7 @@ impl Load {
     }
 
     async fn reach(&self, n: u32) {
-        while self.n_acknowledged.load(Ordering::Relaxed) < n {
-            tokio::task::yield_now().await;
-        }
+        until(async || self.n_acknowledged.load(Ordering::Relaxed) >= n).await;
     }
 
     /// Stops the senders; returns what was acknowledged.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Context, OwnCluster, Service, events, sender};
+use crate::harness::{Context, OwnCluster, Service, events, sender, until};
 
 async fn get(url: &str) -> (u16, String) {
     let response = sender::http().get(url).send().await.expect("an answer");
@@ -17,9 +17,7 @@ async fn without_the_database_it_is_alive_not_ready_and_takes_nothing() {
     let service = context.serve().await;
     assert_eq!(get(&format!("{}/readyz", service.url)).await.0, 200);
     cluster.signal("QUIT");
-    while get(&format!("{}/readyz", service.url)).await.0 != 503 {
-        tokio::task::yield_now().await;
-    }
+    until(async || get(&format!("{}/readyz", service.url)).await.0 == 503).await;
     assert_eq!(get(&format!("{}/healthz", service.url)).await.0, 200);
     assert_eq!(get(&service.metrics_url).await.0, 200);
     let answer = account.post(&service, &events(0..1)).await;
@@ -27,12 +25,8 @@ async fn without_the_database_it_is_alive_not_ready_and_takes_nothing() {
     assert!(answer.headers["retry-after"].to_str().is_ok_and(|seconds| seconds.parse::<u32>().is_ok()));
     assert!(!answer.body.to_string().to_lowercase().contains("sql"), "no inner error: {}", answer.body);
     cluster.restart().await;
-    while get(&format!("{}/readyz", service.url)).await.0 != 200 {
-        tokio::task::yield_now().await;
-    }
-    while account.post(&service, &events(0..1)).await.status != 200 {
-        tokio::task::yield_now().await;
-    }
+    until(async || get(&format!("{}/readyz", service.url)).await.0 == 200).await;
+    until(async || account.post(&service, &events(0..1)).await.status == 200).await;
     context.messages(1).await;
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::{Account, Context, Service, events, new_dir, run_binary};
+use crate::harness::{Account, Context, Service, events, new_dir, run_binary, until};
 
 /// A program with a data folder of its own, and no `DATABASE_URL`.
 struct Alone {
@@ -89,9 +89,7 @@ async fn after_a_kill_the_server_is_taken_over_and_after_its_own_death_started_a
 
     let killed = std::process::Command::new("kill").args(["-KILL", &running]).status().expect("kill");
     assert!(killed.success());
-    while account.post(&service, &events(2..3)).await.status != 200 {
-        tokio::task::yield_now().await;
-    }
+    until(async || account.post(&service, &events(2..3)).await.status == 200).await;
     alone.context.messages(3).await;
     assert_ne!(alone.postgres().expect("it runs again"), running);
     assert!(service.terminate().await.success());

@@ -10,7 +10,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::harness::{Account, Context, events, texts};
+use crate::harness::{Account, Context, events, texts, until};
 
 /// An event as another replica would append it.
 fn append_of(account: &Account, id: &str) -> Append {
@@ -48,9 +48,8 @@ async fn a_writer_that_stalls_before_its_commit_is_not_passed_by() {
         // The service's own append waits for the stalled one: neither is visible, so nothing can be skipped.
         let blocked = "select count(*) from pg_locks where not granted and locktype = 'advisory'
             and database = (select oid from pg_database where datname = current_database())";
-        while sqlx::query_scalar::<_, i64>(blocked).fetch_one(&context.pool).await.expect("counted") == 0 {
-            tokio::task::yield_now().await;
-        }
+        let n_blocked = async || sqlx::query_scalar::<_, i64>(blocked).fetch_one(&context.pool).await.expect("counted");
+        until(async || n_blocked().await > 0).await;
         assert!(context.segment.requests().is_empty());
         stalled.commit().await.expect("committed");
     };
@@ -129,9 +128,7 @@ async fn a_replica_that_slept_past_its_lease_changes_nothing() {
     context.messages(5).await;
     context.account_is("acme", |shown| shown["delivered"] == 5 && shown["waiting"] == 0).await;
     sleeper.signal("CONT");
-    while !sleeper.log().contains("the lease was taken over") {
-        tokio::task::yield_now().await;
-    }
+    until(async || sleeper.log().contains("the lease was taken over")).await;
     let shown = context.show("acme").await;
     assert_eq!((&shown["delivered"], &shown["waiting"], &shown["paused_reason"]), (&json!(5), &json!(0), &json!(null)));
     assert_eq!(context.segment.messages().len(), 5);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Account, Answer, Context, events, sender};
+use crate::harness::{Account, Answer, Context, events, sender, until};
 
 const MIXED: &str = include_str!("../fixtures/mixed-batch.json");
 const MIXED_EXPECTED: &str = include_str!("../fixtures/mixed-batch.expected.json");
@@ -111,12 +111,7 @@ async fn each_scheme_of_signature_is_accepted_as_the_account_allows() {
     assert_eq!(account.post_signed(&service, &body, &by_body).await.status, 200, "from the moment it is allowed");
     context.run(&["account", "set", "acme", "--allow-untimestamped", "false"]).await;
     assert_eq!(account.post_signed(&service, &body, &account.sign(SigningScheme::Standard, &body)).await.status, 200);
-    let refused = async {
-        while account.post_signed(&service, &body, &by_body).await.status != 401 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(5), refused).await.expect("forbidden within a second or so");
+    until(async || account.post_signed(&service, &body, &by_body).await.status == 401).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,19 +156,14 @@ async fn after_a_rotation_both_secrets_verify_and_a_new_url_replaces_the_old() {
     let account = context.account("acme").await;
     let rotated = context.run(&["account", "rotate-secret", "acme"]).await;
     let secret = SigningSecret::parse(rotated["signing_secret"].as_str().expect("text")).expect("a secret");
-    let until = nudgespot_source::domain::timestamp::parse(rotated["previous_valid_until"].as_str().expect("text"));
-    let overlap = until.expect("a time") - OffsetDateTime::now_utc();
+    let end = nudgespot_source::domain::timestamp::parse(rotated["previous_valid_until"].as_str().expect("text"));
+    let overlap = end.expect("a time") - OffsetDateTime::now_utc();
     assert!((time::Duration::hours(23)..=time::Duration::hours(24)).contains(&overlap), "{overlap}");
     let renewed = Account { secret, ..account.clone() };
     assert_eq!(renewed.post(&service, &events(0..1)).await.status, 200);
     assert_eq!(account.post(&service, &events(1..2)).await.status, 200);
     sqlx::query("update account set previous_secret_until = now()").execute(&context.pool).await.expect("updated");
-    let expired = async {
-        while account.post(&service, &events(2..3)).await.status != 401 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(5), expired).await.expect("the old secret ends");
+    until(async || account.post(&service, &events(2..3)).await.status == 401).await;
 
     let moved = context.run(&["account", "rotate-url", "acme"]).await;
     let moved = Account { path: moved["webhook_path"].as_str().expect("text").to_owned(), ..renewed.clone() };
@@ -319,9 +309,7 @@ async fn more_webhooks_than_may_wait_are_sent_back_for_later() {
         .collect();
     let metrics =
         async || sender::http().get(&service.metrics_url).send().await.expect("up").text().await.expect("text");
-    while !metrics().await.contains("webhooks_total{status=\"503\"} 2") {
-        tokio::task::yield_now().await;
-    }
+    until(async || metrics().await.contains("webhooks_total{status=\"503\"} 2")).await;
     stalled.rollback().await.expect("free");
     let mut answers = Vec::new();
     for post in posts {

@@ -145,7 +145,17 @@ impl Context {
     }
 }
 
-/// The `n`th field of each message.
+/// Waits until it is so.
+pub async fn until(is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, waiting).await.is_ok(), "not in time");
+}
+
+/// This field of each message.
 pub fn texts(messages: &[Value], pointer: &str) -> Vec<String> {
     messages.iter().map(|message| message.pointer(pointer).and_then(Value::as_str).unwrap_or("-").to_owned()).collect()
 }
