@@ -21,6 +21,9 @@ pub struct Args {
     /// How long each measurement takes, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
+    /// Over how many accounts the load is spread.
+    #[arg(long, default_value_t = 1)]
+    accounts: usize,
     /// Measure what one would write by hand, too: needs Node.js and the npm registry.
     #[arg(long)]
     node: bool,
@@ -49,19 +52,22 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     let bare = parties::role(&["bare", secret.expose()]).await?;
     let program = Program::new(&args.program, &dir.join("data"), &sink.address);
     let service = program.serve().await?;
-    let waits = program.create_account("waits", None).await?;
-    let flows = program.create_account("flows", Some("bench-write-key")).await?;
-    let by_hand = Target { path: "/webhooks/nudgespot/x".to_owned(), secret };
-    let load = |party: &Party, target: &Target, events_per_webhook| Load {
+    let (mut waits, mut flows) = (Vec::new(), Vec::new());
+    for n in 0..args.accounts {
+        waits.push(program.create_account(&format!("waits-{n}"), None).await?);
+        flows.push(program.create_account(&format!("flows-{n}"), Some("bench-write-key")).await?);
+    }
+    let by_hand = [Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }];
+    let load = |party: &Party, targets: &[Target], events_per_webhook| Load {
         address: party.address.clone(),
-        targets: Arc::new(vec![target.clone()]),
+        targets: Arc::new(targets.to_vec()),
         n_connections: 64,
         events_per_webhook,
         duration,
         rate: None,
     };
-    let warm_up = async |party: &Party, target: &Target| {
-        load::run(&Load { duration: Duration::from_secs(1), ..load(party, target, 1) }).await
+    let warm_up = async |party: &Party, targets: &[Target]| {
+        load::run(&Load { duration: Duration::from_secs(1), ..load(party, targets, 1) }).await
     };
     warm_up(&bare, &by_hand).await?;
     warm_up(&service, &waits).await?;
@@ -98,7 +104,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     println!("memory of the program: {:.0} MiB at most", report.program_memory_mib);
 
     if args.node {
-        let node = parties::node(&dir.join("node"), by_hand.secret.expose(), &sink.address).await?;
+        let node = parties::node(&dir.join("node"), secret.expose(), &sink.address).await?;
         warm_up(&node, &by_hand).await?;
         for (n, ours) in [1, 100].into_iter().zip(delivered) {
             let cost = Cost::start(node.pid(), 0);
