@@ -23,13 +23,14 @@ use group::Waiting;
 use queue::Queue;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 
-/// How many loops commit in each lane: one whose commit is in flight, and one that gathers the next.
-const LOOPS_PER_LANE: u8 = 2;
+/// How many loops there are: commits in flight, and one that makes the next group ready. More would not help fewer cores
+/// than PostgreSQL and this program have on any machine that one would run them on together.
+const LOOPS: u32 = 5;
 
 /// How many connections the commit loops need.
 #[must_use]
 pub fn n_connections() -> u32 {
-    u32::from(Lane::COUNT) * u32::from(LOOPS_PER_LANE)
+    LOOPS
 }
 
 /// Why a webhook's events are not known to be stored. The sender should send it again.
@@ -48,7 +49,7 @@ pub enum NotStored {
 
 /// Takes webhooks and commits them.
 pub struct Ingest {
-    lanes: Vec<Arc<Queue>>,
+    queue: Arc<Queue>,
     places: Arc<Semaphore>,
 }
 
@@ -70,25 +71,20 @@ impl Ingest {
     /// Starts the commit loops. At most `max_waiting` webhooks wait at a time.
     #[must_use]
     pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Due>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
+        let queue = Arc::new(Queue::new());
+        let commits = Arc::new(Commits {
+            pool: pool.clone(),
+            due: Arc::clone(due),
+            metrics: Arc::clone(metrics),
+            queue: Arc::clone(&queue),
+            taking: Mutex::new(()),
+            turns: Lane::all().map(|_| Mutex::new(Turn::default())).collect(),
+        });
         let mut loops = JoinSet::new();
-        let mut lanes = Vec::new();
-        for lane in Lane::all() {
-            let queue = Arc::<Queue>::default();
-            let commits = Arc::new(Commits {
-                lane,
-                pool: pool.clone(),
-                due: Arc::clone(due),
-                metrics: Arc::clone(metrics),
-                queue: Arc::clone(&queue),
-                gathering: Mutex::new(()),
-                turn: Mutex::new(Turn::default()),
-            });
-            for _ in 0..LOOPS_PER_LANE {
-                loops.spawn(Arc::clone(&commits).run());
-            }
-            lanes.push(queue);
+        for _ in 0..LOOPS {
+            loops.spawn(Arc::clone(&commits).run());
         }
-        (Self { lanes, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
+        (Self { queue, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
     }
 
     /// Commits a webhook's events and returns what became of them.
@@ -101,16 +97,13 @@ impl Ingest {
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
         let (answer, answered) = oneshot::channel();
-        let lane = &self.lanes[Lane::of(webhook.account).index()];
-        lane.push(Waiting { webhook, answer, place });
+        self.queue.push(Lane::of(webhook.account), Waiting { webhook, answer, place });
         answered.await.unwrap_or(Err(NotStored::Stopping))
     }
 }
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        for lane in &self.lanes {
-            lane.close();
-        }
+        self.queue.close();
     }
 }

@@ -74,11 +74,11 @@ pub async fn list_after(
 pub async fn replay(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
-        with lane as materialized (
-            select pg_advisory_xact_lock($1, $2)
+        with locked as materialized (
+            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         raised as (
-            delete from dead_letter using lane where account_id = $3 and seq = any($4) returning seq
+            delete from dead_letter using locked where account_id = $3 and seq = any($4) returning seq
         ),
         advanced as (
             update delivery set head_seq = head_seq + counted.n from (select count(*) as n from raised) as counted
@@ -97,7 +97,7 @@ pub async fn replay(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sql
         select count(*) as "n!" from moved left join told on true
         "#,
         lock::LANE,
-        Lane::of(account).lock(),
+        &Lane::locks(&[Lane::of(account)]),
         account,
         seqs,
     )

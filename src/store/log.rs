@@ -2,8 +2,8 @@
 //!
 //! Invariant: within an account, `seq` counts without gaps, and in the order of commit, whichever replica writes: a
 //! reader that has passed a number has missed none below it. An append counts on from the account's `head_seq`, whose
-//! row it locks until it has committed. Before that it takes the lock of its **lane**, so that appends that concern
-//! several accounts cannot deadlock; accounts map to lanes by a fixed rule.
+//! row it locks until it has committed. Before that it takes the locks of its **lanes**, in order, so that appends that
+//! concern several accounts cannot deadlock; accounts map to lanes by a fixed rule.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use super::{lock, storable};
 use crate::domain::event::{EventId, Kind, MessageId};
 
 /// One of the few parts of the log that are written independently of each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lane(u8);
 
 impl Lane {
@@ -31,7 +31,7 @@ impl Lane {
     }
 
     /// All lanes.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
         (0..Self::COUNT).map(Self)
     }
 
@@ -41,13 +41,15 @@ impl Lane {
         usize::from(self.0)
     }
 
-    /// The number of its advisory lock.
-    pub(super) fn lock(self) -> i32 {
-        i32::from(self.0)
+    /// The numbers of the lanes' advisory locks, in the order in which all take them.
+    pub(super) fn locks(lanes: &[Self]) -> Vec<i32> {
+        let mut locks: Vec<i32> = lanes.iter().map(|lane| i32::from(lane.0)).collect();
+        locks.sort_unstable();
+        locks
     }
 }
 
-/// Events to append, all of one lane, column by column as the statements take them.
+/// Events to append, column by column as the statements take them.
 #[derive(Debug, Default)]
 pub struct Append {
     /// How many events each account has here.
@@ -121,15 +123,15 @@ impl Append {
 /// # Errors
 /// [`is_duplicate`] tells whether one of the events is in the log, or here twice: nothing is appended then. Otherwise it
 /// is not known whether they are.
-pub async fn append_new(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sqlx::Result<()> {
+pub async fn append_new(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Append) -> sqlx::Result<()> {
     let (accounts, counts): (Vec<Uuid>, Vec<i64>) = events.counts.iter().map(|(id, n)| (*id, *n)).unzip();
     sqlx::query!(
-        "with lane as materialized (
-            select pg_advisory_xact_lock($1, $2)
+        "with locked as materialized (
+            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
             update delivery set head_seq = head_seq + counted.n
-            from lane, unnest($3::uuid[], $4::bigint[]) as counted (account_id, n)
+            from locked, unnest($3::uuid[], $4::bigint[]) as counted (account_id, n)
             where delivery.account_id = counted.account_id
             returning delivery.account_id, head_seq - counted.n as base
         )
@@ -139,7 +141,7 @@ pub async fn append_new(db: impl PgExecutor<'_>, lane: Lane, events: &Append) ->
         from advanced join unnest($5::uuid[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::smallint[], $10::text[],
             $11::text[]) as new (account_id, place, message_id, received_at, kind, event_id, track) using (account_id)",
         lock::LANE,
-        lane.lock(),
+        &Lane::locks(lanes),
         &accounts,
         &counts,
         &events.account_ids,
@@ -167,10 +169,10 @@ pub fn is_duplicate(error: &sqlx::Error) -> bool {
 /// # Errors
 /// [`is_duplicate`] where another replica appended one of the events in the same moment: nothing is appended, and the
 /// next attempt will see it. Otherwise it is not known whether they are.
-pub async fn append_missing(db: impl PgExecutor<'_>, lane: Lane, events: &Append) -> sqlx::Result<Vec<Uuid>> {
+pub async fn append_missing(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Append) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
-        r#"with lane as materialized (
-            select pg_advisory_xact_lock($1, $2)
+        r#"with locked as materialized (
+            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         new as (
             select distinct on (message_id) *
@@ -184,7 +186,7 @@ pub async fn append_missing(db: impl PgExecutor<'_>, lane: Lane, events: &Append
         ),
         advanced as (
             update delivery set head_seq = head_seq + counted.n
-            from lane, (select account_id, count(*) as n from missing group by account_id) as counted
+            from locked, (select account_id, count(*) as n from missing group by account_id) as counted
             where delivery.account_id = counted.account_id
             returning delivery.account_id, head_seq - counted.n as base
         )
@@ -193,7 +195,7 @@ pub async fn append_missing(db: impl PgExecutor<'_>, lane: Lane, events: &Append
         from advanced join missing using (account_id)
         returning message_id"#,
         lock::LANE,
-        lane.lock(),
+        &Lane::locks(lanes),
         &events.account_ids,
         &events.message_ids,
         &events.received_at,

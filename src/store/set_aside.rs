@@ -23,7 +23,7 @@ pub enum Why {
     },
 }
 
-/// Events to set aside, all of one lane, column by column.
+/// Events to set aside, column by column.
 #[derive(Debug, Default)]
 pub struct SetAside {
     account_ids: Vec<Uuid>,
@@ -64,17 +64,17 @@ impl SetAside {
 ///
 /// # Errors
 /// Where it is not known to be committed.
-pub async fn insert(db: impl PgExecutor<'_>, lane: Lane, events: &SetAside) -> sqlx::Result<()> {
+pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        with lane as materialized (
-            -- Appends hold it too: nobody else updates several rows of `delivery` in a statement, so none deadlock.
-            select pg_advisory_xact_lock($1, $2)
+        with locked as materialized (
+            -- Appends hold them too: nobody else updates several rows of `delivery` in a statement, so none deadlock.
+            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         inserted as (
             insert into set_aside (account_id, digest, fate, received_at, event_name, reason, payload)
             select account_id, digest, fate, received_at, event_name, reason, payload
-            from lane, unnest($3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[])
+            from locked, unnest($3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[])
                 as new (account_id, digest, fate, received_at, event_name, reason, payload)
             on conflict do nothing
             returning account_id, fate
@@ -89,7 +89,7 @@ pub async fn insert(db: impl PgExecutor<'_>, lane: Lane, events: &SetAside) -> s
         from counted where delivery.account_id = counted.account_id
         "#,
         lock::LANE,
-        lane.lock(),
+        &Lane::locks(lanes),
         &events.account_ids,
         &events.digests,
         &events.fates,

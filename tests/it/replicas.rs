@@ -38,7 +38,7 @@ async fn a_writer_that_stalls_before_its_commit_is_not_passed_by() {
     let service = context.serve().await;
     let account = context.account("acme").await;
     let mut stalled = context.pool.begin().await.expect("a transaction");
-    log::append_new(&mut *stalled, lane(&account), &append_of(&account, "stalled")).await.expect("appended");
+    log::append_new(&mut *stalled, &[lane(&account)], &append_of(&account, "stalled")).await.expect("appended");
 
     let post = {
         let (account, service) = (account.clone(), &service);
@@ -140,7 +140,7 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     let account = context.account("acme").await;
     let id = Uuid::parse_str(&account.id).expect("an id");
     for event in ["a", "b", "c"] {
-        log::append_new(&context.pool, lane(&account), &append_of(&account, event)).await.expect("appended");
+        log::append_new(&context.pool, &[lane(&account)], &append_of(&account, event)).await.expect("appended");
     }
     let (early, late) =
         (Holder::register(&context.pool).await.expect("up"), Holder::register(&context.pool).await.expect("up"));
