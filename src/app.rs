@@ -140,17 +140,18 @@ impl Stages {
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);
         let (ingest, commit_loops) = Ingest::start(ingest_pool, config.max_waiting, &due, &metrics);
         let sweep = Sweep::new(dispatch_pool.clone(), Arc::clone(&due)).await?;
-        let courier = Courier::new(
-            dispatch_pool.clone(),
-            Arc::clone(&backend.vault),
-            Client::new().context(
-                "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install ca-certificates`)",
+        let courier = Courier {
+            pool: dispatch_pool.clone(),
+            vault: Arc::clone(&backend.vault),
+            client: Client::new().context(
+                "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
+                 ca-certificates`)",
             )?,
-            config.endpoints.clone(),
-            config.max_delivery_age,
-            sweep.holder_number(),
-            Arc::clone(&metrics),
-        );
+            endpoints: config.endpoints.clone(),
+            max_age: config.max_delivery_age,
+            holder: sweep.holder_number(),
+            metrics: Arc::clone(&metrics),
+        };
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };
         let state = State::new(directory, ingest, backend.pool.clone(), metrics, config.max_body_bytes);

@@ -16,6 +16,7 @@ use crate::domain::account::UnsubscribeEvent;
 use crate::domain::event::Kind;
 use crate::domain::region::Region;
 use crate::domain::retry;
+use crate::domain::track::TrackTooLarge;
 use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
@@ -30,13 +31,20 @@ const DISAGREEMENT: Duration = Duration::from_mins(1);
 
 /// Takes accounts' events to Segment, a step at a time.
 pub struct Courier {
-    pool: PgPool,
-    vault: Arc<Vault>,
-    client: Client,
-    endpoints: Endpoints,
-    max_age: Duration,
-    holder: HolderNumber,
-    metrics: Arc<Metrics>,
+    /// The database.
+    pub pool: PgPool,
+    /// Opens write keys.
+    pub vault: Arc<Vault>,
+    /// Sends.
+    pub client: Client,
+    /// Where to.
+    pub endpoints: Endpoints,
+    /// The age at which an event is not sent any more.
+    pub max_age: Duration,
+    /// The number to lease under.
+    pub holder: HolderNumber,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What to do after a step.
@@ -52,7 +60,7 @@ pub enum Next {
     Sleep(Duration),
 }
 
-/// What was read: the events to send, and those that are too old for it.
+/// What was read: the events to send, and those that cannot be sent any more.
 #[derive(Default)]
 struct Reading {
     batch: Batch,
@@ -60,26 +68,12 @@ struct Reading {
     first_sent: Option<i64>,
     oldest: Option<OffsetDateTime>,
     last: Option<i64>,
-    expired: Vec<(i64, String)>,
+    dead: Vec<(i64, String)>,
     /// When the first event after it becomes too old, where the account cannot send.
     next_expiry: Option<OffsetDateTime>,
 }
 
 impl Courier {
-    /// A courier that leases under `holder`.
-    #[must_use]
-    pub fn new(
-        pool: PgPool,
-        vault: Arc<Vault>,
-        client: Client,
-        endpoints: Endpoints,
-        max_age: Duration,
-        holder: HolderNumber,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { pool, vault, client, endpoints, max_age, holder, metrics }
-    }
-
     /// Takes the next events of `account` to Segment, if there are any, and settles what came of it.
     ///
     /// # Errors
@@ -90,7 +84,7 @@ impl Courier {
         };
         let destination = self.destination(&lease);
         let reading = self.read(&lease, destination.is_some(), bisection.limit()).await?;
-        let n_expired = reading.expired.len();
+        let n_unsent = reading.dead.len();
         let kinds = reading.kinds.clone();
         let oldest = reading.oldest;
 
@@ -118,8 +112,8 @@ impl Courier {
         }
         tally.add(None, EventFate::DeadLettered, n_dead);
         self.metrics.events(tally);
-        if n_expired > 0 {
-            tracing::warn!(account.id = %account, events = n_expired, "events were too old to deliver");
+        if n_unsent > 0 {
+            tracing::warn!(account.id = %account, events = n_unsent, "events were too old (or too large) to deliver");
         }
         Ok(match more {
             true if is_paused => Next::Go,
@@ -163,7 +157,7 @@ impl Courier {
         while let Some(event) = events.try_next().await? {
             if event.since <= deadline {
                 let reason = format!("expired: not delivered in {} s", self.max_age.as_secs());
-                reading.expired.push((event.seq, reason));
+                reading.dead.push((event.seq, reason));
             } else if !can_send {
                 reading.next_expiry = Some(event.since + self.max_age);
                 break;
@@ -171,6 +165,9 @@ impl Courier {
                 reading.kinds.push(event.kind);
                 reading.first_sent.get_or_insert(event.seq);
                 reading.oldest.get_or_insert(event.since);
+            } else if reading.batch.is_empty() {
+                // Accepted by a version that put less around it; it must not hold up what comes after it.
+                reading.dead.push((event.seq, TrackTooLarge.to_string()));
             } else {
                 break;
             }
@@ -186,7 +183,7 @@ impl Courier {
         reading: Reading,
         bisection: &mut Bisection,
     ) -> (Settlement, bool) {
-        let Reading { batch, first_sent, last, expired, .. } = reading;
+        let Reading { batch, first_sent, last, dead: unsent, .. } = reading;
         let last = last.unwrap_or(lease.cursor);
         let n_events = batch.len();
         let (sent_at, began) = (SystemTime::now(), Instant::now());
@@ -210,7 +207,7 @@ impl Courier {
         let pass = |n_delivered, dead: Vec<(i64, String)>, outcome| Settlement {
             cursor: last,
             n_delivered,
-            dead: [expired.clone(), dead].concat(),
+            dead: [unsent.clone(), dead].concat(),
             n_attempts: 0,
             wait: Duration::ZERO,
             ..stay(outcome)
@@ -243,13 +240,13 @@ impl Courier {
 fn settle_unsent(lease: &Lease, reading: Reading) -> Settlement {
     let wait = match reading.next_expiry {
         Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
-        None if reading.expired.is_empty() => {
+        None if reading.dead.is_empty() => {
             tracing::error!(account.id = %lease.account_id, "events are counted, but not there");
             DISAGREEMENT
         }
         None => Duration::ZERO,
     };
-    Settlement { cursor: reading.last.unwrap_or(lease.cursor), dead: reading.expired, wait, ..Settlement::stay(lease) }
+    Settlement { cursor: reading.last.unwrap_or(lease.cursor), dead: reading.dead, wait, ..Settlement::stay(lease) }
 }
 
 fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::due::{Call, Due};
 use bisection::Bisection;
 pub use courier::{Courier, Next};
-pub use sweep::{Sweep, SweepError};
+pub use sweep::{HolderNumber, Sweep, SweepError};
 
 /// How many accounts are served at a time. Each holds a batch of at most 500 KB.
 const PLACES: usize = 128;

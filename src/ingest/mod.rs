@@ -23,8 +23,7 @@ use group::Waiting;
 use queue::Queue;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 
-/// How many loops there are: commits in flight, and one that makes the next group ready. More would not help fewer cores
-/// than PostgreSQL and this program have on any machine that one would run them on together.
+/// A commit in flight for each lane, and one loop that makes the next group ready. Each holds a connection.
 const LOOPS: u32 = 5;
 
 /// How many connections the commit loops need.
