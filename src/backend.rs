@@ -13,8 +13,10 @@ use crate::vault::{InvalidMasterKey, Vault};
 
 /// PostgreSQL 14 and newer are known to do.
 const OLDEST_SERVER: i32 = 140_000;
-/// How long to wait for a connection: shorter than a sender waits for its answer.
+/// How long commits and delivery wait for a connection: shorter than a sender waits for its answer.
 const ACQUIRE: Duration = Duration::from_secs(3);
+/// How long everything else does, such as a command on a busy machine.
+const ACQUIRE_PATIENTLY: Duration = Duration::from_secs(30);
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +85,8 @@ impl Backend {
             ("plan_cache_mode", "force_generic_plan"),
             ("jit", "off"),
         ]);
-        let pool = pool_options(4).connect_with(options.clone()).await.map_err(BackendError::Connect)?;
+        let pool =
+            pool_options(4, ACQUIRE_PATIENTLY).connect_with(options.clone()).await.map_err(BackendError::Connect)?;
         let (version, broken) = stats::check_server(&pool).await.map_err(BackendError::Connect)?;
         if version < OLDEST_SERVER {
             return Err(BackendError::TooOld(version));
@@ -114,7 +117,7 @@ impl Backend {
     /// Connects ahead of need, and again after the database was away.
     fn filled_pool(&self, n_connections: u32, synchronous_commit: &str) -> PgPool {
         let options = self.options.clone().options([("synchronous_commit", synchronous_commit)]);
-        pool_options(n_connections).min_connections(n_connections).connect_lazy_with(options)
+        pool_options(n_connections, ACQUIRE).min_connections(n_connections).connect_lazy_with(options)
     }
 
     /// Closes the connections and leaves the private cluster.
@@ -130,6 +133,6 @@ impl Backend {
     }
 }
 
-fn pool_options(n_connections: u32) -> PgPoolOptions {
-    PgPoolOptions::new().max_connections(n_connections).acquire_timeout(ACQUIRE).test_before_acquire(false)
+fn pool_options(n_connections: u32, acquire: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().max_connections(n_connections).acquire_timeout(acquire).test_before_acquire(false)
 }

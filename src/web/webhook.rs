@@ -25,6 +25,8 @@ use crate::ingest::{NotStored, Receipt, Webhook};
 
 /// How long a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// How long it may take to make sure that all changes to accounts are known.
+const LOOK_UP_TIME: Duration = Duration::from_secs(3);
 /// What is counted of bodies that are in memory.
 const UNIT: usize = 1 << 10;
 /// How much of that there may be at a time, over all requests: 256 MiB.
@@ -150,13 +152,13 @@ async fn authenticate<'b>(
     match attempt() {
         Ok(authentic) => Ok(authentic),
         // The account, or its secret, may be so new that the directory has not heard of it.
-        Err(Refusal::Mismatch) => match state.directory.refresh().await {
-            Ok(()) => attempt().map_err(|_| Problem::InvalidSignature),
-            Err(error) => {
-                tracing::warn!(%error, "cannot look up the accounts");
-                Err(Problem::NotStored(NotStored::Database))
-            }
-        },
+        Err(Refusal::Mismatch) => {
+            let Ok(Ok(())) = timeout(LOOK_UP_TIME, state.directory.refresh()).await else {
+                tracing::warn!("cannot look up the accounts");
+                return Err(Problem::NotStored(NotStored::Database));
+            };
+            attempt().map_err(|_| Problem::InvalidSignature)
+        }
         Err(Refusal::Unreadable | Refusal::Stale) => Err(Problem::InvalidSignature),
     }
 }
