@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{OpenError, open_previous_secret, open_secret, open_write_key, seal};
+use super::{OpenError, open_previous_secret, open_secret, open_write_key};
 use crate::domain::account::{AccountName, TOKEN_BYTES, UnsubscribeEvent};
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
@@ -242,7 +242,7 @@ impl Admin {
     }
 
     fn seal(&self, account: Uuid, field: Field, text: &str) -> Vec<u8> {
-        seal(&self.vault, account, field, text)
+        self.vault.seal(account, field, text, random::bytes())
     }
 }
 

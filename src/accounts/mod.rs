@@ -43,7 +43,3 @@ fn open_previous_secret(vault: &Vault, account: &SealedAccount) -> Result<Option
     let Some(sealed) = &account.previous_secret else { return Ok(None) };
     Ok(Some(SigningSecret::parse(&vault.open(account.id, Field::PreviousSecret, sealed)?)?))
 }
-
-fn seal(vault: &Vault, account: Uuid, field: Field, text: &str) -> Vec<u8> {
-    vault.seal(account, field, text, crate::random::bytes())
-}

@@ -68,7 +68,7 @@ impl Queue {
         }
     }
 
-    /// Waits for a commit to make, and takes its webhooks with their lanes, in order; `None` at the end.
+    /// Waits for a commit to make, and takes its webhooks with their lanes; `None` at the end.
     pub async fn take(&self) -> Option<(Vec<Lane>, Vec<Waiting>)> {
         loop {
             {
@@ -115,7 +115,6 @@ impl State {
             }
             self.next_lane = (lane.index() + 1) % self.lanes.len();
         }
-        lanes.sort_unstable();
         self.n_events -= n_taken;
         self.n_commits += 1;
         (lanes, taken)

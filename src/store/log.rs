@@ -16,7 +16,7 @@ use super::{lock, storable};
 use crate::domain::event::{EventId, Kind, MessageId};
 
 /// One of the few parts of the log that are written independently of each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane(u8);
 
 impl Lane {
