@@ -1,7 +1,7 @@
 -- Accounts, the event log, and the state of each account's delivery.
 --
--- One row an account in `account` (what an admin sets) and in `delivery` (what the program keeps count of); every email
--- event that is to be forwarded is one row of `event`, written once and read in order.
+-- One row an account in `account` (what an admin sets), in `log_head` and in `delivery` (what the program keeps count of);
+-- email events that are to be forwarded are in `event_block`, written once and read in order.
 
 create table account (
     id uuid primary key,
@@ -44,33 +44,47 @@ $$;
 create trigger account_change after insert or update or delete on account
     for each row execute function record_account_change();
 
--- The log. Within an account, `seq` counts from 1 without gaps, in the order of commit (see store/log.rs).
-create table event (
+-- The log. Within an account, events are numbered from 1 without gaps, in the order of commit (see store/log.rs). Events
+-- that were committed together are kept together, compressed, as a block: an event's share of a row, of an index entry and
+-- of the write-ahead log is a fraction of what a row of its own would cost.
+create table event_block (
     account_id uuid not null,
-    seq bigint not null,
-    -- The 128 bits of the Segment messageId: a hash over account and event id, so unique on its own means one row an
-    -- account and event id. This is the deduplication.
-    message_id uuid not null,
-    received_at timestamptz not null,
-    -- Set when a dead letter is replayed: its age counts from here.
-    replayed_at timestamptz,
-    kind smallint not null,
-    event_id text not null,
-    -- The part of the track call that differs from event to event, a JSON object. Not jsonb, which refuses \u0000.
-    track text not null,
-    constraint event_pkey primary key (account_id, seq),
-    constraint event_message_id_unique unique (message_id)
+    -- The number of its last event.
+    last_seq bigint not null,
+    n_events int not null check (n_events > 0),
+    -- Since when its events wait: the first one's receipt, or its replay.
+    since timestamptz not null,
+    -- See store/block.rs.
+    events bytea not null,
+    primary key (account_id, last_seq)
+);
+-- It comes compressed.
+alter table event_block alter column events set storage external;
+
+-- The event ids of the log. This is the deduplication. Bytes, not text: a sender may put any character in an id. And the
+-- id itself, not a hash of it: senders mostly number their events in order, and then neighbours share a page of the index.
+create table known_event (
+    account_id uuid not null,
+    event_id bytea not null,
+    constraint known_event_pkey primary key (account_id, event_id)
 );
 
--- One row an account. Written on every commit and every batch, so half of each page is kept free for updates in place.
+-- One row an account: what it has received. Written on every commit, so half of each page is kept free for updates in
+-- place. Apart from `delivery`, so that those who append and those who deliver do not wait for each other.
+create table log_head (
+    account_id uuid primary key references account (id) on delete cascade,
+    -- The number of the log's last event.
+    head_seq bigint not null default 0,
+    n_ignored bigint not null default 0,
+    n_rejected bigint not null default 0
+) with (fillfactor = 50);
+
+-- One row an account: what became of it. Written on every request to Segment.
 create table delivery (
     account_id uuid primary key references account (id) on delete cascade,
-    -- Events after cursor_seq, up to head_seq, wait.
-    head_seq bigint not null default 0,
+    -- Events after it, up to log_head.head_seq, wait.
     cursor_seq bigint not null default 0,
     n_delivered bigint not null default 0,
-    n_ignored bigint not null default 0,
-    n_rejected bigint not null default 0,
     -- Failed attempts since the last answer that moved the cursor.
     n_attempts int not null default 0,
     next_attempt_at timestamptz not null default '-infinity',
@@ -80,7 +94,6 @@ create table delivery (
     leased_by int not null default 0,
     paused_by text check (paused_by in ('admin', 'segment')),
     paused_reason text,
-    check (cursor_seq <= head_seq),
     check ((paused_by is null) = (paused_reason is null))
 ) with (fillfactor = 50);
 
@@ -90,10 +103,14 @@ create sequence lease_holder as int cycle;
 create table dead_letter (
     account_id uuid not null,
     seq bigint not null,
+    kind smallint not null,
+    event_id bytea not null,
+    received_at timestamptz not null,
+    -- The part of the track call that differs from event to event, a JSON object. Not jsonb, which refuses \u0000.
+    track text not null,
     reason text not null,
     dead_at timestamptz not null default now(),
-    primary key (account_id, seq),
-    foreign key (account_id, seq) references event (account_id, seq) on delete cascade
+    primary key (account_id, seq)
 );
 
 -- Requests made to Segment, one row each.

@@ -75,8 +75,11 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
 async fn list(admin: &Admin, pool: &PgPool, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
     let unsubscribe = account.unsubscribe_event.parse()?;
-    let letters: Vec<Shown> =
-        all(pool, account.id, &filter(which)).await?.into_iter().map(|letter| shown(letter, unsubscribe)).collect();
+    let letters: Vec<Shown> = all(pool, account.id, &filter(which))
+        .await?
+        .into_iter()
+        .map(|letter| shown(letter, account.id, unsubscribe))
+        .collect();
     output::print(json, &letters, || {
         let row = |l: &Shown| vec![l.dead_at.clone(), l.event.clone(), l.event_id.clone(), l.reason.clone()];
         let rows: Vec<Vec<String>> = letters.iter().map(row).collect();
@@ -110,11 +113,11 @@ async fn all(pool: &PgPool, account: Uuid, filter: &Filter) -> sqlx::Result<Vec<
 }
 
 /// A bar on a terminal; nothing elsewhere.
-fn show_progress(n_done: i64, n_all: usize) -> anyhow::Result<()> {
+fn show_progress(n_done: usize, n_all: usize) -> anyhow::Result<()> {
     const WIDTH: usize = 40;
     let mut stderr = std::io::stderr();
     if stderr.is_terminal() {
-        let n_done = usize::try_from(n_done)?.min(n_all);
+        let n_done = n_done.min(n_all);
         let filled = n_done * WIDTH / n_all.max(1);
         write!(stderr, "\r[{:<WIDTH$}] {n_done} of {n_all}", "=".repeat(filled))?;
         if n_done == n_all {
@@ -127,18 +130,21 @@ fn show_progress(n_done: i64, n_all: usize) -> anyhow::Result<()> {
 
 fn filter(which: Which) -> Filter {
     Filter {
-        kinds: which.event.into_iter().map(Kind::number).collect(),
+        kinds: which.event.into_iter().map(|kind| kind.number().into()).collect(),
         reason: which.reason,
         since: which.since,
         until: which.until,
     }
 }
 
-fn shown(letter: DeadLetter, unsubscribe: UnsubscribeEvent) -> Shown {
+fn shown(letter: DeadLetter, account: Uuid, unsubscribe: UnsubscribeEvent) -> Shown {
     Shown {
-        event: Kind::from_number(letter.kind).map_or_else(String::new, |k| k.segment_event(unsubscribe).to_owned()),
-        event_id: letter.event_id,
-        message_id: MessageId(letter.message_id).to_string(),
+        event: u8::try_from(letter.kind)
+            .ok()
+            .and_then(Kind::from_number)
+            .map_or_else(String::new, |kind| kind.segment_event(unsubscribe).to_owned()),
+        event_id: String::from_utf8_lossy(&letter.event_id).into_owned(),
+        message_id: MessageId::new(account, &letter.event_id).to_string(),
         reason: letter.reason,
         received_at: timestamp::rfc3339(letter.received_at),
         dead_at: timestamp::rfc3339(letter.dead_at),

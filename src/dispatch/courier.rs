@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::TryStreamExt;
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -13,15 +12,15 @@ use super::sweep::HolderNumber;
 use crate::accounts::open_write_key;
 use crate::config::Endpoints;
 use crate::domain::account::UnsubscribeEvent;
-use crate::domain::event::Kind;
+use crate::domain::event::{Kind, MessageId};
 use crate::domain::region::Region;
 use crate::domain::retry;
 use crate::domain::track::TrackTooLarge;
 use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
-use crate::store::lease::{self, Attempt, Lease, Settlement};
-use crate::store::log;
+use crate::store::block::{Block, UnreadableBlock};
+use crate::store::lease::{self, Attempt, Dead, Lease, Settlement, StoredBlock};
 use crate::vault::Vault;
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
@@ -66,11 +65,25 @@ struct Reading {
     batch: Batch,
     kinds: Vec<Kind>,
     first_sent: Option<i64>,
-    oldest: Option<OffsetDateTime>,
+    /// Since when the first of the batch waits.
+    since: Option<OffsetDateTime>,
     last: Option<i64>,
-    dead: Vec<(i64, String)>,
+    unsent: Vec<Dead>,
+    /// The first of the batch, in case that it stands alone and is refused.
+    suspect: Option<Dead>,
     /// When the first event after it becomes too old, where the account cannot send.
     next_expiry: Option<OffsetDateTime>,
+}
+
+/// What came of a step, to be settled.
+struct Done {
+    settlement: Settlement,
+    /// The events that Segment took.
+    delivered: Vec<Kind>,
+    /// Since when the first of them waited.
+    since: Option<OffsetDateTime>,
+    /// What to do if more waits.
+    next: Next,
 }
 
 impl Courier {
@@ -79,49 +92,42 @@ impl Courier {
     /// # Errors
     /// The database's trouble. What was sent and could not be settled will be sent again.
     pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> sqlx::Result<Next> {
-        let Some(lease) = lease::acquire(&self.pool, account, self.holder.get()).await? else {
+        let n_events = bisection.limit().unwrap_or(READ).min(READ);
+        let acquired = lease::acquire(&self.pool, account, self.holder.get(), to_i64(n_events)).await?;
+        let Some((lease, blocks)) = acquired else {
             return Ok(Next::Rest);
         };
         let destination = self.destination(&lease);
-        let reading = self.read(&lease, destination.is_some(), bisection.limit()).await?;
-        let n_unsent = reading.dead.len();
-        let kinds = reading.kinds.clone();
-        let oldest = reading.oldest;
+        let reading = self.read(&lease, &blocks, destination.is_some(), n_events).map_err(|error| {
+            tracing::error!(account.id = %account, %error, "the log cannot be read");
+            sqlx::Error::Decode(error.into())
+        })?;
+        drop(blocks);
+        let n_unsent = reading.unsent.len();
 
-        let (settlement, delivered) = match destination {
+        let done = match destination {
             Some(destination) if !reading.batch.is_empty() => self.send(&lease, &destination, reading, bisection).await,
-            _ => (settle_unsent(&lease, reading), false),
+            _ => settle_unsent(&lease, reading),
         };
-        let n_dead = settlement.dead.len();
-        let wait = settlement.wait;
-        let is_failed = settlement.n_attempts > 0 && settlement.attempt.is_some();
-        let is_paused = settlement.pause.is_some();
+        let n_dead = done.settlement.dead.len();
 
-        let Some(more) = lease::settle(&self.pool, &lease, settlement).await? else {
+        let Some(more) = lease::settle(&self.pool, &lease, done.settlement).await? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(Next::Rest);
         };
         let mut tally = Tally::default();
-        if delivered {
-            for kind in kinds {
-                tally.add(Some(kind), EventFate::Delivered, 1);
-            }
-            if let Some(oldest) = oldest {
-                self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - oldest).as_seconds_f64());
-            }
+        for kind in done.delivered {
+            tally.add(Some(kind), EventFate::Delivered, 1);
         }
         tally.add(None, EventFate::DeadLettered, n_dead);
         self.metrics.events(tally);
+        if let Some(since) = done.since {
+            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
+        }
         if n_unsent > 0 {
             tracing::warn!(account.id = %account, events = n_unsent, "events were too old (or too large) to deliver");
         }
-        Ok(match more {
-            true if is_paused => Next::Go,
-            false => Next::Rest,
-            true if is_failed => Next::Retry(wait),
-            true if wait > Duration::ZERO => Next::Sleep(wait),
-            true => Next::Go,
-        })
+        Ok(if more { done.next } else { Next::Rest })
     }
 
     /// Where the account's events go; `None` where they must wait for an admin.
@@ -143,35 +149,53 @@ impl Courier {
     }
 
     /// Reads what comes next: a batch, unless it cannot be sent, and what has expired before and among it.
-    async fn read(&self, lease: &Lease, can_send: bool, limit: Option<usize>) -> sqlx::Result<Reading> {
+    fn read(
+        &self,
+        lease: &Lease,
+        blocks: &[StoredBlock],
+        can_send: bool,
+        n_events: usize,
+    ) -> Result<Reading, UnreadableBlock> {
         let unsubscribe = lease.unsubscribe_event.parse().unwrap_or(UnsubscribeEvent::EmailUnsubscribed);
         let deadline = OffsetDateTime::now_utc() - self.max_age;
+        let end = lease.cursor.saturating_add(to_i64(n_events));
         let mut reading = Reading::default();
-        let n = limit.unwrap_or(READ).min(READ);
-        let mut events = std::pin::pin!(log::read_after(
-            &self.pool,
-            lease.account_id,
-            lease.cursor,
-            i64::try_from(n).unwrap_or(i64::MAX)
-        ));
-        while let Some(event) = events.try_next().await? {
-            if event.since <= deadline {
-                let reason = format!("expired: not delivered in {} s", self.max_age.as_secs());
-                reading.dead.push((event.seq, reason));
-            } else if !can_send {
-                reading.next_expiry = Some(event.since + self.max_age);
-                break;
-            } else if reading.batch.push(event.message_id, event.kind.segment_event(unsubscribe), &event.track) {
-                reading.kinds.push(event.kind);
-                reading.first_sent.get_or_insert(event.seq);
-                reading.oldest.get_or_insert(event.since);
-            } else if reading.batch.is_empty() {
-                // Accepted by a version that put less around it; it must not hold up what comes after it.
-                reading.dead.push((event.seq, TrackTooLarge.to_string()));
-            } else {
-                break;
+        for stored in blocks {
+            let block = Block::decompress(&stored.events)?;
+            let first = stored.last_seq - to_i64(block.len()) + 1;
+            let waiting = (first..=end).zip(block.records()).filter(|(seq, _)| *seq > lease.cursor);
+            for (seq, event) in waiting {
+                let dead = |reason| Dead {
+                    seq,
+                    kind: event.kind,
+                    event_id: event.event_id.to_owned(),
+                    received_at: event.received_at,
+                    track: String::from_utf8_lossy(event.track).into_owned(),
+                    reason,
+                };
+                if stored.since <= deadline {
+                    reading.unsent.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));
+                } else if !can_send {
+                    reading.next_expiry = Some(stored.since + self.max_age);
+                    return Ok(reading);
+                } else {
+                    let message_id = MessageId::new(lease.account_id, event.event_id);
+                    if reading.batch.push(message_id, event.kind.segment_event(unsubscribe), event.track) {
+                        if reading.batch.len() == 1 {
+                            reading.first_sent = Some(seq);
+                            reading.since = Some(stored.since);
+                            reading.suspect = Some(dead(String::new()));
+                        }
+                        reading.kinds.push(event.kind);
+                    } else if reading.batch.is_empty() {
+                        // Accepted by a version that put less around it; it must not hold up what comes after it.
+                        reading.unsent.push(dead(TrackTooLarge.to_string()));
+                    } else {
+                        return Ok(reading);
+                    }
+                }
+                reading.last = Some(seq);
             }
-            reading.last = Some(event.seq);
         }
         Ok(reading)
     }
@@ -182,8 +206,8 @@ impl Courier {
         destination: &Destination,
         reading: Reading,
         bisection: &mut Bisection,
-    ) -> (Settlement, bool) {
-        let Reading { batch, first_sent, last, dead: unsent, .. } = reading;
+    ) -> Done {
+        let Reading { batch, kinds, first_sent, since, last, unsent, suspect, .. } = reading;
         let last = last.unwrap_or(lease.cursor);
         let n_events = batch.len();
         let (sent_at, began) = (SystemTime::now(), Instant::now());
@@ -191,62 +215,64 @@ impl Courier {
         let duration = began.elapsed();
         self.metrics.segment_answer(answer.status);
         self.metrics.segment_seconds.observe(duration.as_secs_f64());
-        let attempt = |outcome| Attempt {
+        log_answer(lease, &answer, n_events);
+
+        let attempt = Attempt {
             from_seq: first_sent.unwrap_or(last),
             to_seq: last,
             n_events: i32::try_from(n_events).unwrap_or(i32::MAX),
             started_at: sent_at.into(),
             duration,
             status: answer.status,
-            outcome,
+            outcome: answer.outcome.as_str(),
             reason: answer.reason.clone(),
         };
-        log_answer(lease, &answer, n_events);
-
-        let stay = |outcome| Settlement { attempt: Some(attempt(outcome)), ..Settlement::stay(lease) };
-        let pass = |n_delivered, dead: Vec<(i64, String)>, outcome| Settlement {
-            cursor: last,
-            n_delivered,
-            dead: [unsent.clone(), dead].concat(),
-            n_attempts: 0,
-            wait: Duration::ZERO,
-            ..stay(outcome)
-        };
-        let reason = || answer.reason.clone().unwrap_or_default();
+        let reason = answer.reason.unwrap_or_default();
+        let stay = Settlement { attempt: Some(attempt), ..Settlement::stay(lease) };
+        let go = |settlement| Done { settlement, delivered: vec![], since: None, next: Next::Go };
         match answer.outcome {
             Outcome::Delivered => {
                 bisection.settled(last);
-                (pass(to_i64(n_events), vec![], "delivered"), true)
+                let pass =
+                    Settlement { cursor: last, n_delivered: to_i64(n_events), dead: unsent, n_attempts: 0, ..stay };
+                Done { delivered: kinds, since, ..go(pass) }
             }
             Outcome::Refused if n_events == 1 => {
                 bisection.found();
-                (pass(0, vec![(first_sent.unwrap_or(last), reason())], "refused"), false)
+                let dead = unsent.into_iter().chain(suspect.map(|suspect| Dead { reason, ..suspect })).collect();
+                go(Settlement { cursor: last, dead, n_attempts: 0, ..stay })
             }
             Outcome::Refused => {
                 bisection.refused(n_events, last);
-                (Settlement { n_attempts: 0, ..stay("refused") }, false)
+                go(Settlement { n_attempts: 0, ..stay })
             }
             Outcome::Retry { after } => {
                 let n_attempts = lease.n_attempts.saturating_add(1);
                 let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
-                (Settlement { n_attempts, wait, ..stay("retry") }, false)
+                Done { next: Next::Retry(wait), ..go(Settlement { n_attempts, wait, ..stay }) }
             }
-            Outcome::Pause => (Settlement { pause: Some(reason()), ..stay("paused") }, false),
+            Outcome::Pause => go(Settlement { pause: Some(reason), ..stay }),
         }
     }
 }
 
 /// Settles a step in which nothing was to be sent.
-fn settle_unsent(lease: &Lease, reading: Reading) -> Settlement {
+fn settle_unsent(lease: &Lease, reading: Reading) -> Done {
     let wait = match reading.next_expiry {
         Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
-        None if reading.dead.is_empty() => {
+        None if reading.unsent.is_empty() => {
             tracing::error!(account.id = %lease.account_id, "events are counted, but not there");
             DISAGREEMENT
         }
         None => Duration::ZERO,
     };
-    Settlement { cursor: reading.last.unwrap_or(lease.cursor), dead: reading.dead, wait, ..Settlement::stay(lease) }
+    let cursor = reading.last.unwrap_or(lease.cursor);
+    Done {
+        settlement: Settlement { cursor, dead: reading.unsent, wait, ..Settlement::stay(lease) },
+        delivered: vec![],
+        since: None,
+        next: if wait > Duration::ZERO { Next::Sleep(wait) } else { Next::Go },
+    }
 }
 
 fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {

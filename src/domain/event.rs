@@ -12,7 +12,7 @@ use super::recipient::Recipient;
 
 /// The kinds of email event that Segment has a name for (contract, section 1.2). The numbers are what the log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(i16)]
+#[repr(u8)]
 #[expect(missing_docs, reason = "each says it by its name")]
 pub enum Kind {
     Delivered = 1,
@@ -76,16 +76,16 @@ impl Kind {
 
     /// The number under which the log stores it.
     #[must_use]
-    pub fn number(self) -> i16 {
+    pub fn number(self) -> u8 {
         #[expect(clippy::as_conversions, reason = "the only way to read an enum's number")]
         {
-            self as i16
+            self as u8
         }
     }
 
     /// The kind of a stored number.
     #[must_use]
-    pub fn from_number(number: i16) -> Option<Self> {
+    pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 }
@@ -125,8 +125,8 @@ pub struct MessageId(pub Uuid);
 impl MessageId {
     /// The account id has a fixed length, so no two pairs hash the same bytes.
     #[must_use]
-    pub fn new(account: Uuid, event: &EventId<'_>) -> Self {
-        let hash = Sha256::new().chain_update(account.as_bytes()).chain_update(event.as_str()).finalize();
+    pub fn new(account: Uuid, event_id: &[u8]) -> Self {
+        let hash = Sha256::new().chain_update(account.as_bytes()).chain_update(event_id).finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&hash[..16]);
         Self(Uuid::from_bytes(id))
@@ -208,10 +208,9 @@ mod tests {
     #[test]
     fn a_message_id_is_stable_and_an_accounts_own() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let event = EventId(Cow::Borrowed("evt_1"));
-        let id = MessageId::new(a, &event);
+        let id = MessageId::new(a, b"evt_1");
         assert_eq!(id.to_string(), "nudgespot-13ed4cdb5448f33dc9541823980f8b1f");
-        assert_ne!(id, MessageId::new(b, &event));
-        assert_ne!(id, MessageId::new(a, &EventId(Cow::Borrowed("evt_2"))));
+        assert_ne!(id, MessageId::new(b, b"evt_1"));
+        assert_ne!(id, MessageId::new(a, b"evt_2"));
     }
 }

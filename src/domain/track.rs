@@ -58,8 +58,8 @@ impl Track {
 
     /// The JSON object, for the log.
     #[must_use]
-    pub fn into_json(self) -> String {
-        self.0
+    pub fn as_json(&self) -> &str {
+        &self.0
     }
 }
 
@@ -75,8 +75,8 @@ fn comma(json: &str, since: usize) -> &'static str {
     if json.len() > since { "," } else { "" }
 }
 
-/// Writes the whole track call to `out`, given what [`Track::into_json`] returned.
-pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, track: &str) {
+/// Writes the whole track call to `out`, given what [`Track::as_json`] returned.
+pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, track: &[u8]) {
     let mut id = uuid::Uuid::encode_buffer();
     out.extend_from_slice(br#"{"type":"track","messageId":"nudgespot-"#);
     out.extend_from_slice(message_id.0.simple().encode_lower(&mut id).as_bytes());
@@ -84,9 +84,9 @@ pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, trac
     out.extend_from_slice(segment_event.as_bytes());
     out.extend_from_slice(br#"","#);
     // Without its own braces and that of the context, whose last keys and end follow.
-    let fields = track.strip_prefix('{').and_then(|rest| rest.strip_suffix("}}")).unwrap_or_default();
-    out.extend_from_slice(fields.as_bytes());
-    if !fields.ends_with('{') {
+    let fields = track.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}}")).unwrap_or_default();
+    out.extend_from_slice(fields);
+    if !fields.ends_with(b"{") {
         out.push(b',');
     }
     out.extend_from_slice(CONTEXT.as_bytes());
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_envelope_stays_within_its_allowance() {
         let mut out = Vec::new();
-        let track = r#"{"context":{}}"#;
+        let track = br#"{"context":{}}"#;
         write(&mut out, MessageId(Uuid::from_u128(u128::MAX)), "Email Marked as Spam", track);
         assert!(out.len() - track.len() <= MAX_ENVELOPE_BYTES);
         assert!(MessageId(Uuid::max()).to_string().len() < 100, "Segment's limit for a messageId");
@@ -113,7 +113,7 @@ mod tests {
         for context in ["{}", r#"{"ip":"::1"}"#] {
             let mut out = Vec::new();
             let track = format!(r#"{{"userId":"u","context":{context}}}"#);
-            write(&mut out, MessageId(Uuid::nil()), "Email Opened", &track);
+            write(&mut out, MessageId(Uuid::nil()), "Email Opened", track.as_bytes());
             let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
             assert_eq!(value["context"]["integration"]["name"], "nudgespot");
             assert_eq!(value["integrations"]["Nudgespot"], false);

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use tokio::sync::{Mutex, MutexGuard};
-use uuid::Uuid;
 
 use super::group::Group;
 use super::queue::Queue;
 use crate::due::{Call, Due};
 use crate::metrics::Metrics;
-use crate::store::log::{self, Lane};
+use crate::store::log::{self, Append, Lane};
 use crate::store::set_aside;
 
 /// How long duplicates are expected after one was seen: redeliveries come in crowds. Looking for them costs a little
@@ -63,32 +62,37 @@ impl Commits {
         drop(turns);
         self.queue.done();
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-        self.metrics.commit_events.observe(u32::try_from(group.append.len()).map_or(f64::MAX, f64::from));
+        self.metrics.commit_events.observe(u32::try_from(group.append.events().len()).map_or(f64::MAX, f64::from));
         match stored {
             Ok(new) => {
                 self.due.mark(Call::Appended, group.accounts());
                 group.answer(new, &self.metrics);
             }
             Err(error) => {
-                tracing::error!(%error, webhooks = group.len(), events = group.append.len(), "not stored");
+                tracing::error!(%error, webhooks = group.len(), events = group.append.events().len(), "not stored");
                 group.refuse();
             }
         }
     }
 
     /// Stores what is set aside first: if the events' statement then fails, the webhook comes again, and sets aside
-    /// nothing twice. Returns the ids of the events that are new; `None`: all.
-    async fn store(&self, lanes: &[Lane], group: &Group, turns: &mut Turns<'_>) -> sqlx::Result<Option<Vec<Uuid>>> {
-        let Group { append, set_aside, .. } = group;
-        if !set_aside.is_empty() {
-            set_aside::insert(&self.pool, lanes, set_aside).await?;
+    /// nothing twice. Says which events are new, by the account's place; `None`: all.
+    async fn store(
+        &self,
+        lanes: &[Lane],
+        group: &Group,
+        turns: &mut Turns<'_>,
+    ) -> sqlx::Result<Option<Vec<Vec<bool>>>> {
+        if !group.set_aside.is_empty() {
+            set_aside::insert(&self.pool, lanes, &group.set_aside).await?;
         }
-        if append.is_empty() {
+        let events = group.append.events();
+        if events.is_empty() {
             return Ok(None);
         }
         let now = Instant::now();
         if turns.iter().all(|turn| turn.duplicates_until.is_none_or(|until| until < now)) {
-            match log::append_new(&self.pool, lanes, append).await {
+            match log::append(&self.pool, lanes, &group.append).await {
                 Err(error) if log::is_duplicate(&error) => {
                     for turn in turns {
                         turn.duplicates_until = Some(now + DUPLICATES);
@@ -99,9 +103,13 @@ impl Commits {
         }
         let mut n_attempts = 1;
         loop {
-            match log::append_missing(&self.pool, lanes, append).await {
+            let (new, is_new) = events.without_known(&self.pool).await?;
+            if new.is_empty() {
+                return Ok(Some(is_new));
+            }
+            match log::append(&self.pool, lanes, &Append::new(new)).await {
                 Err(error) if log::is_duplicate(&error) && n_attempts < MAX_RACES => n_attempts += 1,
-                done => return done.map(Some),
+                done => return done.map(|()| Some(is_new)),
             }
         }
     }

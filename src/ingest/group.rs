@@ -1,7 +1,5 @@
 //! Webhooks that are committed together.
 
-use std::collections::HashSet;
-
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
@@ -9,7 +7,7 @@ use super::NotStored;
 use super::webhook::{Receipt, Webhook};
 use crate::domain::event::Kind;
 use crate::metrics::{EventFate, Metrics, Tally};
-use crate::store::log::Append;
+use crate::store::log::{Append, Events};
 use crate::store::set_aside::SetAside;
 
 /// A webhook that waits for its commit.
@@ -21,7 +19,6 @@ pub struct Waiting {
 }
 
 /// The events of a group of webhooks, as the store takes them, and who waits for the answer.
-#[derive(Default)]
 pub struct Group {
     pub append: Append,
     pub set_aside: SetAside,
@@ -30,6 +27,8 @@ pub struct Group {
 
 struct Member {
     account: Uuid,
+    /// The account's place in `append`.
+    place: usize,
     kinds: Vec<Kind>,
     receipt: Receipt,
     answer: oneshot::Sender<Result<Receipt, NotStored>>,
@@ -39,19 +38,17 @@ struct Member {
 impl Group {
     /// A group of these webhooks.
     pub fn of(webhooks: Vec<Waiting>) -> Self {
-        let mut group = Self::default();
-        for Waiting { webhook, answer, place } in webhooks {
-            let Webhook { account, received_at, events, set_aside, receipt } = webhook;
-            let kinds = events.iter().map(|event| event.kind).collect();
-            group.members.push(Member { account, kinds, receipt, answer, _place: place });
-            for event in events {
-                group.append.push(account, received_at, event);
-            }
-            for (why, payload) in set_aside {
-                group.set_aside.push(account, received_at, why, payload);
+        let (mut appended, mut set_aside) = (Events::default(), SetAside::default());
+        let mut members = Vec::with_capacity(webhooks.len());
+        for Waiting { webhook, answer, place: permit } in webhooks {
+            let Webhook { account, received_at, events, kinds, set_aside: aside, receipt } = webhook;
+            let place = if events.is_empty() { 0 } else { appended.push(account, received_at, events) };
+            members.push(Member { account, place, kinds, receipt, answer, _place: permit });
+            for (why, payload) in aside {
+                set_aside.push(account, received_at, why, payload);
             }
         }
-        group
+        Self { append: Append::new(appended), set_aside, members }
     }
 
     /// How many webhooks there are.
@@ -64,16 +61,15 @@ impl Group {
         self.members.iter().filter(|member| !member.kinds.is_empty()).map(|member| member.account)
     }
 
-    /// Answers each webhook, given the ids of the events that were new (`None`: all). Of an event that came twice in
-    /// the group, the first was accepted.
-    pub fn answer(self, new: Option<Vec<Uuid>>, metrics: &Metrics) {
-        let mut new: Option<HashSet<Uuid>> = new.map(HashSet::from_iter);
-        let mut ids = self.append.message_ids().iter();
+    /// Answers each webhook, given which of the events were new, by the account's place (`None`: all).
+    pub fn answer(self, new: Option<Vec<Vec<bool>>>, metrics: &Metrics) {
+        let mut new: Option<Vec<_>> = new.map(|new| new.into_iter().map(Vec::into_iter).collect());
         let mut tally = Tally::default();
         for member in self.members {
             let mut receipt = member.receipt;
-            for (kind, id) in member.kinds.into_iter().zip(&mut ids) {
-                let is_new = new.as_mut().is_none_or(|new| new.remove(id));
+            let mut new = new.as_mut().and_then(|new| new.get_mut(member.place));
+            for kind in member.kinds {
+                let is_new = new.as_mut().and_then(Iterator::next).unwrap_or(true);
                 let (count, fate) = if is_new {
                     (&mut receipt.accepted, EventFate::Accepted)
                 } else {

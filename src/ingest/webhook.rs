@@ -4,8 +4,9 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::event::Kind;
 use crate::domain::payload::{Element, Fate};
-use crate::store::log::NewEvent;
+use crate::store::block::{Block, Record};
 use crate::store::set_aside::Why;
 
 /// The events of one webhook, to be committed together.
@@ -13,7 +14,8 @@ use crate::store::set_aside::Why;
 pub struct Webhook {
     pub(super) account: Uuid,
     pub(super) received_at: OffsetDateTime,
-    pub(super) events: Vec<NewEvent>,
+    pub(super) events: Block,
+    pub(super) kinds: Vec<Kind>,
     pub(super) set_aside: Vec<(Why, String)>,
     pub(super) receipt: Receipt,
 }
@@ -44,11 +46,15 @@ impl Webhook {
     /// Sorts a body's elements into what is appended and what is set aside.
     #[must_use]
     pub fn new(account: Uuid, received_at: OffsetDateTime, elements: Vec<Element<'_>>) -> Self {
-        let mut events = Vec::with_capacity(elements.len());
+        let (mut events, mut kinds) = (Block::default(), Vec::with_capacity(elements.len()));
         let (mut set_aside, mut receipt) = (Vec::new(), Receipt::default());
         for (index, element) in elements.into_iter().enumerate() {
             match element.fate {
-                Fate::Event(kind, id, track) => events.push(NewEvent::new(account, kind, &id, track.into_json())),
+                Fate::Event(kind, id, track) => {
+                    kinds.push(kind);
+                    let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
+                    events.push(Record { kind, received_at, event_id, track });
+                }
                 Fate::Ignored { name } => {
                     receipt.ignored += 1;
                     set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.to_owned()));
@@ -60,7 +66,7 @@ impl Webhook {
                 }
             }
         }
-        Self { account, received_at, events, set_aside, receipt }
+        Self { account, received_at, events, kinds, set_aside, receipt }
     }
 
     /// How many events there are to write.

@@ -29,7 +29,7 @@ impl Default for Batch {
 impl Batch {
     /// Adds a track call, if there is room for it; says whether there was.
     #[must_use]
-    pub fn push(&mut self, message_id: MessageId, segment_event: &str, track: &str) -> bool {
+    pub fn push(&mut self, message_id: MessageId, segment_event: &str, track: &[u8]) -> bool {
         let before = self.body.len();
         if self.n_events > 0 {
             self.body.push(b',');
@@ -83,7 +83,7 @@ mod tests {
             let mut n_pushed = 0;
             for size in &sizes {
                 let track = format!(r#"{{"properties":{{"x":"{}"}},"context":{{}}}}"#, "x".repeat(*size));
-                n_pushed += usize::from(batch.push(MessageId(Uuid::nil()), "Email Opened", &track));
+                n_pushed += usize::from(batch.push(MessageId(Uuid::nil()), "Email Opened", track.as_bytes()));
             }
             prop_assert_eq!(n_pushed, batch.len());
             let body = batch.into_body(OffsetDateTime::UNIX_EPOCH);
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_batch_holds_2500_events_at_most() {
         let mut batch = Batch::default();
-        let n = (0..3_000).filter(|_| batch.push(MessageId(Uuid::nil()), "X", r#"{"context":{}}"#)).count();
+        let n = (0..3_000).filter(|_| batch.push(MessageId(Uuid::nil()), "X", br#"{"context":{}}"#)).count();
         assert!(n <= MAX_BATCH_EVENTS && n == batch.len());
     }
 }

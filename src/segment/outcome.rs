@@ -30,6 +30,17 @@ impl Outcome {
             _ => Self::Pause,
         }
     }
+
+    /// Its name, in the log of attempts.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Refused => "refused",
+            Self::Pause => "paused",
+        }
+    }
 }
 
 /// The wait that a `Retry-After` asks for: seconds, or an HTTP date (RFC 9110, section 10.2.3).

@@ -30,6 +30,9 @@ pub async fn insert(db: impl PgExecutor<'_>, account: &SealedAccount) -> sqlx::R
             insert into account (id, name, token, region, write_key, secret, unsubscribe_event, allow_untimestamped)
             values ($1, $2, $3, $4, $5, $6, $7, $8)
             returning id
+        ),
+        head as (
+            insert into log_head (account_id) select id from new
         )
         insert into delivery (account_id) select id from new",
         account.id,
@@ -183,10 +186,15 @@ pub async fn reseal(db: impl PgExecutor<'_>, account: &SealedAccount, new: &Seal
 pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("delete from account where id = $1", id).execute(db).await?;
     loop {
-        let n_deleted = sqlx::query!(
-            "with old_event as (
-                delete from event where (account_id, seq) in
-                    (select account_id, seq from event where account_id = $1 order by seq limit 10000)
+        let n_deleted = sqlx::query_scalar!(
+            r#"with old_id as (
+                delete from known_event where (account_id, event_id) in
+                    (select account_id, event_id from known_event where account_id = $1 limit 10000)
+                returning 1
+            ),
+            old_dead_letter as (
+                delete from dead_letter where (account_id, seq) in
+                    (select account_id, seq from dead_letter where account_id = $1 limit 10000)
                 returning 1
             ),
             old_set_aside as (
@@ -198,17 +206,27 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
                 delete from attempt where id in (select id from attempt where account_id = $1 order by id limit 10000)
                 returning 1
             )
-            select (select count(*) from old_event) + (select count(*) from old_set_aside)
-                + (select count(*) from old_attempt) as \"n!\"",
+            select (select count(*) from old_id) + (select count(*) from old_dead_letter)
+                + (select count(*) from old_set_aside) + (select count(*) from old_attempt) as "n!""#,
             id
         )
         .fetch_one(db)
-        .await?
-        .n;
+        .await?;
         if n_deleted == 0 {
-            return Ok(());
+            break;
         }
     }
+    // Last, as the retention finds by them what a deletion that was broken off has left.
+    while 0 < sqlx::query!(
+        "delete from event_block where (account_id, last_seq) in
+            (select account_id, last_seq from event_block where account_id = $1 limit 1000)",
+        id
+    )
+    .execute(db)
+    .await?
+    .rows_affected()
+    {}
+    Ok(())
 }
 
 /// How an account stands: its settings without keys, and its counts.
@@ -236,10 +254,10 @@ pub async fn standings(db: impl PgExecutor<'_>, only: Option<Uuid>) -> sqlx::Res
         select account_id as id, paused_reason, head_seq - cursor_seq as "waiting!", oldest.since as "oldest_waiting_since?",
             n_delivered as delivered, n_rejected as rejected, n_ignored as ignored,
             (select count(*) from dead_letter where dead_letter.account_id = delivery.account_id) as "dead_letters!"
-        from delivery
+        from delivery join log_head using (account_id)
         left join lateral (
-            select coalesce(replayed_at, received_at) as since from event
-            where event.account_id = delivery.account_id and seq > cursor_seq order by seq limit 1
+            select since from event_block
+            where event_block.account_id = delivery.account_id and last_seq > cursor_seq order by last_seq limit 1
         ) as oldest on true
         where $1::uuid is null or account_id = $1
         "#,

@@ -1,20 +1,20 @@
 //! Events that the cursor has passed without delivering them.
 
-use sqlx::PgExecutor;
+use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::lock;
-use super::log::Lane;
+use super::block::{Block, Record};
+use super::log::{self, Append, Events, Lane};
+use crate::domain::event::Kind;
 
 /// An event that was given up.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "contract, section 4")]
 pub struct DeadLetter {
     pub seq: i64,
-    pub event_id: String,
-    pub message_id: Uuid,
     pub kind: i16,
+    pub event_id: Vec<u8>,
     pub reason: String,
     pub received_at: OffsetDateTime,
     pub dead_at: OffsetDateTime,
@@ -46,14 +46,14 @@ pub async fn list_after(
 ) -> sqlx::Result<Vec<DeadLetter>> {
     sqlx::query_as!(
         DeadLetter,
-        "select dead_letter.seq, event_id, message_id, kind, reason, received_at, dead_at
-        from dead_letter join event using (account_id, seq)
-        where account_id = $1 and dead_letter.seq > $6
+        "select seq, kind, event_id, reason, received_at, dead_at
+        from dead_letter
+        where account_id = $1 and seq > $6
             and (cardinality($2::smallint[]) = 0 or kind = any($2))
             and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
             and ($4::timestamptz is null or dead_at >= $4)
             and ($5::timestamptz is null or dead_at < $5)
-        order by dead_letter.seq limit $7",
+        order by seq limit $7",
         account,
         &filter.kinds,
         filter.reason,
@@ -67,40 +67,39 @@ pub async fn list_after(
 }
 
 /// Puts dead letters at the end of the log, to be sent again under their old message ids; their age counts from now.
-/// One statement that commits by itself. Returns how many there were.
+/// Returns how many there were. A transaction: for the command line alone.
 ///
 /// # Errors
 /// Where it is not known to be committed.
-pub async fn replay(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"
-        with locked as materialized (
-            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
-        ),
-        raised as (
-            delete from dead_letter using locked where account_id = $3 and seq = any($4) returning seq
-        ),
-        advanced as (
-            update delivery set head_seq = head_seq + counted.n from (select count(*) as n from raised) as counted
-            where account_id = $3 and n > 0
-            returning head_seq - n as base
-        ),
-        moved as (
-            update event set seq = base + place, replayed_at = now()
-            from advanced, (select seq, row_number() over (order by seq) as place from raised) as old
-            where event.account_id = $3 and event.seq = old.seq
-            returning event.seq
-        ),
-        told as (
-            select pg_notify('delivery_due', $3::text) where exists (select from moved)
-        )
-        select count(*) as "n!" from moved left join told on true
-        "#,
-        lock::LANE,
-        &Lane::locks(&[Lane::of(account)]),
+pub async fn replay(db: &PgPool, account: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
+    let mut transaction = db.begin().await?;
+    let mut letters = sqlx::query!(
+        "delete from dead_letter where account_id = $1 and seq = any($2)
+        returning seq, kind, event_id, received_at, track",
         account,
-        seqs,
+        seqs
     )
-    .fetch_one(db)
-    .await
+    .fetch_all(&mut *transaction)
+    .await?;
+    letters.sort_unstable_by_key(|letter| letter.seq);
+    let now = OffsetDateTime::now_utc();
+    let mut events = Events::default();
+    for letter in &letters {
+        let kind = u8::try_from(letter.kind).ok().and_then(Kind::from_number);
+        let kind = kind.ok_or_else(|| sqlx::Error::Decode("an event of a newer version".into()))?;
+        let mut block = Block::default();
+        block.push(Record {
+            kind,
+            received_at: letter.received_at,
+            event_id: &letter.event_id,
+            track: letter.track.as_bytes(),
+        });
+        events.push(account, now, block);
+    }
+    if !events.is_empty() {
+        log::append(&mut *transaction, &[Lane::of(account)], &Append::again(events)).await?;
+    }
+    sqlx::query!("select pg_notify('delivery_due', $1)", account.to_string()).execute(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(letters.len())
 }

@@ -16,7 +16,7 @@ pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
 pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     // A row an account, and rows that change all the time: reading all costs less than keeping an index.
     sqlx::query_scalar!(
-        "select account_id from delivery
+        "select account_id from delivery join log_head using (account_id)
         where cursor_seq < head_seq and next_attempt_at <= now()
         order by next_attempt_at limit $1",
         limit

@@ -10,10 +10,15 @@ use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::log::MAX_BLOCK_EVENTS;
 use super::{delivery, lock, storable};
+use crate::domain::event::Kind;
 
 /// How long a lease lasts: longer than any request to Segment.
 pub const LEASE: Duration = Duration::from_mins(1);
+
+/// More than this of the log, compressed, cannot be sent at once: a batch takes as much in clear.
+const MAX_READ_BYTES: i64 = 500_000;
 
 /// A process that leases accounts, for as long as this connection lives.
 pub struct Holder {
@@ -75,37 +80,88 @@ pub struct Lease {
     pub unsubscribe_event: String,
 }
 
-/// Leases an account that has something to do now; `None` where it has not, or another process is at it.
+/// A block of the log, as it is stored.
+#[derive(Debug)]
+pub struct StoredBlock {
+    /// The number of its last event.
+    pub last_seq: i64,
+    /// Since when its events wait.
+    pub since: OffsetDateTime,
+    /// See [`Block`](super::block::Block).
+    pub events: Vec<u8>,
+}
+
+/// Leases an account that has something to do now, and reads what lies after its cursor: the blocks that hold the next
+/// `n_events`, or the first of them, if they are large. `None` where it has nothing to do, or another process is at it.
 ///
 /// # Errors
 /// The database's trouble.
-pub async fn acquire(db: impl PgExecutor<'_>, account: Uuid, holder: i32) -> sqlx::Result<Option<Lease>> {
-    sqlx::query_as!(
-        Lease,
+pub async fn acquire(
+    db: impl PgExecutor<'_>,
+    account: Uuid,
+    holder: i32,
+    n_events: i64,
+) -> sqlx::Result<Option<(Lease, Vec<StoredBlock>)>> {
+    let rows = sqlx::query!(
         r#"
-        update delivery
-        set lease = lease + 1, leased_until = now() + $3 * interval '1 second', leased_by = $2
-        from account
-        where delivery.account_id = $1 and account.id = delivery.account_id
-            and cursor_seq < head_seq and next_attempt_at <= now()
-            and case
-                when leased_until <= now() or leased_by = $2 then true
-                else not exists (
-                    select from pg_locks
-                    where locktype = 'advisory' and classid::bigint = $4 and objid::bigint = leased_by and granted
-                        and database = (select oid from pg_database where datname = current_database())
-                )
-            end
-        returning account_id, lease as number, cursor_seq as cursor, n_attempts, paused_by is not null as "is_paused!",
-            write_key, region, unsubscribe_event
+        with leased as (
+            update delivery
+            set lease = lease + 1, leased_until = now() + $3 * interval '1 second', leased_by = $2
+            from account, log_head
+            where delivery.account_id = $1 and account.id = $1 and log_head.account_id = $1
+                and cursor_seq < head_seq and next_attempt_at <= now()
+                and case
+                    when leased_until <= now() or leased_by = $2 then true
+                    else not exists (
+                        select from pg_locks
+                        where locktype = 'advisory' and classid::bigint = $4 and objid::bigint = leased_by and granted
+                            and database = (select oid from pg_database where datname = current_database())
+                    )
+                end
+            returning lease, cursor_seq, n_attempts, paused_by is not null as is_paused, write_key, region,
+                unsubscribe_event
+        )
+        select lease as "lease!", cursor_seq as "cursor!", n_attempts as "n_attempts!", is_paused as "is_paused!",
+            write_key, region as "region!", unsubscribe_event as "unsubscribe_event!",
+            last_seq as "last_seq?", since as "since?", events as "events?"
+        from leased
+        left join lateral (
+            -- The index finds the upper bound, as no block is larger; what lies beyond the first 500 KB fits no batch.
+            select last_seq, since, events, sum(octet_length(events)) over (order by last_seq) - octet_length(events) as before
+            from event_block
+            where account_id = $1 and last_seq > cursor_seq and last_seq <= cursor_seq + $5::bigint + $6::bigint
+                and last_seq - n_events < cursor_seq + $5::bigint
+        ) as block on before < $7::bigint
+        order by last_seq
         "#,
         account,
         holder,
         LEASE.as_secs_f64(),
         i64::from(lock::HOLDER),
+        n_events,
+        i64::try_from(MAX_BLOCK_EVENTS).unwrap_or(i64::MAX),
+        MAX_READ_BYTES,
     )
-    .fetch_optional(db)
-    .await
+    .fetch_all(db)
+    .await?;
+    let mut lease = None;
+    let mut blocks = Vec::with_capacity(rows.len());
+    for row in rows {
+        lease.get_or_insert(Lease {
+            account_id: account,
+            number: row.lease,
+            cursor: row.cursor,
+            n_attempts: row.n_attempts,
+            is_paused: row.is_paused,
+            write_key: row.write_key,
+            region: row.region,
+            unsubscribe_event: row.unsubscribe_event,
+        });
+        if let (Some(last_seq), Some(since), Some(events)) = (row.last_seq, row.since, row.events) {
+            blocks.push(StoredBlock { last_seq, since, events });
+        }
+    }
+    Ok(lease.map(|lease| (lease, blocks)))
 }
 
 /// What came of a lease.
@@ -115,8 +171,8 @@ pub struct Settlement {
     pub cursor: i64,
     /// How many of the events that it passes Segment took.
     pub n_delivered: i64,
-    /// The others that it passes, each with its reason.
-    pub dead: Vec<(i64, String)>,
+    /// The others that it passes.
+    pub dead: Vec<Dead>,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
     /// How long to leave the account alone.
@@ -143,6 +199,18 @@ impl Settlement {
     }
 }
 
+/// An event that is given up.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns of dead_letter, which migrations/0001_init.sql explains")]
+pub struct Dead {
+    pub seq: i64,
+    pub kind: Kind,
+    pub event_id: Vec<u8>,
+    pub received_at: OffsetDateTime,
+    pub track: String,
+    pub reason: String,
+}
+
 /// A request to Segment.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
@@ -157,14 +225,36 @@ pub struct Attempt {
     pub reason: Option<String>,
 }
 
+/// Dead letters, column by column.
+#[derive(Default)]
+struct DeadColumns {
+    seqs: Vec<i64>,
+    kinds: Vec<i16>,
+    event_ids: Vec<Vec<u8>>,
+    received_at: Vec<OffsetDateTime>,
+    tracks: Vec<String>,
+    reasons: Vec<String>,
+}
+
+impl DeadColumns {
+    fn push(&mut self, dead: Dead) {
+        self.seqs.push(dead.seq);
+        self.kinds.push(dead.kind.number().into());
+        self.event_ids.push(dead.event_id);
+        self.received_at.push(dead.received_at);
+        self.tracks.push(storable(dead.track));
+        self.reasons.push(storable(dead.reason));
+    }
+}
+
 /// Settles and ends a lease, one statement that commits by itself. Says whether more events wait; `None` where the
 /// lease was not ours any more, and nothing changed.
 ///
 /// # Errors
 /// Where it is not known to be committed.
 pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settlement) -> sqlx::Result<Option<bool>> {
-    let (dead_seqs, dead_reasons): (Vec<i64>, Vec<String>) =
-        settlement.dead.into_iter().map(|(seq, reason)| (seq, storable(reason))).unzip();
+    let mut dead = DeadColumns::default();
+    settlement.dead.into_iter().for_each(|event| dead.push(event));
     let attempt = settlement.attempt.as_ref();
     sqlx::query_scalar!(
         r#"
@@ -176,18 +266,20 @@ pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settleme
                 paused_by = case when $8::text is null then paused_by else 'segment' end,
                 paused_reason = coalesce($8, paused_reason)
             where account_id = $1 and lease = $2 and cursor_seq = $3
-            returning account_id, cursor_seq < head_seq as more
+            returning account_id, cursor_seq
         ),
         buried as (
-            insert into dead_letter (account_id, seq, reason)
-            select account_id, seq, reason from settled, unnest($9::bigint[], $10::text[]) as dead (seq, reason)
+            insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+            select account_id, seq, kind, event_id, received_at, track, reason
+            from settled, unnest($17::bigint[], $18::smallint[], $19::bytea[], $20::timestamptz[], $21::text[], $22::text[])
+                as dead (seq, kind, event_id, received_at, track, reason)
         ),
         recorded as (
             insert into attempt
                 (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
-            select account_id, $11, $12, $13, $14, $15, $16, $17, $18 from settled where $11::bigint is not null
+            select account_id, $9, $10, $11, $12, $13, $14, $15, $16 from settled where $9::bigint is not null
         )
-        select more as "more!" from settled
+        select cursor_seq < head_seq as "more!" from settled join log_head using (account_id)
         "#,
         lease.account_id,
         lease.number,
@@ -197,8 +289,6 @@ pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settleme
         settlement.n_attempts,
         settlement.wait.as_secs_f64(),
         settlement.pause.map(storable),
-        &dead_seqs,
-        &dead_reasons,
         attempt.map(|a| a.from_seq),
         attempt.map(|a| a.to_seq),
         attempt.map(|a| a.n_events),
@@ -207,6 +297,12 @@ pub async fn settle(db: impl PgExecutor<'_>, lease: &Lease, settlement: Settleme
         attempt.and_then(|a| a.status).and_then(|status| i16::try_from(status).ok()),
         attempt.map(|a| a.outcome),
         attempt.and_then(|a| a.reason.clone()).map(storable),
+        &dead.seqs,
+        &dead.kinds,
+        &dead.event_ids,
+        &dead.received_at,
+        &dead.tracks,
+        &dead.reasons,
     )
     .fetch_optional(db)
     .await

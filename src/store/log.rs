@@ -1,19 +1,21 @@
 //! The append-only log of events.
 //!
-//! Invariant: within an account, `seq` counts without gaps, and in the order of commit, whichever replica writes: a
-//! reader that has passed a number has missed none below it. An append counts on from the account's `head_seq`, whose
-//! row it locks until it has committed. Before that it takes the locks of its **lanes**, in order, so that appends that
-//! concern several accounts cannot deadlock; accounts map to lanes by a fixed rule.
+//! Invariant: an account's events are numbered without gaps, in the order of commit, whichever replica writes: a reader
+//! that has passed a number has missed none below it. An append counts on from the account's `head_seq`, whose row it
+//! locks until it has committed. Before that it takes the locks of its **lanes**, in order, so that appends that concern
+//! several accounts cannot deadlock; accounts map to lanes by a fixed rule.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use futures_util::{Stream, TryStreamExt};
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{lock, storable};
-use crate::domain::event::{EventId, Kind, MessageId};
+use super::block::{Block, FULL_BYTES};
+use super::lock;
+
+/// The most events of a block.
+pub const MAX_BLOCK_EVENTS: usize = 1_000;
 
 /// One of the few parts of the log that are written independently of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,108 +51,198 @@ impl Lane {
     }
 }
 
-/// Events to append, column by column as the statements take them.
+/// Events that came in together, by account, each account's in order.
 #[derive(Debug, Default)]
-pub struct Append {
-    /// How many events each account has here.
-    counts: HashMap<Uuid, i64>,
-    account_ids: Vec<Uuid>,
-    /// Each event's place among those of its account here, from 1.
-    places: Vec<i64>,
-    message_ids: Vec<Uuid>,
-    received_at: Vec<OffsetDateTime>,
-    kinds: Vec<i16>,
-    event_ids: Vec<String>,
-    tracks: Vec<String>,
+pub struct Events {
+    parts: Vec<Part>,
+    places: HashMap<Uuid, usize>,
 }
 
-/// One event to append.
+/// The events of one account.
 #[derive(Debug)]
-pub struct NewEvent {
-    /// What happened.
-    pub kind: Kind,
-    /// The id it is deduplicated by.
-    pub message_id: MessageId,
-    /// The sender's id of it.
-    pub event_id: String,
-    /// Its track call (see [`Track::into_json`](crate::domain::track::Track::into_json)).
-    pub track: String,
+struct Part {
+    account: Uuid,
+    /// When the first was received.
+    since: OffsetDateTime,
+    blocks: Vec<Block>,
 }
 
-impl NewEvent {
-    /// An event of `account`.
-    #[must_use]
-    pub fn new(account: Uuid, kind: Kind, id: &EventId<'_>, track: String) -> Self {
-        Self { kind, message_id: MessageId::new(account, id), event_id: id.as_str().to_owned(), track }
-    }
-}
-
-impl Append {
-    /// Adds an event of `account`.
-    pub fn push(&mut self, account: Uuid, received_at: OffsetDateTime, event: NewEvent) {
-        let count = self.counts.entry(account).or_default();
-        *count += 1;
-        self.places.push(*count);
-        self.account_ids.push(account);
-        self.message_ids.push(event.message_id.0);
-        self.received_at.push(received_at);
-        self.kinds.push(event.kind.number());
-        self.event_ids.push(storable(event.event_id));
-        self.tracks.push(event.track);
+impl Events {
+    /// Adds events of `account`; returns the account's place among all here.
+    pub fn push(&mut self, account: Uuid, received_at: OffsetDateTime, events: Block) -> usize {
+        let place = *self.places.entry(account).or_insert(self.parts.len());
+        if place == self.parts.len() {
+            self.parts.push(Part { account, since: received_at, blocks: Vec::new() });
+        }
+        let blocks = &mut self.parts[place].blocks;
+        let fits = |block: &Block, more: &Block| {
+            block.n_bytes() + more.n_bytes() <= FULL_BYTES && block.len() + more.len() <= MAX_BLOCK_EVENTS
+        };
+        match blocks.last_mut() {
+            Some(last) if fits(last, &events) => last.append(&events),
+            None if fits(&Block::default(), &events) => blocks.push(events),
+            _ => events.records().for_each(|event| match blocks.last_mut() {
+                Some(last) if last.n_bytes() < FULL_BYTES && last.len() < MAX_BLOCK_EVENTS => last.push(event),
+                _ => {
+                    let mut block = Block::default();
+                    block.push(event);
+                    blocks.push(block);
+                }
+            }),
+        }
+        place
     }
 
     /// How many events there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.message_ids.len()
+        self.parts.iter().map(Part::len).sum()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.message_ids.is_empty()
+        self.parts.is_empty()
     }
 
-    /// The events' ids, in order.
-    #[must_use]
-    pub fn message_ids(&self) -> &[Uuid] {
-        &self.message_ids
+    /// Takes out the events that are in the log already, or here before. Says of each event whether it stays, by place
+    /// and in order.
+    ///
+    /// # Errors
+    /// The database's trouble.
+    pub async fn without_known(&self, db: impl PgExecutor<'_>) -> sqlx::Result<(Self, Vec<Vec<bool>>)> {
+        let (account_ids, event_ids) = self.ids();
+        let known = sqlx::query!(
+            r#"select account_id as "account_id!", event_id as "event_id!"
+            from known_event join unnest($1::uuid[], $2::bytea[]) as asked (account_id, event_id)
+                using (account_id, event_id)"#,
+            &account_ids,
+            &event_ids as _,
+        )
+        .fetch_all(db)
+        .await?;
+        let known: Vec<(Uuid, Vec<u8>)> = known.into_iter().map(|row| (row.account_id, row.event_id)).collect();
+        let mut seen: HashSet<(Uuid, &[u8])> = known.iter().map(|(account, id)| (*account, id.as_slice())).collect();
+        let (mut new, mut stays) = (Self::default(), Vec::new());
+        for part in &self.parts {
+            let mut block = Block::default();
+            let mut of_part = Vec::new();
+            for event in part.blocks.iter().flat_map(Block::records) {
+                let is_new = seen.insert((part.account, event.event_id));
+                if is_new {
+                    block.push(event);
+                }
+                of_part.push(is_new);
+            }
+            if !block.is_empty() {
+                new.push(part.account, part.since, block);
+            }
+            stays.push(of_part);
+        }
+        Ok((new, stays))
+    }
+
+    fn ids(&self) -> (Vec<Uuid>, Vec<&[u8]>) {
+        let (mut account_ids, mut event_ids) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
+        for part in &self.parts {
+            for event in part.blocks.iter().flat_map(Block::records) {
+                account_ids.push(part.account);
+                event_ids.push(event.event_id);
+            }
+        }
+        (account_ids, event_ids)
     }
 }
 
-/// Appends events of which none is in the log yet, one statement that commits by itself.
+impl Part {
+    fn len(&self) -> usize {
+        self.blocks.iter().map(Block::len).sum()
+    }
+}
+
+/// Events, made ready to be appended.
+#[derive(Debug, Default)]
+pub struct Append {
+    events: Events,
+    /// The events' blocks, compressed.
+    stored: Vec<Vec<u8>>,
+    /// Whether the events were in the log before.
+    are_known: bool,
+}
+
+impl Append {
+    /// Of events that come for the first time.
+    #[must_use]
+    pub fn new(events: Events) -> Self {
+        let stored = events.parts.iter().flat_map(|part| &part.blocks).map(Block::compress).collect();
+        Self { events, stored, are_known: false }
+    }
+
+    /// Of events that are to be delivered once more.
+    #[must_use]
+    pub fn again(events: Events) -> Self {
+        Self { are_known: true, ..Self::new(events) }
+    }
+
+    /// What is to be appended.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+}
+
+/// Appends events, one statement that commits by itself.
 ///
 /// # Errors
 /// [`is_duplicate`] tells whether one of the events is in the log, or here twice: nothing is appended then. Otherwise it
 /// is not known whether they are.
-pub async fn append_new(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Append) -> sqlx::Result<()> {
-    let (accounts, counts): (Vec<Uuid>, Vec<i64>) = events.counts.iter().map(|(id, n)| (*id, *n)).unzip();
+pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<()> {
+    let (mut accounts, mut counts) = (Vec::new(), Vec::new());
+    let (mut block_accounts, mut last_places, mut sizes, mut since) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for part in &append.events.parts {
+        let mut place = 0;
+        for block in &part.blocks {
+            place += i64::try_from(block.len()).unwrap_or(i64::MAX);
+            block_accounts.push(part.account);
+            last_places.push(place);
+            sizes.push(i32::try_from(block.len()).unwrap_or(i32::MAX));
+            since.push(part.since);
+        }
+        accounts.push(part.account);
+        counts.push(place);
+    }
+    let (account_ids, event_ids) = if append.are_known { (vec![], vec![]) } else { append.events.ids() };
     sqlx::query!(
         "with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
-            update delivery set head_seq = head_seq + counted.n
+            update log_head set head_seq = head_seq + counted.n
             from locked, unnest($3::uuid[], $4::bigint[]) as counted (account_id, n)
-            where delivery.account_id = counted.account_id
-            returning delivery.account_id, head_seq - counted.n as base
+            where log_head.account_id = counted.account_id
+            returning log_head.account_id, head_seq - counted.n as base
+        ),
+        stored as (
+            -- An account that was just deleted has no row in log_head, and gets none of its events.
+            insert into event_block (account_id, last_seq, n_events, since, events)
+            select account_id, base + last_place, n_events, since, events
+            from advanced join unnest($5::uuid[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[])
+                as block (account_id, last_place, n_events, since, events) using (account_id)
         )
-        -- An account that was just deleted has no row in delivery, and gets none of its events.
-        insert into event (account_id, seq, message_id, received_at, kind, event_id, track)
-        select account_id, base + place, message_id, received_at, kind, event_id, track
-        from advanced join unnest($5::uuid[], $6::bigint[], $7::uuid[], $8::timestamptz[], $9::smallint[], $10::text[],
-            $11::text[]) as new (account_id, place, message_id, received_at, kind, event_id, track) using (account_id)",
+        insert into known_event (account_id, event_id)
+        select account_id, event_id
+        from advanced join unnest($10::uuid[], $11::bytea[]) as new (account_id, event_id) using (account_id)",
         lock::LANE,
         &Lane::locks(lanes),
         &accounts,
         &counts,
-        &events.account_ids,
-        &events.places,
-        &events.message_ids,
-        &events.received_at,
-        &events.kinds,
-        &events.event_ids,
-        &events.tracks,
+        &block_accounts,
+        &last_places,
+        &sizes,
+        &since,
+        &append.stored,
+        &account_ids,
+        &event_ids as _,
     )
     .execute(db)
     .await?;
@@ -160,94 +252,5 @@ pub async fn append_new(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Append
 /// Whether an append failed because an event is in the log already.
 #[must_use]
 pub fn is_duplicate(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("event_message_id_unique")
-}
-
-/// Appends those of the events that are not in the log yet, each once: one statement that commits by itself. Returns
-/// their message ids. Slower than [`append_new`].
-///
-/// # Errors
-/// [`is_duplicate`] where another replica appended one of the events in the same moment: nothing is appended, and the
-/// next attempt will see it. Otherwise it is not known whether they are.
-pub async fn append_missing(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Append) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"with locked as materialized (
-            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
-        ),
-        new as (
-            select distinct on (message_id) *
-            from unnest($3::uuid[], $4::uuid[], $5::timestamptz[], $6::smallint[], $7::text[], $8::text[])
-                with ordinality as new (account_id, message_id, received_at, kind, event_id, track, position)
-            order by message_id, position
-        ),
-        missing as materialized (
-            select *, row_number() over (partition by account_id order by position) as place
-            from new where not exists (select from event where event.message_id = new.message_id)
-        ),
-        advanced as (
-            update delivery set head_seq = head_seq + counted.n
-            from locked, (select account_id, count(*) as n from missing group by account_id) as counted
-            where delivery.account_id = counted.account_id
-            returning delivery.account_id, head_seq - counted.n as base
-        )
-        insert into event (account_id, seq, message_id, received_at, kind, event_id, track)
-        select account_id, base + place, message_id, received_at, kind, event_id, track
-        from advanced join missing using (account_id)
-        returning message_id"#,
-        lock::LANE,
-        &Lane::locks(lanes),
-        &events.account_ids,
-        &events.message_ids,
-        &events.received_at,
-        &events.kinds,
-        &events.event_ids,
-        &events.tracks,
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// An event of the log, as the delivery reads it.
-#[derive(Debug)]
-pub struct LoggedEvent {
-    /// Its place in the log.
-    pub seq: i64,
-    /// The id that Segment deduplicates by.
-    pub message_id: MessageId,
-    /// What happened.
-    pub kind: Kind,
-    /// Since when it waits: receipt, or replay.
-    pub since: OffsetDateTime,
-    /// Its track call.
-    pub track: String,
-}
-
-/// Reads at most `limit` events of `account` that come after `cursor`, in order.
-pub fn read_after<'e>(
-    db: impl PgExecutor<'e> + 'e,
-    account: Uuid,
-    cursor: i64,
-    limit: i64,
-) -> impl Stream<Item = sqlx::Result<LoggedEvent>> + 'e {
-    sqlx::query!(
-        r#"
-        select seq, message_id, kind, coalesce(replayed_at, received_at) as "since!", track
-        from event where account_id = $1 and seq > $2 order by seq limit $3
-        "#,
-        account,
-        cursor,
-        limit
-    )
-    .fetch(db)
-    .and_then(|row| async move {
-        let kind = Kind::from_number(row.kind)
-            .ok_or_else(|| sqlx::Error::Decode(format!("event kind {} of a newer version", row.kind).into()))?;
-        Ok(LoggedEvent {
-            seq: row.seq,
-            message_id: MessageId(row.message_id),
-            kind,
-            since: row.since,
-            track: row.track,
-        })
-    })
+    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("known_event_pkey")
 }

@@ -4,6 +4,7 @@
 //! leave a transaction open on a pooled connection (sqlx issues 4385 and 4393).
 
 pub mod account;
+pub mod block;
 pub mod dead_letter;
 pub mod delivery;
 pub mod lease;

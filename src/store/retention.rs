@@ -5,10 +5,15 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-/// Events are kept this long at least, whatever the retention: they are what a redelivery is recognised by.
+use super::block::Block;
+
+/// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
 const PIECE: i64 = 5_000;
+/// How many blocks of the log are forgotten at a time.
+const BLOCKS: i64 = 16;
 
 /// Forgets events that are settled, attempts, events set aside and changes, all older than `retention` before `now`.
 /// What still waits is never forgotten. Returns how many rows went.
@@ -19,32 +24,29 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
     let before = now - retention;
     let events_before = now - retention.max(DEDUPLICATION);
     let mut n_forgotten = 0;
-    let accounts = sqlx::query!(
-        "select account_id, cursor_seq from delivery
-        union all
-        -- Of an account that was deleted while an event of it arrived.
-        select distinct account_id, 9223372036854775807 from event
-        where not exists (select from delivery where delivery.account_id = event.account_id)
-            and received_at < $1",
-        events_before
+    let accounts = sqlx::query!("select account_id, cursor_seq from delivery").fetch_all(db).await?;
+    for account in accounts {
+        n_forgotten += forget_events(db, account.account_id, account.cursor_seq, events_before).await?;
+    }
+    n_forgotten += in_pieces(|| {
+        sqlx::query!(
+            "delete from dead_letter where (account_id, seq) in
+                (select account_id, seq from dead_letter where received_at < $1 limit $2)",
+            events_before,
+            PIECE
+        )
+        .execute(db)
+    })
+    .await?;
+    // What is left of accounts whose deletion was broken off.
+    let deleted = sqlx::query_scalar!(
+        "select distinct account_id from event_block
+        where not exists (select from account where account.id = event_block.account_id)"
     )
     .fetch_all(db)
     .await?;
-    for account in accounts {
-        n_forgotten += in_pieces(|| {
-            sqlx::query!(
-                "delete from event using (
-                    select account_id, seq from event where account_id = $1 and seq <= $2 order by seq limit $4
-                ) as oldest
-                where event.account_id = oldest.account_id and event.seq = oldest.seq and received_at < $3",
-                account.account_id,
-                account.cursor_seq,
-                events_before,
-                PIECE
-            )
-            .execute(db)
-        })
-        .await?;
+    for account_id in deleted {
+        super::account::delete(db, account_id).await?;
     }
     n_forgotten += in_pieces(|| {
         sqlx::query!(
@@ -75,6 +77,43 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
     .await?
     .rows_affected();
     Ok(n_forgotten)
+}
+
+/// Forgets an account's settled blocks, and with them the ids of their events.
+async fn forget_events(db: &PgPool, account: Uuid, cursor: i64, before: OffsetDateTime) -> sqlx::Result<u64> {
+    let mut n_forgotten = 0;
+    loop {
+        let oldest = sqlx::query!(
+            "select last_seq, since, events from event_block
+            where account_id = $1 and last_seq <= $2 order by last_seq limit $3",
+            account,
+            cursor,
+            BLOCKS
+        )
+        .fetch_all(db)
+        .await?;
+        let (mut last_seq, mut event_ids) = (0, Vec::new());
+        for stored in oldest.iter().take_while(|block| block.since < before) {
+            let block = Block::decompress(&stored.events).map_err(|error| sqlx::Error::Decode(error.into()))?;
+            event_ids.extend(block.records().map(|event| event.event_id.to_owned()));
+            last_seq = stored.last_seq;
+        }
+        if event_ids.is_empty() {
+            return Ok(n_forgotten);
+        }
+        sqlx::query!(
+            "with forgotten as (
+                delete from event_block where account_id = $1 and last_seq <= $2
+            )
+            delete from known_event where account_id = $1 and event_id = any($3)",
+            account,
+            last_seq,
+            &event_ids
+        )
+        .execute(db)
+        .await?;
+        n_forgotten += u64::try_from(event_ids.len()).unwrap_or(u64::MAX);
+    }
 }
 
 async fn in_pieces<F>(delete: impl Fn() -> F) -> sqlx::Result<u64>

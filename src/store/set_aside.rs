@@ -68,7 +68,7 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) 
     sqlx::query!(
         r#"
         with locked as materialized (
-            -- Appends hold them too: nobody else updates several rows of `delivery` in a statement, so none deadlock.
+            -- Appends hold them too: nobody else updates several rows of `log_head` in a statement, so none deadlock.
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         inserted as (
@@ -84,9 +84,9 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) 
                 count(*) filter (where fate = 'rejected') as n_rejected
             from inserted group by account_id
         )
-        update delivery
-        set n_ignored = delivery.n_ignored + counted.n_ignored, n_rejected = delivery.n_rejected + counted.n_rejected
-        from counted where delivery.account_id = counted.account_id
+        update log_head
+        set n_ignored = log_head.n_ignored + counted.n_ignored, n_rejected = log_head.n_rejected + counted.n_rejected
+        from counted where log_head.account_id = counted.account_id
         "#,
         lock::LANE,
         &Lane::locks(lanes),

@@ -38,11 +38,11 @@ pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
         select coalesce(sum(head_seq - cursor_seq), 0)::bigint as "events!", count(*) as "accounts!",
             coalesce(extract(epoch from now() - min(oldest.since)), 0)::float8 as "oldest_seconds!",
             count(paused_by) as "paused_accounts!"
-        from delivery
+        from delivery join log_head using (account_id)
         left join lateral (
-            select coalesce(replayed_at, received_at) as since from event
-            where event.account_id = delivery.account_id and seq > cursor_seq and cursor_seq < head_seq
-            order by seq limit 1
+            select since from event_block
+            where event_block.account_id = delivery.account_id and last_seq > cursor_seq and cursor_seq < head_seq
+            order by last_seq limit 1
         ) as oldest on true
         "#
     )
@@ -59,15 +59,16 @@ pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result
         AccountBacklog,
         r#"
         with worst as (
-            select account_id, head_seq - cursor_seq as events, cursor_seq from delivery
+            select account_id, head_seq - cursor_seq as events, cursor_seq
+            from delivery join log_head using (account_id)
             where cursor_seq < head_seq order by head_seq - cursor_seq desc limit $1
         )
         select account_id, events as "events!",
             coalesce(extract(epoch from now() - oldest.since), 0)::float8 as "oldest_seconds!"
         from worst
         left join lateral (
-            select coalesce(replayed_at, received_at) as since from event
-            where event.account_id = worst.account_id and seq > cursor_seq order by seq limit 1
+            select since from event_block
+            where event_block.account_id = worst.account_id and last_seq > cursor_seq order by last_seq limit 1
         ) as oldest on true
         "#,
         limit

@@ -67,8 +67,15 @@ async fn accounts_are_administered_from_creation_to_deletion() {
     assert_eq!((code, stderr.contains("--yes")), (1, true), "{stderr}");
     context.run(&["account", "delete", "Other", "--yes"]).await;
     assert_eq!(account.post(&service, &events(10..11)).await.status, 401);
-    let left: i64 = sqlx::query_scalar("select count(*) from event").fetch_one(&context.pool).await.expect("counted");
-    assert_eq!(left, 0);
+    for table in ["event_block", "known_event", "log_head", "delivery"] {
+        let count = format!("select count(*) from {table} where account_id = $1");
+        let left: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
+            .bind(uuid::Uuid::parse_str(&account.id).expect("an id"))
+            .fetch_one(&context.pool)
+            .await
+            .expect("counted");
+        assert_eq!(left, 0, "{table}");
+    }
     assert_eq!(context.run(&["migrate"]).await, json!({"migrated": true}));
     assert_eq!(context.run(&["dead-letters", "list", "--account", "Acme"]).await, json!([]));
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use nudgespot_source::domain::event::{EventId, Kind, MessageId};
+use nudgespot_source::domain::event::Kind;
 use nudgespot_source::sandbox::Fault;
+use nudgespot_source::store::block::{Block, Record};
 use nudgespot_source::store::lease::{self, Holder, Settlement};
-use nudgespot_source::store::log::{self, Append, Lane, NewEvent};
+use nudgespot_source::store::log::{self, Append, Events, Lane};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -15,17 +16,15 @@ use crate::harness::{Account, Context, events, texts, until};
 /// An event as another replica would append it.
 fn append_of(account: &Account, id: &str) -> Append {
     let account_id = Uuid::parse_str(&account.id).expect("an id");
-    let mut append = Append::default();
-    let event = NewEvent {
-        kind: Kind::Opened,
-        message_id: MessageId::new(account_id, &EventId::of_content(id)),
-        event_id: id.to_owned(),
-        track: format!(
-            r#"{{"userId":"{id}","timestamp":"2016-01-27T09:15:00.000Z","properties":{{}},"context":{{}}}}"#
-        ),
-    };
-    append.push(account_id, OffsetDateTime::now_utc(), event);
-    append
+    let track =
+        format!(r#"{{"userId":"{id}","timestamp":"2016-01-27T09:15:00.000Z","properties":{{}},"context":{{}}}}"#);
+    let mut block = Block::default();
+    let received_at = OffsetDateTime::now_utc();
+    let record = Record { kind: Kind::Opened, received_at, event_id: id.as_bytes(), track: track.as_bytes() };
+    block.push(record);
+    let mut events = Events::default();
+    events.push(account_id, received_at, block);
+    Append::new(events)
 }
 
 fn lane(account: &Account) -> Lane {
@@ -38,7 +37,7 @@ async fn a_writer_that_stalls_before_its_commit_is_not_passed_by() {
     let service = context.serve().await;
     let account = context.account("acme").await;
     let mut stalled = context.pool.begin().await.expect("a transaction");
-    log::append_new(&mut *stalled, &[lane(&account)], &append_of(&account, "stalled")).await.expect("appended");
+    log::append(&mut *stalled, &[lane(&account)], &append_of(&account, "stalled")).await.expect("appended");
 
     let post = {
         let (account, service) = (account.clone(), &service);
@@ -140,14 +139,15 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     let account = context.account("acme").await;
     let id = Uuid::parse_str(&account.id).expect("an id");
     for event in ["a", "b", "c"] {
-        log::append_new(&context.pool, &[lane(&account)], &append_of(&account, event)).await.expect("appended");
+        log::append(&context.pool, &[lane(&account)], &append_of(&account, event)).await.expect("appended");
     }
     let (early, late) =
         (Holder::register(&context.pool).await.expect("up"), Holder::register(&context.pool).await.expect("up"));
-    let first = lease::acquire(&context.pool, id, early.number()).await.expect("up").expect("due");
-    assert!(lease::acquire(&context.pool, id, late.number()).await.expect("up").is_none(), "leased");
+    let (first, _) = lease::acquire(&context.pool, id, early.number(), 1).await.expect("up").expect("due");
+    assert!(lease::acquire(&context.pool, id, late.number(), 1).await.expect("up").is_none(), "leased");
     sqlx::query("update delivery set leased_until = now()").execute(&context.pool).await.expect("the minute passes");
-    let second = lease::acquire(&context.pool, id, late.number()).await.expect("up").expect("free again");
+    let (second, blocks) = lease::acquire(&context.pool, id, late.number(), 1).await.expect("up").expect("free again");
+    assert_eq!(blocks.iter().map(|block| block.last_seq).collect::<Vec<_>>(), [1], "no more than asked for");
     let to = |lease: &lease::Lease, cursor| Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
     assert_eq!(lease::settle(&context.pool, &first, to(&first, 1)).await.expect("up"), None, "fenced off");
     assert_eq!(lease::settle(&context.pool, &second, to(&second, 3)).await.expect("up"), Some(false));

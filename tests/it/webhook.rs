@@ -292,7 +292,7 @@ async fn more_webhooks_than_may_wait_are_sent_back_for_later() {
     let account = context.account("acme").await;
     // Another writer holds the account's row: commits wait.
     let mut stalled = context.pool.begin().await.expect("a transaction");
-    sqlx::query("select from delivery for update").execute(&mut *stalled).await.expect("locked");
+    sqlx::query("select from log_head for update").execute(&mut *stalled).await.expect("locked");
     let posts: Vec<_> = (0..4)
         .map(|n| {
             let (account, url) = (account.clone(), service.url.clone());
