@@ -2,6 +2,9 @@
 --
 -- One row an account in `account` (what an admin sets), in `log_head` and in `delivery` (what the program keeps count of);
 -- email events that are to be forwarded are in `event_block`, written once and read in order.
+--
+-- Tables that are written for each webhook or request have no check constraints: PostgreSQL parses them anew for every
+-- statement.
 
 create table account (
     id uuid primary key,
@@ -51,7 +54,7 @@ create table event_block (
     account_id uuid not null,
     -- The number of its last event.
     last_seq bigint not null,
-    n_events int not null check (n_events > 0),
+    n_events int not null,
     -- Since when its events wait: the first one's receipt, or its replay.
     since timestamptz not null,
     -- See store/block.rs.
@@ -79,6 +82,8 @@ create table log_head (
     n_rejected bigint not null default 0
 ) with (fillfactor = 50);
 
+create type pause_author as enum ('admin', 'segment');
+
 -- One row an account: what became of it. Written on every request to Segment.
 create table delivery (
     account_id uuid primary key references account (id) on delete cascade,
@@ -92,9 +97,8 @@ create table delivery (
     lease bigint not null default 0,
     leased_until timestamptz not null default '-infinity',
     leased_by int not null default 0,
-    paused_by text check (paused_by in ('admin', 'segment')),
-    paused_reason text,
-    check ((paused_by is null) = (paused_reason is null))
+    paused_by pause_author,
+    paused_reason text
 ) with (fillfactor = 50);
 
 create sequence lease_holder as int cycle;
@@ -113,6 +117,8 @@ create table dead_letter (
     primary key (account_id, seq)
 );
 
+create type attempt_outcome as enum ('delivered', 'retry', 'refused', 'paused');
+
 -- Requests made to Segment, one row each.
 create table attempt (
     id bigint generated always as identity primary key,
@@ -124,7 +130,7 @@ create table attempt (
     duration_ms int not null,
     -- Null: no answer.
     status smallint,
-    outcome text not null check (outcome in ('delivered', 'retry', 'refused', 'paused')),
+    outcome attempt_outcome not null,
     reason text
 );
 create index attempt_account_id_idx on attempt (account_id, id);

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::accounts::Directory;
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::dispatch::{Courier, Dispatch, Sweep};
+use crate::dispatch::{Courier, Dispatch, Sweep, Together};
 use crate::due::{Call, Due};
 use crate::ingest::{self, CommitLoops, Ingest};
 use crate::metrics::Metrics;
@@ -26,7 +26,8 @@ use crate::segment::Client;
 use crate::store::retention;
 use crate::web::{Servers, State};
 
-const DISPATCH_CONNECTIONS: u32 = 8;
+/// For the statements of the dispatch that are in flight at a time.
+const DISPATCH_CONNECTIONS: u32 = 4;
 /// How often the accounts are looked at, should a notification have got lost.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often what is old is forgotten.
@@ -139,7 +140,7 @@ impl Stages {
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);
         let (ingest, commit_loops) = Ingest::start(ingest_pool, config.max_waiting, &due, &metrics);
-        let sweep = Sweep::new(dispatch_pool.clone(), Arc::clone(&due)).await?;
+        let sweep = Sweep::new(backend.pool.clone(), Arc::clone(&due)).await?;
         let courier = Courier {
             pool: dispatch_pool.clone(),
             vault: Arc::clone(&backend.vault),
@@ -151,6 +152,8 @@ impl Stages {
             max_age: config.max_delivery_age,
             holder: sweep.holder_number(),
             metrics: Arc::clone(&metrics),
+            leases: Together::default(),
+            settlements: Together::default(),
         };
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };

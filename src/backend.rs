@@ -116,7 +116,11 @@ impl Backend {
 
     /// Connects ahead of need, and again after the database was away.
     fn filled_pool(&self, n_connections: u32, synchronous_commit: &str) -> PgPool {
-        let options = self.options.clone().options([("synchronous_commit", synchronous_commit)]);
+        let options = self.options.clone().options([
+            ("synchronous_commit", synchronous_commit),
+            // All is found by its key here. A plan made while a table was small would read the whole of it.
+            ("enable_seqscan", "off"),
+        ]);
         pool_options(n_connections, ACQUIRE).min_connections(n_connections).connect_lazy_with(options)
     }
 

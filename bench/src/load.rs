@@ -8,11 +8,35 @@ use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use nudgespot_source::domain::secret::SigningSecret;
 use nudgespot_source::domain::signature::{SigningScheme, sign};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rand_distr::Zipf;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::http;
+use crate::sink::now_micros;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Where the service listens.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    address: String,
+    /// The account's path, as `account create` prints it.
+    #[arg(long)]
+    path: String,
+    /// The account's signing secret.
+    #[arg(long)]
+    secret: String,
+    #[arg(long, default_value_t = 1)]
+    events_per_webhook: usize,
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Webhooks a second; without it, each as soon as the last is answered.
+    #[arg(long)]
+    rate: Option<f64>,
+}
 
 /// An account to post to.
 #[derive(Clone)]
@@ -26,11 +50,28 @@ pub struct Target {
 pub struct Load {
     pub address: String,
     pub targets: Arc<Vec<Target>>,
+    pub spread: Spread,
     pub n_connections: usize,
     pub events_per_webhook: usize,
-    pub duration: Duration,
+    pub until: Until,
     /// Webhooks a second over all connections; `None`: each as soon as the last is answered.
     pub rate: Option<f64>,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Each account as often as any other.
+    Even,
+    /// The second half as often as the first, the third a third, and so on.
+    Zipf,
+}
+
+/// When to stop.
+#[derive(Clone, Copy)]
+pub enum Until {
+    Time(Duration),
+    Events(u64),
 }
 
 /// What came of it.
@@ -40,6 +81,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// Microseconds from the time at which a webhook was due to its answer.
     pub latency: Histogram<u64>,
+    /// The first event of each webhook, and when (in microseconds since 1970) its answer came. Open loop only.
+    pub answers: Vec<(u64, u64)>,
 }
 
 impl Outcome {
@@ -48,18 +91,41 @@ impl Outcome {
     }
 }
 
+/// Posts to one account, and says what came of it.
+pub async fn post(args: Args) -> anyhow::Result<()> {
+    let target = Target { path: args.path, secret: SigningSecret::parse(&args.secret)? };
+    // Not the ids of the time before.
+    NEXT_ID.store(now_micros(), Ordering::Relaxed);
+    let outcome = run(&Load {
+        address: args.address,
+        targets: Arc::new(vec![target]),
+        spread: Spread::Even,
+        n_connections: 64,
+        events_per_webhook: args.events_per_webhook,
+        until: Until::Time(Duration::from_secs(args.seconds)),
+        rate: args.rate,
+    })
+    .await?;
+    let ms = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e3;
+    println!("{:.0} events/s, p50 {:.2} ms, p99 {:.2} ms", outcome.events_per_second(), ms(0.5), ms(0.99));
+    Ok(())
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Posts, and returns when every webhook is answered.
 pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
     let began = Instant::now();
+    let first_id = NEXT_ID.load(Ordering::Relaxed);
     let mut connections = JoinSet::new();
     for number in 0..load.n_connections {
-        connections.spawn(connection(load.clone(), number, began));
+        connections.spawn(connection(load.clone(), number, began, first_id));
     }
-    let mut latency = Histogram::new(3)?;
+    let (mut latency, mut answers) = (Histogram::new(3)?, Vec::new());
     while let Some(ended) = connections.join_next().await {
-        latency.add(ended??)?;
+        let (of_one, answers_of_one) = ended??;
+        latency.add(of_one)?;
+        answers.extend(answers_of_one);
     }
     let webhooks = latency.len();
     Ok(Outcome {
@@ -67,13 +133,16 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
         events: webhooks * load.events_per_webhook as u64,
         seconds: began.elapsed().as_secs_f64(),
         latency,
+        answers,
     })
 }
 
-async fn connection(load: Load, number: usize, began: Instant) -> anyhow::Result<Histogram<u64>> {
+type Connection = (Histogram<u64>, Vec<(u64, u64)>);
+
+async fn connection(load: Load, number: usize, began: Instant, first_id: u64) -> anyhow::Result<Connection> {
     let mut stream = TcpStream::connect(&load.address).await?;
     stream.set_nodelay(true)?;
-    let mut latency = Histogram::new(3)?;
+    let (mut latency, mut answers) = (Histogram::new(3)?, Vec::new());
     let (mut buffer, mut body) = (Vec::new(), String::new());
     let interval = load.rate.map(|rate| Duration::from_secs_f64(load.n_connections as f64 / rate));
     let mut due = began;
@@ -81,7 +150,13 @@ async fn connection(load: Load, number: usize, began: Instant) -> anyhow::Result
         due += interval.mul_f64(number as f64 / load.n_connections as f64);
     }
     let mut n_sent = number;
-    while began.elapsed() < load.duration {
+    let mut random = SmallRng::seed_from_u64(number as u64);
+    let zipf = Zipf::new(load.targets.len() as f64, 1.0)?;
+    let goes_on = || match load.until {
+        Until::Time(time) => began.elapsed() < time,
+        Until::Events(n) => NEXT_ID.load(Ordering::Relaxed) - first_id < n,
+    };
+    while goes_on() {
         match interval {
             // A webhook that is sent late counts from when it was due: no coordinated omission.
             Some(interval) => {
@@ -91,17 +166,23 @@ async fn connection(load: Load, number: usize, began: Instant) -> anyhow::Result
             None => due = Instant::now(),
         }
         let posted_for = interval.map_or(due, |interval| due - interval);
-        let target = &load.targets[n_sent % load.targets.len()];
+        let target = match load.spread {
+            Spread::Even => n_sent % load.targets.len(),
+            Spread::Zipf => random.sample(zipf) as usize - 1,
+        };
         n_sent += load.n_connections;
-        write_body(&mut body, load.events_per_webhook);
-        let request = request(target, &body)?;
+        let id = write_body(&mut body, load.events_per_webhook);
+        let request = request(&load.targets[target], &body)?;
         stream.write_all(&request).await?;
         buffer.clear();
         http::read(&mut stream, &mut buffer).await?.context("the connection ended")?;
         ensure!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer));
         latency.record(u64::try_from(posted_for.elapsed().as_micros())?)?;
+        if interval.is_some() {
+            answers.push((id, now_micros()));
+        }
     }
-    Ok(latency)
+    Ok((latency, answers))
 }
 
 fn request(target: &Target, body: &str) -> anyhow::Result<Vec<u8>> {
@@ -117,7 +198,8 @@ fn request(target: &Target, body: &str) -> anyhow::Result<Vec<u8>> {
     Ok(request)
 }
 
-fn write_body(body: &mut String, n_events: usize) {
+/// Writes a body of new events; returns the number of the first.
+fn write_body(body: &mut String, n_events: usize) -> u64 {
     use std::fmt::Write;
     body.clear();
     body.push_str(if n_events > 1 { "[" } else { "" });
@@ -127,11 +209,14 @@ fn write_body(body: &mut String, n_events: usize) {
         body.push_str(if i > 0 { "," } else { "" });
         write!(
             body,
-            r#"{{"id":"evt_{id:016x}","event":"clicked","timestamp":"2016-01-27T09:15:00.000Z","subscriber":{{"uid":"u{:08x}","email":"pgibbons{}@example.com"}},"properties":{{"email_id":"18vzF7u3z","email_subject":"First shirt on us!","campaign_id":"123","campaign_name":"New Customer Discount","link_id":"101","link_url":"https://www.buymyshirts.com?promo=NEWCUSTOMER","ip":"67.207.109.102","user_agent":"Mozilla/5.0 (Macintosh)"}}}}"#,
+            r#"{{"id":"evt_{id:016x}","event":"clicked","timestamp":"2016-01-27T09:15:00.000Z","subscriber":{{"uid":"u{:08x}","email":"pgibbons{}@example.com"}},"properties":{{"email_id":"{id:x}","email_subject":"First shirt on us!","campaign_id":"123","campaign_name":"New Customer Discount","link_id":"101","link_url":"https://www.buymyshirts.com?promo=NEWCUSTOMER","ip":"67.207.{}.{}","user_agent":"Mozilla/5.0 (Macintosh)"}}}}"#,
             id % 100_000,
-            id % 100_000
+            id % 100_000,
+            id / 7 % 256,
+            id % 256
         )
         .expect("a String takes all");
     }
     body.push_str(if n_events > 1 { "]" } else { "" });
+    first
 }

@@ -9,9 +9,11 @@ mod cpu;
 mod http;
 mod load;
 mod parties;
+mod plot;
 mod report;
 mod run;
 mod sink;
+mod sweeps;
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Run all measurements and print a table.
     Run(run::Args),
+    /// Post to a service that runs already, for a profiler to watch.
+    Load(load::Args),
     /// The stand-in for Segment that only counts.
     Sink,
     /// The webhook handler without storing.
@@ -38,6 +42,7 @@ enum Command {
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run::run(args).await,
+        Command::Load(args) => load::post(args).await,
         Command::Sink => sink::run().await,
         Command::Bare { secret } => bare::run(&secret).await,
     }

@@ -5,12 +5,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nudgespot_source::domain::secret::SigningSecret;
+use nudgespot_source::backend::Backend;
+use nudgespot_source::config::Database;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-
-use crate::load::Target;
 
 /// A process that said on which address it listens.
 pub struct Party {
@@ -99,22 +98,10 @@ impl Program {
         bail!("the program did not start")
     }
 
-    /// Runs a command with `--json` and returns what it prints.
-    pub async fn run(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {
-        let output = self.command().args(args).arg("--json").output().await?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
-    }
-
-    /// Creates an account to post to.
-    pub async fn create_account(&self, name: &str, write_key: Option<&str>) -> anyhow::Result<Target> {
-        let mut args = vec!["account", "create", "--name", name];
-        args.extend(write_key.into_iter().flat_map(|key| ["--write-key", key]));
-        let created = self.run(&args).await?;
-        let text = |name: &str| created[name].as_str().map(str::to_owned).context("a field");
-        Ok(Target { path: text("webhook_path")?, secret: SigningSecret::parse(&text("signing_secret")?)? })
+    /// The database of the running service, to create accounts in.
+    pub async fn backend(&self) -> anyhow::Result<Backend> {
+        let database = Database::Private { data_dir: self.data_dir.clone(), master_key: None };
+        Ok(Backend::open(&database).await?)
     }
 
     /// How to connect to the private PostgreSQL.
@@ -142,10 +129,4 @@ pub async fn stop(mut party: Party) -> anyhow::Result<()> {
     Command::new("kill").arg("-TERM").arg(party.pid().to_string()).status().await?;
     tokio::time::timeout(Duration::from_secs(60), party.child.wait()).await.context("it does not stop")??;
     Ok(())
-}
-
-/// How many events the sink has seen.
-pub async fn count(sink: &str) -> anyhow::Result<u64> {
-    let client = nudgespot_source::segment::Client::new().map(|_| reqwest::Client::builder().no_proxy())?.build()?;
-    Ok(client.get(format!("http://{sink}/count")).header("content-length", 0).send().await?.text().await?.parse()?)
 }

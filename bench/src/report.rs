@@ -2,12 +2,16 @@
 
 use serde::Serialize;
 
+use crate::cpu;
 use crate::load::Outcome;
 
 /// One measurement. What does not apply is left out.
-#[derive(Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Row {
     pub what: String,
+    /// Where it belongs to a series: the series' name, and the place in it (a rate, a backlog, a number of accounts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<(&'static str, f64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhooks_per_second: Option<f64>,
     pub events_per_second: f64,
@@ -15,11 +19,46 @@ pub struct Row {
     pub p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p99_ms: Option<f64>,
-    /// Microseconds of CPU an event, of the program (or what stands for it) and of PostgreSQL.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub program_us: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub postgres_us: Option<f64>,
+    pub cpu: Option<Cpu>,
+}
+
+/// Microseconds of CPU an event, by process: the program (or what stands for it), PostgreSQL, the load generator and the
+/// sink.
+#[derive(Clone, Copy, Serialize)]
+pub struct Cpu {
+    pub program: f64,
+    pub postgres: f64,
+    pub generator: f64,
+    pub sink: f64,
+}
+
+/// Watches what the processes cost.
+pub struct Cost {
+    pids: [u32; 4],
+    before: [f64; 4],
+}
+
+impl Cost {
+    /// From now; 0 stands for a process that does not take part.
+    pub fn start(program: u32, postgres: u32, sink: u32) -> Self {
+        let pids = [program, postgres, std::process::id(), sink];
+        Self { pids, before: Self::seconds(pids) }
+    }
+
+    fn seconds(pids: [u32; 4]) -> [f64; 4] {
+        let [program, postgres, generator, sink] = pids;
+        let of = |pid| if pid == 0 { 0.0 } else { cpu::seconds_of(pid) };
+        [of(program), if postgres == 0 { 0.0 } else { cpu::seconds_of_tree(postgres) }, of(generator), of(sink)]
+    }
+
+    /// Until now.
+    pub fn of(&self, n_events: u64, row: Row) -> Row {
+        let after = Self::seconds(self.pids);
+        let [program, postgres, generator, sink] =
+            [0, 1, 2, 3].map(|i| (after[i] - self.before[i]) * 1e6 / n_events as f64);
+        Row { cpu: Some(Cpu { program, postgres, generator, sink }), ..row }
+    }
 }
 
 impl Row {
@@ -29,11 +68,16 @@ impl Row {
         Self {
             what: what.to_owned(),
             webhooks_per_second: Some(outcome.webhooks as f64 / outcome.seconds),
-            events_per_second: outcome.events as f64 / outcome.seconds,
+            events_per_second: outcome.events_per_second(),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
             ..Self::default()
         }
+    }
+
+    /// As a point of a series.
+    pub fn at(self, series: &'static str, x: f64) -> Self {
+        Self { series: Some((series, x)), ..self }
     }
 }
 
@@ -50,28 +94,35 @@ impl Report {
     pub fn push(&mut self, row: Row) {
         if self.rows.is_empty() {
             println!(
-                "{:<52} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}",
-                "", "webhooks/s", "events/s", "p50 ms", "p99 ms", "program", "postgres"
+                "{:<58} {:>10} {:>10} {:>8} {:>8}   CPU, µs an event",
+                "", "webhooks/s", "events/s", "p50 ms", "p99 ms"
             );
-            println!("{:<52} {:>10} {:>10} {:>8} {:>8} {:>8} {:>8}", "", "", "", "", "", "µs/event", "µs/event");
+            println!("{:<98} {:>8} {:>9} {:>9} {:>6}", "", "program", "postgres", "generator", "sink");
         }
         let cell = |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         println!(
-            "{:<52} {:>10} {:>10.0} {:>8} {:>8} {:>8} {:>8}",
+            "{:<58} {:>10} {:>10.0} {:>8} {:>8} {:>8} {:>9} {:>9} {:>6}",
             row.what,
             cell(row.webhooks_per_second, 0),
             row.events_per_second,
             cell(row.p50_ms, 2),
             cell(row.p99_ms, 2),
-            cell(row.program_us, 1),
-            cell(row.postgres_us, 1)
+            cell(row.cpu.map(|cpu| cpu.program), 1),
+            cell(row.cpu.map(|cpu| cpu.postgres), 1),
+            cell(row.cpu.map(|cpu| cpu.generator), 1),
+            cell(row.cpu.map(|cpu| cpu.sink), 1)
         );
         self.rows.push(row);
     }
 
     /// Adds a ratio.
     pub fn ratio(&mut self, what: &str, of: f64, to: f64) {
-        println!("{:<52} {:>10.2}", format!("  {what}"), of / to);
+        println!("{:<58} {:>10.2}", format!("  {what}"), of / to);
         self.ratios.push((what.to_owned(), of / to));
+    }
+
+    /// The points of a series.
+    pub fn series(&self, name: &str) -> impl Iterator<Item = (f64, &Row)> {
+        self.rows.iter().filter_map(move |row| row.series.filter(|(series, _)| *series == name).map(|(_, x)| (x, row)))
     }
 }

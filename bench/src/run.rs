@@ -1,35 +1,56 @@
-//! The measurements.
+//! The order of the measurements.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nudgespot_source::accounts::Admin;
+use nudgespot_source::backend::Backend;
+use nudgespot_source::domain::account::AccountName;
+use nudgespot_source::domain::region::Region;
 use nudgespot_source::domain::secret::SigningSecret;
+use nudgespot_source::domain::write_key::WriteKey;
 
-use crate::copy;
-use crate::cpu;
-use crate::load::{self, Load, Outcome, Target};
+use crate::load::{self, Load, Outcome, Spread, Target, Until};
 use crate::parties::{self, Party, Program};
-use crate::report::{Report, Row};
+use crate::report::{Cost, Report, Row};
+use crate::{copy, cpu, plot, sink, sweeps};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// The program.
+    /// The program to measure.
     #[arg(long, default_value = "target/release/nudgespot-source")]
     program: PathBuf,
     /// How long each measurement takes, in seconds.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 6)]
     seconds: u64,
     /// Over how many accounts the load is spread.
     #[arg(long, default_value_t = 1)]
     accounts: usize,
+    /// Leave out the series over load, backlog and number of accounts.
+    #[arg(long)]
+    quick: bool,
     /// Measure what one would write by hand, too: needs Node.js and the npm registry.
     #[arg(long)]
     node: bool,
     /// Write the report to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Draw the series into this folder, as SVG.
+    #[arg(long)]
+    plots: Option<PathBuf>,
+}
+
+/// The parties, and what has been measured.
+pub struct Bench {
+    pub service: Party,
+    pub sink: Party,
+    pub postgres: u32,
+    pub report: Report,
+    pub duration: Duration,
+    backend: Backend,
+    admin: Admin,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -41,119 +62,168 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(file) = args.json {
         std::fs::write(file, serde_json::to_string_pretty(&report)?)?;
     }
+    if let Some(dir) = args.plots {
+        plot::draw(&report, &dir)?;
+    }
     Ok(())
 }
 
 async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
-    let mut report = Report::default();
-    let duration = Duration::from_secs(args.seconds);
     let sink = parties::role(&["sink"]).await?;
-    let secret = SigningSecret::from_random([7; 32]);
-    let bare = parties::role(&["bare", secret.expose()]).await?;
     let program = Program::new(&args.program, &dir.join("data"), &sink.address);
     let service = program.serve().await?;
-    let (mut waits, mut flows) = (Vec::new(), Vec::new());
-    for n in 0..args.accounts {
-        waits.push(program.create_account(&format!("waits-{n}"), None).await?);
-        flows.push(program.create_account(&format!("flows-{n}"), Some("bench-write-key")).await?);
-    }
-    let by_hand = [Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }];
-    let load = |party: &Party, targets: &[Target], events_per_webhook| Load {
-        address: party.address.clone(),
-        targets: Arc::new(targets.to_vec()),
-        n_connections: 64,
-        events_per_webhook,
-        duration,
-        rate: None,
+    let backend = program.backend().await?;
+    let mut bench = Bench {
+        postgres: program.postgres_pid(),
+        report: Report::default(),
+        duration: Duration::from_secs(args.seconds),
+        admin: Admin::new(backend.pool.clone(), Arc::clone(&backend.vault)),
+        backend,
+        service,
+        sink,
     };
-    let warm_up = async |party: &Party, targets: &[Target]| {
-        load::run(&Load { duration: Duration::from_secs(1), ..load(party, targets, 1) }).await
-    };
-    warm_up(&bare, &by_hand).await?;
-    warm_up(&service, &waits).await?;
+    let waits = bench.accounts("waits", args.accounts, None).await?;
+    let flows = bench.accounts("flows", args.accounts, Some("bench-write-key")).await?;
 
+    let secret = SigningSecret::from_random([7; 32]);
+    let by_hand = Arc::new(vec![Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }]);
+    let bare = parties::role(&["bare", secret.expose()]).await?;
+    bench.warm_up(&bare, &by_hand).await?;
+    bench.warm_up(&bench.service, &waits).await?;
     for n in [1, 100] {
-        let limit = load::run(&load(&bare, &by_hand, n)).await?;
-        report.push(Row::of(&format!("the handler without storing, {n} a webhook"), &limit));
-        let cost = Cost::start(service.pid(), program.postgres_pid());
-        let stored = load::run(&load(&service, &waits, n)).await?;
-        report.push(cost.of(stored.events, Row::of(&format!("stored, {n} a webhook"), &stored)));
-        report.ratio("of the handler without storing", stored.events_per_second(), limit.events_per_second());
+        let cost = Cost::start(bare.pid(), 0, 0);
+        let limit = load::run(&bench.load_of(&bare, &by_hand, n)).await?;
+        bench
+            .report
+            .push(cost.of(limit.events, Row::of(&format!("the handler without storing, {n} a webhook"), &limit)));
+        let stored = bench.stored(&format!("stored, {n} a webhook"), &bench.load(&waits, n)).await?;
+        let stored_rate = stored.events_per_second;
+        bench.report.push(stored);
+        bench.report.ratio("of the handler without storing", stored_rate, limit.events_per_second());
     }
-    let copied = copy::run(&program, duration).await?;
-    let stored = report.rows.last().map_or(0.0, |row| row.events_per_second);
-    report.push(Row {
+    drop(bare);
+    let copied = copy::run(&program, bench.duration).await?;
+    let stored = bench.report.rows.last().map_or(0.0, |row| row.events_per_second);
+    bench.report.push(Row {
         what: "COPY into a table without an index".to_owned(),
         events_per_second: copied,
         ..Row::default()
     });
-    report.ratio("stored, 100 a webhook, of COPY", stored, copied);
+    bench.report.ratio("stored, 100 a webhook, of COPY", stored, copied);
 
     let mut delivered = Vec::new();
     for n in [1, 100] {
-        let cost = Cost::start(service.pid(), program.postgres_pid());
-        let (accepted, rate) = end_to_end(&load(&service, &flows, n), &sink.address).await?;
-        let row =
-            Row { events_per_second: rate, ..Row::of(&format!("stored and delivered, {n} a webhook"), &accepted) };
-        delivered.push(rate);
-        report.push(cost.of(accepted.events, row));
+        let row = bench.delivered(&format!("stored and delivered, {n} a webhook"), &bench.load(&flows, n)).await?;
+        delivered.push(row.events_per_second);
+        bench.report.push(row);
     }
-    let open = Load { rate: Some(1_000.0), ..load(&service, &flows, 1) };
-    report.push(Row::of("stored and delivered, 1,000 webhooks/s", &load::run(&open).await?));
-    report.program_memory_mib = cpu::peak_memory_mib(service.pid());
-    println!("memory of the program: {:.0} MiB at most", report.program_memory_mib);
-
     if args.node {
-        let node = parties::node(&dir.join("node"), secret.expose(), &sink.address).await?;
-        warm_up(&node, &by_hand).await?;
-        for (n, ours) in [1, 100].into_iter().zip(delivered) {
-            let cost = Cost::start(node.pid(), 0);
-            // What it has not delivered when the load ends still waits in its memory, and is not counted against it.
-            let taken = load::run(&load(&node, &by_hand, n)).await?;
-            let row =
-                cost.of(taken.events, Row::of(&format!("Node, express and Segment's SDK, {n} a webhook"), &taken));
-            report.push(row);
-            report.ratio("stored and delivered, of Node's", ours, taken.events_per_second());
+        measure_by_hand(&mut bench, dir, &secret, &by_hand, &delivered).await?;
+    }
+    sweeps::latency(&mut bench, &flows, "stored and delivered", 1_000.0).await?;
+    if !args.quick {
+        sweeps::load(&mut bench, &flows).await?;
+        sweeps::accounts(&mut bench).await?;
+        sweeps::drain(&mut bench).await?;
+        sweeps::backlog(&mut bench).await?;
+    }
+    bench.report.program_memory_mib = cpu::peak_memory_mib(bench.service.pid());
+    println!("memory of the program: {:.0} MiB at most", bench.report.program_memory_mib);
+    bench.backend.close().await?;
+    parties::stop(bench.service).await.context("the program")?;
+    Ok(bench.report)
+}
+
+async fn measure_by_hand(
+    bench: &mut Bench,
+    dir: &Path,
+    secret: &SigningSecret,
+    by_hand: &Arc<Vec<Target>>,
+    delivered: &[f64],
+) -> anyhow::Result<()> {
+    let node = parties::node(&dir.join("node"), secret.expose(), &bench.sink.address).await?;
+    bench.warm_up(&node, by_hand).await?;
+    for (n, ours) in [1, 100].into_iter().zip(delivered) {
+        let cost = Cost::start(node.pid(), 0, bench.sink.pid());
+        // What it has not delivered when the load ends still waits in its memory, and is not counted against it.
+        let taken = load::run(&bench.load_of(&node, by_hand, n)).await?;
+        let row = cost.of(taken.events, Row::of(&format!("Node, express and Segment's SDK, {n} a webhook"), &taken));
+        bench.report.push(row);
+        bench.report.ratio("stored and delivered, of Node's", *ours, taken.events_per_second());
+    }
+    Ok(())
+}
+
+impl Bench {
+    /// Creates accounts; without a key their events wait.
+    pub async fn accounts(&self, name: &str, n: usize, key: Option<&str>) -> anyhow::Result<Arc<Vec<Target>>> {
+        let key = key.map(WriteKey::parse).transpose()?;
+        let mut targets = Vec::with_capacity(n);
+        for i in 0..n {
+            let name = AccountName::parse(&format!("{name}-{i}"))?;
+            let created = self.admin.create(&name, key.as_ref(), Region::Us).await?;
+            targets.push(Target { path: format!("/webhooks/nudgespot/{}", created.token), secret: created.secret });
+        }
+        Ok(Arc::new(targets))
+    }
+
+    /// Gives accounts that have waited their key.
+    pub async fn set_key(&self, name: &str, n: usize) -> anyhow::Result<()> {
+        for i in 0..n {
+            let write_key = Some(WriteKey::parse("bench-write-key")?);
+            let edit = nudgespot_source::accounts::Edit { write_key, ..Default::default() };
+            self.admin.edit(&format!("{name}-{i}"), &edit).await?;
+        }
+        Ok(())
+    }
+
+    /// A closed loop to the service.
+    pub fn load(&self, targets: &Arc<Vec<Target>>, events_per_webhook: usize) -> Load {
+        self.load_of(&self.service, targets, events_per_webhook)
+    }
+
+    fn load_of(&self, party: &Party, targets: &Arc<Vec<Target>>, events_per_webhook: usize) -> Load {
+        Load {
+            address: party.address.clone(),
+            targets: Arc::clone(targets),
+            spread: Spread::Even,
+            n_connections: 64,
+            events_per_webhook,
+            until: Until::Time(self.duration),
+            rate: None,
         }
     }
-    parties::stop(service).await.context("the program")?;
-    Ok(report)
-}
 
-/// Posts as fast as it is answered, and waits until the last event has arrived; returns the rate over all of that.
-async fn end_to_end(load: &Load, sink: &str) -> anyhow::Result<(Outcome, f64)> {
-    let before = parties::count(sink).await?;
-    let began = Instant::now();
-    let accepted = load::run(load).await?;
-    while parties::count(sink).await? - before < accepted.events {
-        anyhow::ensure!(began.elapsed() < load.duration * 10, "events did not arrive");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let rate = accepted.events as f64 / began.elapsed().as_secs_f64();
-    Ok((accepted, rate))
-}
-
-struct Cost {
-    program: u32,
-    postgres: u32,
-    before: (f64, f64),
-}
-
-impl Cost {
-    fn start(program: u32, postgres: u32) -> Self {
-        Self { program, postgres, before: (cpu::seconds_of(program), cpu::seconds_of_tree(postgres)) }
+    async fn warm_up(&self, party: &Party, targets: &Arc<Vec<Target>>) -> anyhow::Result<Outcome> {
+        let until = Until::Time(Duration::from_secs(1));
+        load::run(&Load { until, ..self.load_of(party, targets, 1) }).await
     }
 
-    fn of(&self, n_events: u64, row: Row) -> Row {
-        let micros = |after: f64, before: f64| Some((after - before) * 1e6 / n_events as f64);
-        Row {
-            program_us: micros(cpu::seconds_of(self.program), self.before.0),
-            postgres_us: if self.postgres == 0 {
-                None
-            } else {
-                micros(cpu::seconds_of_tree(self.postgres), self.before.1)
-            },
-            ..row
+    /// Posts to accounts whose events wait.
+    pub async fn stored(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
+        let cost = Cost::start(self.service.pid(), self.postgres, 0);
+        let stored = load::run(load).await?;
+        Ok(cost.of(stored.events, Row::of(what, &stored)))
+    }
+
+    /// Posts to accounts whose events flow, and waits until the last has arrived; the rate is that over all of it.
+    pub async fn delivered(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
+        let before = sink::count(&self.sink.address).await?;
+        let cost = Cost::start(self.service.pid(), self.postgres, self.sink.pid());
+        let began = Instant::now();
+        let accepted = load::run(load).await?;
+        self.arrived(before + accepted.events).await?;
+        let rate = accepted.events as f64 / began.elapsed().as_secs_f64();
+        Ok(Row { events_per_second: rate, ..cost.of(accepted.events, Row::of(what, &accepted)) })
+    }
+
+    /// Waits until the sink has seen so many events.
+    pub async fn arrived(&self, n_events: u64) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while sink::count(&self.sink.address).await? < n_events {
+            anyhow::ensure!(began.elapsed() < Duration::from_mins(2), "events did not arrive");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        Ok(())
     }
 }

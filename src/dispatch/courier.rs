@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::bisection::Bisection;
 use super::sweep::HolderNumber;
+use super::together::{Together, Trouble};
 use crate::accounts::open_write_key;
 use crate::config::Endpoints;
 use crate::domain::account::UnsubscribeEvent;
@@ -20,11 +21,14 @@ use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
 use crate::store::block::{Block, UnreadableBlock};
-use crate::store::lease::{self, Attempt, Dead, Lease, Settlement, StoredBlock};
+use crate::store::lease::{self, Lease, StoredBlock};
+use crate::store::settlement::{self, Attempt, Dead, Settlement};
 use crate::vault::Vault;
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
 const READ: usize = 1_000;
+/// A batch of so many events is worth its request.
+const WORTHWHILE: usize = 100;
 /// How long to leave an account alone whose log and counters disagree.
 const DISAGREEMENT: Duration = Duration::from_mins(1);
 
@@ -44,6 +48,10 @@ pub struct Courier {
     pub holder: HolderNumber,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Leases that are asked for.
+    pub leases: Together<Uuid, (Uuid, i64), (Lease, Vec<StoredBlock>)>,
+    /// Settlements that are to be written.
+    pub settlements: Together<Uuid, Settlement, bool>,
 }
 
 /// What to do after a step.
@@ -53,6 +61,8 @@ pub enum Next {
     Rest,
     /// More waits.
     Go,
+    /// More came meanwhile, but what came before was so little that it pays to let some more come.
+    Soon,
     /// More waits, but not before this time is over: the step failed.
     Retry(Duration),
     /// More waits, and nothing can be done about it for so long, unless an admin does something.
@@ -91,9 +101,10 @@ impl Courier {
     ///
     /// # Errors
     /// The database's trouble. What was sent and could not be settled will be sent again.
-    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> sqlx::Result<Next> {
+    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
-        let acquired = lease::acquire(&self.pool, account, self.holder.get(), to_i64(n_events)).await?;
+        let acquire = async |accounts: Vec<_>| lease::acquire(&self.pool, &accounts, self.holder.get()).await;
+        let acquired = self.leases.ask(account, (account, to_i64(n_events)), acquire).await?;
         let Some((lease, blocks)) = acquired else {
             return Ok(Next::Rest);
         };
@@ -111,7 +122,8 @@ impl Courier {
         };
         let n_dead = done.settlement.dead.len();
 
-        let Some(more) = lease::settle(&self.pool, &lease, done.settlement).await? else {
+        let settle = async |settlements| settlement::settle(&self.pool, settlements).await;
+        let Some(more) = self.settlements.ask(account, done.settlement, settle).await? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(Next::Rest);
         };
@@ -235,7 +247,8 @@ impl Courier {
                 bisection.settled(last);
                 let pass =
                     Settlement { cursor: last, n_delivered: to_i64(n_events), dead: unsent, n_attempts: 0, ..stay };
-                Done { delivered: kinds, since, ..go(pass) }
+                let is_small = n_events < WORTHWHILE && bisection.limit().is_none();
+                Done { delivered: kinds, since, next: if is_small { Next::Soon } else { Next::Go }, ..go(pass) }
             }
             Outcome::Refused if n_events == 1 => {
                 bisection.found();

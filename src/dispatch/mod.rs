@@ -10,6 +10,7 @@
 mod bisection;
 mod courier;
 mod sweep;
+mod together;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,11 +25,18 @@ use crate::due::{Call, Due};
 use bisection::Bisection;
 pub use courier::{Courier, Next};
 pub use sweep::{HolderNumber, Sweep, SweepError};
+pub use together::{Together, Trouble};
 
 /// How many accounts are served at a time. Each holds a batch of at most 500 KB.
 const PLACES: usize = 128;
 /// How many of these may be taken by accounts whose last step failed.
 const PLACES_FOR_FAILING: usize = 32;
+/// After a small batch, the next of the account starts so much later, so that some more go together; a lone event waits
+/// for nothing. The more accounts there are to serve, the longer: between these.
+const SHORT_REST: Duration = Duration::from_millis(5);
+const LONG_REST: Duration = Duration::from_millis(25);
+/// So much longer for each account.
+const REST: Duration = Duration::from_micros(250);
 /// How long to leave an account alone when the database fails a step.
 const DATABASE_TROUBLE: Duration = Duration::from_secs(1);
 /// How long a step in flight has to settle when the program ends: a little more than a request to Segment may take.
@@ -43,7 +51,7 @@ pub struct Dispatch {
     failing_queue: VecDeque<Uuid>,
     n_failing_running: usize,
     alarms: BTreeSet<(Instant, Uuid)>,
-    steps: JoinSet<(Result<Next, sqlx::Error>, Bisection)>,
+    steps: JoinSet<(Result<Next, Trouble>, Bisection)>,
     running: HashMap<Id, Uuid>,
 }
 
@@ -53,6 +61,8 @@ struct Turn {
     /// Whether its last step failed.
     is_failing: bool,
     bisection: Bisection,
+    /// When its last step began.
+    began: Instant,
 }
 
 enum State {
@@ -64,9 +74,14 @@ enum State {
     Asleep {
         until: Instant,
     },
+    /// Its last batch was small and not long ago.
+    Resting {
+        /// Work was announced since.
+        again: bool,
+    },
 }
 
-type Ended = Result<(Id, (Result<Next, sqlx::Error>, Bisection)), JoinError>;
+type Ended = Result<(Id, (Result<Next, Trouble>, Bisection)), JoinError>;
 
 impl Dispatch {
     /// A dispatch that serves what is marked in `due`.
@@ -109,11 +124,12 @@ impl Dispatch {
     fn announce(&mut self, account: Uuid, call: Call) {
         match self.turns.get_mut(&account).map(|turn| &mut turn.state) {
             None => {
-                let turn = Turn { state: State::Queued, is_failing: false, bisection: Bisection::default() };
+                let (bisection, began) = (Bisection::default(), Instant::now());
+                let turn = Turn { state: State::Queued, is_failing: false, bisection, began };
                 self.turns.insert(account, turn);
                 self.enqueue(account);
             }
-            Some(State::Running { again }) => *again = true,
+            Some(State::Running { again } | State::Resting { again }) => *again = true,
             Some(State::Asleep { until }) if call == Call::Now => {
                 let alarm = (*until, account);
                 self.alarms.remove(&alarm);
@@ -129,7 +145,10 @@ impl Dispatch {
             && at <= now
         {
             self.alarms.pop_first();
-            self.enqueue(account);
+            match self.turns.get(&account).map(|turn| &turn.state) {
+                Some(State::Resting { again: false }) => drop(self.turns.remove(&account)),
+                _ => self.enqueue(account),
+            }
         }
     }
 
@@ -152,6 +171,7 @@ impl Dispatch {
     fn start_step(&mut self, account: Uuid) {
         let Some(turn) = self.turns.get_mut(&account) else { return };
         turn.state = State::Running { again: false };
+        turn.began = Instant::now();
         self.n_failing_running += usize::from(turn.is_failing);
         let (courier, mut bisection) = (Arc::clone(&self.courier), turn.bisection);
         let step = self.steps.spawn(async move {
@@ -174,6 +194,8 @@ impl Dispatch {
             }
         };
         let Some(account) = self.running.remove(&id) else { return };
+        let n_accounts = u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
+        let rest = REST.saturating_mul(n_accounts).clamp(SHORT_REST, LONG_REST);
         let Some(turn) = self.turns.get_mut(&account) else { return };
         self.n_failing_running -= usize::from(turn.is_failing);
         turn.bisection = bisection;
@@ -184,12 +206,16 @@ impl Dispatch {
                 turn.state = State::Asleep { until };
                 self.alarms.insert((until, account));
             }
-            (Next::Go, _) | (Next::Rest, State::Running { again: true }) => {
+            (Next::Go, _) => {
                 turn.is_failing = false;
                 self.enqueue(account);
             }
-            (Next::Rest, _) => {
-                self.turns.remove(&account);
+            (Next::Rest | Next::Soon, state) => {
+                let again = next == Next::Soon || matches!(state, State::Running { again: true });
+                let until = turn.began + rest;
+                turn.is_failing = false;
+                turn.state = State::Resting { again };
+                self.alarms.insert((until, account));
             }
         }
     }

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod log;
 pub mod retention;
 pub mod set_aside;
+pub mod settlement;
 pub mod stats;
 
 use sqlx::migrate::Migrator;

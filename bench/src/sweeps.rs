@@ -1,0 +1,137 @@
+//! Series of measurements: over the load, the number of accounts, and what waits already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::load::{self, Load, Outcome, Spread, Target, Until};
+use crate::report::{Cost, Row};
+use crate::run::Bench;
+use crate::sink;
+
+/// Open loop at a rate of webhooks a second: the latency of the 200, and that from the 200 to the arrival at the sink.
+pub async fn latency(bench: &mut Bench, flows: &Arc<Vec<Target>>, what: &str, rate: f64) -> anyhow::Result<()> {
+    let before = sink::count(&bench.sink.address).await?;
+    sink::ask(&bench.sink.address, "watch").await?;
+    let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
+    let posted = load::run(&Load { rate: Some(rate), ..bench.load(flows, 1) }).await?;
+    bench.arrived(before + posted.events).await?;
+    let row = cost.of(posted.events, Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted));
+    bench.report.push(row.at("load, answer", rate));
+    let arrived = since_answer(&posted, &sink::ask(&bench.sink.address, "arrivals").await?)?;
+    let row = Row::of("  from the answer to the arrival at the stand-in", &Outcome { latency: arrived, ..posted });
+    bench.report.push(Row { webhooks_per_second: None, ..row }.at("load, arrival", rate));
+    Ok(())
+}
+
+/// An event that arrives before its sender has read the answer took no time.
+fn since_answer(posted: &Outcome, arrivals: &str) -> anyhow::Result<Histogram<u64>> {
+    let arrivals: HashMap<u64, u64> = arrivals
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter_map(|(id, at)| Some((id.parse().ok()?, at.parse().ok()?)))
+        .collect();
+    let mut latency = Histogram::new(3)?;
+    for (id, answered_at) in &posted.answers {
+        let arrived_at = arrivals.get(id).ok_or_else(|| anyhow::anyhow!("event {id} did not arrive"))?;
+        latency.record(arrived_at.saturating_sub(*answered_at))?;
+    }
+    Ok(latency)
+}
+
+/// From a quarter of what it can take to nearly all.
+pub async fn load(bench: &mut Bench, flows: &Arc<Vec<Target>>) -> anyhow::Result<()> {
+    for rate in [2_000.0, 5_000.0, 10_000.0, 15_000.0, 20_000.0] {
+        latency(bench, flows, "stored and delivered", rate).await?;
+    }
+    Ok(())
+}
+
+pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
+    let mut rates = HashMap::new();
+    for n in [1, 100, 10_000] {
+        let waits = bench.accounts(&format!("{n}-wait"), n, None).await?;
+        let flows = bench.accounts(&format!("{n}-flow"), n, Some("bench-write-key")).await?;
+        // Found out about before they are asked for, as they would be.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for (per_webhook, stored, delivered) in [
+            (1, "accounts, stored, 1 a webhook", "accounts, delivered, 1 a webhook"),
+            (100, "accounts, stored, 100 a webhook", "accounts, delivered, 100 a webhook"),
+        ] {
+            let what = format!("stored, {per_webhook} a webhook, {n} accounts");
+            let row = bench.stored(&what, &bench.load(&waits, per_webhook)).await?;
+            rates.insert((stored, n), row.events_per_second);
+            bench.report.push(row.at(stored, n as f64));
+            let what = format!("stored and delivered, {per_webhook} a webhook, {n} accounts");
+            let row = bench.delivered(&what, &bench.load(&flows, per_webhook)).await?;
+            rates.insert((delivered, n), row.events_per_second);
+            bench.report.push(row.at(delivered, n as f64));
+        }
+        if n > 1 {
+            let zipf = Load { spread: Spread::Zipf, ..bench.load(&flows, 100) };
+            let what = format!("stored and delivered, 100 a webhook, {n} accounts, Zipf");
+            let row = bench.delivered(&what, &zipf).await?;
+            bench.report.push(row.at("accounts, delivered, 100 a webhook, Zipf", n as f64));
+        }
+    }
+    for series in ["stored, 1", "stored, 100", "delivered, 1", "delivered, 100"] {
+        let rate = |n| rates.iter().find(|((s, at), _)| *s == format!("accounts, {series} a webhook") && *at == n);
+        if let (Some((_, of)), Some((_, to))) = (rate(10_000), rate(1)) {
+            bench.report.ratio(&format!("{series} a webhook: 10,000 accounts, of one"), *of, *to);
+        }
+    }
+    Ok(())
+}
+
+/// How fast a backlog of a hundred accounts goes out.
+pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
+    const N_ACCOUNTS: usize = 100;
+    const N_EVENTS: u64 = 1_000_000;
+    let drained = bench.accounts("drained", N_ACCOUNTS, None).await?;
+    let filled = load::run(&Load { until: Until::Events(N_EVENTS), ..bench.load(&drained, 100) }).await?;
+    let before = sink::count(&bench.sink.address).await?;
+    let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
+    let began = Instant::now();
+    bench.set_key("drained", N_ACCOUNTS).await?;
+    bench.arrived(before + filled.events).await?;
+    let row = Row {
+        what: format!("drain of {} waiting events of {N_ACCOUNTS} accounts", filled.events),
+        events_per_second: filled.events as f64 / began.elapsed().as_secs_f64(),
+        ..Row::default()
+    };
+    bench.report.push(cost.of(filled.events, row));
+    Ok(())
+}
+
+/// Storing on top of a backlog, and delivering beside one.
+pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
+    const SERIES: [&str; 3] =
+        ["backlog, stored, 1 a webhook", "backlog, stored, 100 a webhook", "backlog, delivered, 100 a webhook"];
+    let waits = bench.accounts("backlog", 1, None).await?;
+    let flows = bench.accounts("beside", 1, Some("bench-write-key")).await?;
+    let mut n_waiting = 0;
+    let mut none = [0.0; 3];
+    for n in [0, 1_000_000, 10_000_000] {
+        if n > n_waiting {
+            let fill = Load { until: Until::Events(n - n_waiting), ..bench.load(&waits, 100) };
+            n_waiting += load::run(&fill).await?.events;
+        }
+        let single = bench.stored(&format!("stored, 1 a webhook, on {n} waiting"), &bench.load(&waits, 1)).await?;
+        let many = bench.stored(&format!("stored, 100 a webhook, on {n} waiting"), &bench.load(&waits, 100)).await?;
+        n_waiting += ((single.events_per_second + many.events_per_second) * bench.duration.as_secs_f64()) as u64;
+        let what = format!("stored and delivered, 100 a webhook, beside {n} waiting");
+        let delivered = bench.delivered(&what, &bench.load(&flows, 100)).await?;
+        for (i, row) in [single, many, delivered].into_iter().enumerate() {
+            let rate = row.events_per_second;
+            bench.report.push(row.at(SERIES[i], n as f64));
+            if n == 0 {
+                none[i] = rate;
+            } else {
+                bench.report.ratio(&format!("of that with none waiting ({})", SERIES[i]), rate, none[i]);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! What came of a step of delivery, as it is written down.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::lease::Lease;
+use super::{delivery, storable};
+use crate::domain::event::Kind;
+
+/// What came of a lease.
+#[derive(Debug)]
+pub struct Settlement {
+    /// The account.
+    pub account_id: Uuid,
+    /// The lease's number: where it is not the account's any more, nothing is settled.
+    pub lease: i64,
+    /// Where the cursor stood.
+    pub before: i64,
+    /// Where the cursor moves to.
+    pub cursor: i64,
+    /// How many of the events that it passes Segment took.
+    pub n_delivered: i64,
+    /// The others that it passes.
+    pub dead: Vec<Dead>,
+    /// Failed attempts in a row, from now.
+    pub n_attempts: i32,
+    /// How long to leave the account alone.
+    pub wait: Duration,
+    /// Pause the account for this reason.
+    pub pause: Option<String>,
+    /// The request to Segment, if one was made.
+    pub attempt: Option<Attempt>,
+}
+
+impl Settlement {
+    /// A settlement of `lease` that changes nothing.
+    #[must_use]
+    pub fn stay(lease: &Lease) -> Self {
+        Self {
+            account_id: lease.account_id,
+            lease: lease.number,
+            before: lease.cursor,
+            cursor: lease.cursor,
+            n_delivered: 0,
+            dead: Vec::new(),
+            n_attempts: lease.n_attempts,
+            wait: Duration::ZERO,
+            pause: None,
+            attempt: None,
+        }
+    }
+}
+
+/// An event that is given up.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns of dead_letter, which migrations/0001_init.sql explains")]
+pub struct Dead {
+    pub seq: i64,
+    pub kind: Kind,
+    pub event_id: Vec<u8>,
+    pub received_at: OffsetDateTime,
+    pub track: String,
+    pub reason: String,
+}
+
+/// A request to Segment.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
+pub struct Attempt {
+    pub from_seq: i64,
+    pub to_seq: i64,
+    pub n_events: i32,
+    pub started_at: OffsetDateTime,
+    pub duration: Duration,
+    pub status: Option<u16>,
+    pub outcome: &'static str,
+    pub reason: Option<String>,
+}
+
+/// Settlements, column by column.
+#[derive(Default)]
+struct Settlements {
+    account_ids: Vec<Uuid>,
+    leases: Vec<i64>,
+    before: Vec<i64>,
+    cursors: Vec<i64>,
+    n_delivered: Vec<i64>,
+    n_attempts: Vec<i32>,
+    wait_seconds: Vec<f64>,
+    pauses: Vec<Option<String>>,
+}
+
+/// Requests to Segment, column by column.
+#[derive(Default)]
+struct Attempts {
+    account_ids: Vec<Uuid>,
+    from_seqs: Vec<i64>,
+    to_seqs: Vec<i64>,
+    n_events: Vec<i32>,
+    started_at: Vec<OffsetDateTime>,
+    duration_ms: Vec<i32>,
+    statuses: Vec<Option<i16>>,
+    outcomes: Vec<String>,
+    reasons: Vec<Option<String>>,
+}
+
+/// Dead letters, column by column.
+#[derive(Default)]
+struct DeadLetters {
+    account_ids: Vec<Uuid>,
+    seqs: Vec<i64>,
+    kinds: Vec<i16>,
+    event_ids: Vec<Vec<u8>>,
+    received_at: Vec<OffsetDateTime>,
+    tracks: Vec<String>,
+    reasons: Vec<String>,
+}
+
+impl Settlements {
+    fn push(&mut self, settlement: &mut Settlement) {
+        self.account_ids.push(settlement.account_id);
+        self.leases.push(settlement.lease);
+        self.before.push(settlement.before);
+        self.cursors.push(settlement.cursor);
+        self.n_delivered.push(settlement.n_delivered);
+        self.n_attempts.push(settlement.n_attempts);
+        self.wait_seconds.push(settlement.wait.as_secs_f64());
+        self.pauses.push(settlement.pause.take().map(storable));
+    }
+}
+
+impl Attempts {
+    fn push(&mut self, account: Uuid, attempt: Attempt) {
+        self.account_ids.push(account);
+        self.from_seqs.push(attempt.from_seq);
+        self.to_seqs.push(attempt.to_seq);
+        self.n_events.push(attempt.n_events);
+        self.started_at.push(attempt.started_at);
+        self.duration_ms.push(delivery::milliseconds(attempt.duration));
+        self.statuses.push(attempt.status.and_then(|status| i16::try_from(status).ok()));
+        self.outcomes.push(attempt.outcome.to_owned());
+        self.reasons.push(attempt.reason.map(storable));
+    }
+}
+
+impl DeadLetters {
+    fn push(&mut self, account: Uuid, dead: Dead) {
+        self.account_ids.push(account);
+        self.seqs.push(dead.seq);
+        self.kinds.push(dead.kind.number().into());
+        self.event_ids.push(dead.event_id);
+        self.received_at.push(dead.received_at);
+        self.tracks.push(storable(dead.track));
+        self.reasons.push(storable(dead.reason));
+    }
+}
+
+/// Settles and ends leases, one statement that commits by itself. Says of each account whether more events wait; those
+/// whose lease was not ours any more are left out, and nothing of them has changed.
+///
+/// # Errors
+/// Where it is not known to be committed.
+pub async fn settle(db: impl PgExecutor<'_>, settlements: Vec<Settlement>) -> sqlx::Result<HashMap<Uuid, bool>> {
+    let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
+    for mut settlement in settlements {
+        all.push(&mut settlement);
+        settlement.attempt.into_iter().for_each(|attempt| attempts.push(settlement.account_id, attempt));
+        settlement.dead.into_iter().for_each(|event| dead.push(settlement.account_id, event));
+    }
+    let rows = sqlx::query!(
+        r#"
+        with settled as (
+            update delivery
+            set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
+                n_attempts = done.n_attempts,
+                next_attempt_at = case when wait > 0 then now() + wait * interval '1 second' else '-infinity' end,
+                leased_until = '-infinity',
+                paused_by = case when pause is null then paused_by else 'segment' end,
+                paused_reason = coalesce(pause, paused_reason)
+            from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
+                $8::text[]) as done (account_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause)
+            where delivery.account_id = done.account_id and delivery.lease = done.lease and delivery.cursor_seq = before
+            returning delivery.account_id, delivery.cursor_seq
+        ),
+        recorded as (
+            insert into attempt
+                (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+            select account_id, from_seq, to_seq, n_events, started_at, duration_ms, status,
+                outcome::attempt_outcome, reason
+            from unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::int[], $13::timestamptz[], $14::int[],
+                $15::smallint[], $16::text[], $17::text[])
+                as attempt (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+            join settled using (account_id)
+        ),
+        buried as (
+            insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+            select account_id, seq, kind, event_id, received_at, track, reason
+            from unnest($18::uuid[], $19::bigint[], $20::smallint[], $21::bytea[], $22::timestamptz[], $23::text[],
+                $24::text[]) as dead (account_id, seq, kind, event_id, received_at, track, reason)
+            join settled using (account_id)
+        )
+        select account_id as "account_id!", cursor_seq < head_seq as "more!" from settled join log_head using (account_id)
+        "#,
+        &all.account_ids,
+        &all.leases,
+        &all.before,
+        &all.cursors,
+        &all.n_delivered,
+        &all.n_attempts,
+        &all.wait_seconds,
+        &all.pauses as _,
+        &attempts.account_ids,
+        &attempts.from_seqs,
+        &attempts.to_seqs,
+        &attempts.n_events,
+        &attempts.started_at,
+        &attempts.duration_ms,
+        &attempts.statuses as _,
+        &attempts.outcomes,
+        &attempts.reasons as _,
+        &dead.account_ids,
+        &dead.seqs,
+        &dead.kinds,
+        &dead.event_ids,
+        &dead.received_at,
+        &dead.tracks,
+        &dead.reasons,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.account_id, row.more)).collect())
+}
