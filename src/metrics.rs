@@ -18,7 +18,7 @@ type Seconds = Gauge<f64, AtomicU64>;
 /// The program's metrics. Counters start at zero with the process.
 pub struct Metrics {
     registry: Registry,
-    webhooks: Family<Labels<1>, Counter>,
+    webhooks: Family<[(&'static str, u32); 1], Counter>,
     events: Family<[(&'static str, &'static str); 2], Counter>,
     /// Events of one commit.
     pub commit_events: Histogram,
@@ -132,7 +132,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a webhook by its answer.
     pub fn webhook(&self, status: u16) {
-        self.webhooks.get_or_create(&[("status", status.to_string())]).inc();
+        self.webhooks.get_or_create(&[("status", status.into())]).inc();
     }
 
     /// Counts events.

@@ -1,9 +1,10 @@
 //! Webhooks that are committed together.
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::NotStored;
+use super::answer::{Address, Answers};
 use super::webhook::{Receipt, Webhook};
 use crate::domain::event::Kind;
 use crate::metrics::{EventFate, Metrics, Tally};
@@ -13,7 +14,7 @@ use crate::store::set_aside::SetAside;
 /// A webhook that waits for its commit.
 pub struct Waiting {
     pub webhook: Webhook,
-    pub answer: oneshot::Sender<Result<Receipt, NotStored>>,
+    pub address: Address,
     /// Its place among the webhooks that may wait.
     pub place: OwnedSemaphorePermit,
 }
@@ -31,7 +32,7 @@ struct Member {
     place: usize,
     kinds: Vec<Kind>,
     receipt: Receipt,
-    answer: oneshot::Sender<Result<Receipt, NotStored>>,
+    address: Address,
     _place: OwnedSemaphorePermit,
 }
 
@@ -40,10 +41,10 @@ impl Group {
     pub fn of(webhooks: Vec<Waiting>) -> Self {
         let (mut appended, mut set_aside) = (Events::default(), SetAside::default());
         let mut members = Vec::with_capacity(webhooks.len());
-        for Waiting { webhook, answer, place: permit } in webhooks {
+        for Waiting { webhook, address, place: permit } in webhooks {
             let Webhook { account, received_at, events, kinds, set_aside: aside, receipt } = webhook;
             let place = if events.is_empty() { 0 } else { appended.push(account, received_at, events) };
-            members.push(Member { account, place, kinds, receipt, answer, _place: permit });
+            members.push(Member { account, place, kinds, receipt, address, _place: permit });
             for (why, payload) in aside {
                 set_aside.push(account, received_at, why, payload);
             }
@@ -64,7 +65,7 @@ impl Group {
     /// Answers each webhook, given which of the events were new, by the account's place (`None`: all).
     pub fn answer(self, new: Option<Vec<Vec<bool>>>, metrics: &Metrics) {
         let mut new: Option<Vec<_>> = new.map(|new| new.into_iter().map(Vec::into_iter).collect());
-        let mut tally = Tally::default();
+        let (mut tally, mut answers) = (Tally::default(), Answers::default());
         for member in self.members {
             let mut receipt = member.receipt;
             let mut new = new.as_mut().and_then(|new| new.get_mut(member.place));
@@ -80,22 +81,18 @@ impl Group {
             }
             tally.add(None, EventFate::Ignored, receipt.ignored);
             tally.add(None, EventFate::Rejected, receipt.rejected.len());
-            answer(member.answer, Ok(receipt));
+            answers.push(member.address, Ok(receipt));
         }
+        answers.send();
         metrics.events(tally);
     }
 
     /// Tells each sender to send its webhook again.
     pub fn refuse(self) {
+        let mut answers = Answers::default();
         for member in self.members {
-            answer(member.answer, Err(NotStored::Database));
+            answers.push(member.address, Err(NotStored::Database));
         }
-    }
-}
-
-/// Answers a webhook, whose sender may have hung up.
-fn answer(sender: oneshot::Sender<Result<Receipt, NotStored>>, answer: Result<Receipt, NotStored>) {
-    if sender.send(answer).is_err() {
-        tracing::debug!("the sender of a webhook did not wait for its answer");
+        answers.send();
     }
 }

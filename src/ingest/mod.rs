@@ -4,6 +4,7 @@
 //! next one, so a lone webhook waits for nobody, and a flood shares its commits. Nothing cancels a commit, least of all
 //! a sender that hangs up.
 
+mod answer;
 mod commit_loop;
 mod group;
 mod queue;
@@ -12,12 +13,13 @@ mod webhook;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::due::Due;
 use crate::metrics::Metrics;
 use crate::store::log::Lane;
+use answer::Address;
 use commit_loop::{Commits, Turn};
 use group::Waiting;
 use queue::Queue;
@@ -86,7 +88,7 @@ impl Ingest {
         (Self { queue, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
     }
 
-    /// Commits a webhook's events and returns what became of them.
+    /// Commits a webhook's events and returns what became of them. To be called by the web server's threads.
     ///
     /// # Errors
     /// [`NotStored`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
@@ -95,8 +97,8 @@ impl Ingest {
             return Ok(webhook.receipt);
         }
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
-        let (answer, answered) = oneshot::channel();
-        self.queue.push(Lane::of(webhook.account), Waiting { webhook, answer, place });
+        let (address, answered) = Address::here();
+        self.queue.push(Lane::of(webhook.account), Waiting { webhook, address, place });
         answered.await.unwrap_or(Err(NotStored::Stopping))
     }
 }
