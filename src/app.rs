@@ -26,8 +26,8 @@ use crate::segment::Client;
 use crate::store::retention;
 use crate::web::{Servers, State};
 
-/// For the statements of the dispatch that are in flight at a time.
-const DISPATCH_CONNECTIONS: u32 = 4;
+/// One for leases, one for settlements.
+const DISPATCH_CONNECTIONS: u32 = 2;
 /// How often the accounts are looked at, should a notification have got lost.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often what is old is forgotten.

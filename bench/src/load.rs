@@ -13,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::http;
@@ -118,8 +119,9 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let first_id = NEXT_ID.load(Ordering::Relaxed);
     let mut connections = JoinSet::new();
+    let mut clocks = load.rate.map(|rate| clocks(load, began, rate)).unwrap_or_default().into_iter();
     for number in 0..load.n_connections {
-        connections.spawn(connection(load.clone(), number, began, first_id));
+        connections.spawn(connection(load.clone(), number, began, first_id, clocks.next()));
     }
     let (mut latency, mut answers) = (Histogram::new(3)?, Vec::new());
     while let Some(ended) = connections.join_next().await {
@@ -137,18 +139,38 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
     })
 }
 
+/// When each connection is to post next. A thread of its own keeps the time: timers of the runtime are a millisecond late.
+fn clocks(load: &Load, began: Instant, rate: f64) -> Vec<UnboundedReceiver<Instant>> {
+    let Until::Time(time) = load.until else { panic!("an open loop runs for a time") };
+    let (bells, clocks): (Vec<_>, Vec<_>) = (0..load.n_connections).map(|_| unbounded_channel()).unzip();
+    std::thread::spawn(move || {
+        for (n, bell) in bells.iter().cycle().enumerate() {
+            let due = began + Duration::from_secs_f64(n as f64 / rate);
+            if due >= began + time {
+                return;
+            }
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if bell.send(due).is_err() {
+                return;
+            }
+        }
+    });
+    clocks
+}
+
 type Connection = (Histogram<u64>, Vec<(u64, u64)>);
 
-async fn connection(load: Load, number: usize, began: Instant, first_id: u64) -> anyhow::Result<Connection> {
+async fn connection(
+    load: Load,
+    number: usize,
+    began: Instant,
+    first_id: u64,
+    mut clock: Option<UnboundedReceiver<Instant>>,
+) -> anyhow::Result<Connection> {
     let mut stream = TcpStream::connect(&load.address).await?;
     stream.set_nodelay(true)?;
     let (mut latency, mut answers) = (Histogram::new(3)?, Vec::new());
     let (mut buffer, mut body) = (Vec::new(), String::new());
-    let interval = load.rate.map(|rate| Duration::from_secs_f64(load.n_connections as f64 / rate));
-    let mut due = began;
-    if let Some(interval) = interval {
-        due += interval.mul_f64(number as f64 / load.n_connections as f64);
-    }
     let mut n_sent = number;
     let mut random = SmallRng::seed_from_u64(number as u64);
     let zipf = Zipf::new(load.targets.len() as f64, 1.0)?;
@@ -156,16 +178,13 @@ async fn connection(load: Load, number: usize, began: Instant, first_id: u64) ->
         Until::Time(time) => began.elapsed() < time,
         Until::Events(n) => NEXT_ID.load(Ordering::Relaxed) - first_id < n,
     };
-    while goes_on() {
-        match interval {
-            // A webhook that is sent late counts from when it was due: no coordinated omission.
-            Some(interval) => {
-                tokio::time::sleep_until(due.into()).await;
-                due += interval;
-            }
-            None => due = Instant::now(),
-        }
-        let posted_for = interval.map_or(due, |interval| due - interval);
+    loop {
+        // A webhook that is sent late counts from when it was due: no coordinated omission.
+        let due = match &mut clock {
+            Some(clock) => clock.recv().await,
+            None => goes_on().then(Instant::now),
+        };
+        let Some(due) = due else { return Ok((latency, answers)) };
         let target = match load.spread {
             Spread::Even => n_sent % load.targets.len(),
             Spread::Zipf => random.sample(zipf) as usize - 1,
@@ -177,12 +196,11 @@ async fn connection(load: Load, number: usize, began: Instant, first_id: u64) ->
         buffer.clear();
         http::read(&mut stream, &mut buffer).await?.context("the connection ended")?;
         ensure!(buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer));
-        latency.record(u64::try_from(posted_for.elapsed().as_micros())?)?;
-        if interval.is_some() {
+        latency.record(u64::try_from(due.elapsed().as_micros())?)?;
+        if clock.is_some() {
             answers.push((id, now_micros()));
         }
     }
-    Ok((latency, answers))
 }
 
 fn request(target: &Target, body: &str) -> anyhow::Result<Vec<u8>> {

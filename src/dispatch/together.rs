@@ -1,15 +1,13 @@
-//! Asks the database for several accounts at once: what is asked for while statements are in flight goes into the next.
+//! Asks the database for several accounts at once: what is asked for while a statement is in flight goes into the next.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex as TurnMutex, oneshot};
 
 /// A statement is for so many accounts at most.
 const MOST: usize = 32;
-/// How many statements of a kind are in flight at a time.
-const STATEMENTS: usize = 1;
 
 /// The database's trouble, told to all who asked together.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,7 +23,8 @@ impl From<sqlx::Error> for Trouble {
 /// Questions of one kind, each with the key that its answer comes under.
 pub struct Together<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
-    turns: Semaphore,
+    /// Held by who asks for all.
+    turn: TurnMutex<()>,
 }
 
 struct Asked<K, Q, A> {
@@ -36,7 +35,7 @@ struct Asked<K, Q, A> {
 
 impl<K: Copy + Eq + Hash, Q, A> Default for Together<K, Q, A> {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), turns: Semaphore::new(STATEMENTS) }
+        Self { waiting: Mutex::default(), turn: TurnMutex::default() }
     }
 }
 
@@ -57,7 +56,7 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
         let turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
-            turn = self.turns.acquire() => turn,
+            turn = self.turn.lock() => turn,
         };
         // All who wait get a turn, and each takes one question at least, if not its own: none is left.
         let (asked, questions) = self.take();
@@ -89,5 +88,46 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Asked<K, Q, A>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_for_meanwhile_is_asked_for_together_and_each_gets_its_own_answer() {
+        let (together, n_statements, go) = (Together::default(), AtomicUsize::new(0), Notify::new());
+        let ask = async |key: usize| {
+            let ask_all = async |keys: Vec<usize>| {
+                assert!(keys.len() <= MOST);
+                n_statements.fetch_add(1, Ordering::Relaxed);
+                // The first statement lasts until everybody has asked.
+                if keys == [0] {
+                    go.notified().await;
+                }
+                Ok(keys.into_iter().filter(|key| key % 3 > 0).map(|key| (key, key * 2)).collect())
+            };
+            if key == 3 * MOST {
+                go.notify_one();
+            }
+            (key, together.ask(key, key, ask_all).await.expect("answered"))
+        };
+        for (key, answer) in join_all((0..=3 * MOST).map(ask)).await {
+            assert_eq!(answer, (key % 3 > 0).then_some(key * 2));
+        }
+        assert_eq!(n_statements.into_inner(), 4, "the first alone, the others in full groups");
+    }
+
+    #[tokio::test]
+    async fn trouble_is_told_to_all_who_asked() {
+        let together = Together::<usize, usize, ()>::default();
+        let ask = |key| together.ask(key, key, async |_| Err(sqlx::Error::PoolTimedOut));
+        assert!(join_all((0..40).map(ask)).await.iter().all(Result::is_err));
     }
 }

@@ -1,6 +1,7 @@
 //! When an event happened: the spellings that senders use, and the one that Segment gets.
 
-use time::{OffsetDateTime, format_description::well_known::Iso8601};
+use time::OffsetDateTime;
+use time::format_description::well_known::{Iso8601, Rfc3339};
 
 /// From here on a number counts milliseconds: as seconds it would lie in the year 5138, as milliseconds in 1973.
 const FIRST_MILLISECONDS: f64 = 1e11;
@@ -10,6 +11,10 @@ const FIRST_MILLISECONDS: f64 = 1e11;
 #[must_use]
 pub fn parse(text: &str) -> Option<OffsetDateTime> {
     let text = text.trim();
+    // What nearly all senders write, and many times faster to read than all that ISO 8601 allows.
+    if let Ok(at) = OffsetDateTime::parse(text, &Rfc3339) {
+        return in_range(at.checked_to_offset(time::UtcOffset::UTC)?);
+    }
     if let Ok(number) = text.parse::<f64>() {
         return from_unix(number);
     }
@@ -41,16 +46,20 @@ fn in_range(at: OffsetDateTime) -> Option<OffsetDateTime> {
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second(),
-        at.millisecond()
-    )
+    let mut text = String::with_capacity(24);
+    let mut push = |number: u32, n_digits: u32, end: char| {
+        let digit = |place: u32| char::from_digit(number / 10_u32.pow(place) % 10, 10).unwrap_or_default();
+        text.extend((0..n_digits).rev().map(digit));
+        text.push(end);
+    };
+    push(at.year().unsigned_abs(), 4, '-');
+    push(u8::from(at.month()).into(), 2, '-');
+    push(at.day().into(), 2, 'T');
+    push(at.hour().into(), 2, ':');
+    push(at.minute().into(), 2, ':');
+    push(at.second().into(), 2, '.');
+    push(at.millisecond().into(), 3, 'Z');
+    text
 }
 
 #[cfg(test)]
@@ -62,6 +71,8 @@ mod tests {
         for (text, expected) in [
             ("2016-01-27T09:15:00.000Z", "2016-01-27T09:15:00.000Z"),
             ("2016-01-27T09:15:00Z", "2016-01-27T09:15:00.000Z"),
+            ("0001-02-03T04:05:06.007Z", "0001-02-03T04:05:06.007Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999Z"),
             ("2016-01-27T09:15Z", "2016-01-27T09:15:00.000Z"),
             ("2016-01-27T10:15:03+01:00", "2016-01-27T09:15:03.000Z"),
             ("2016-01-27T10:15:03+0100", "2016-01-27T09:15:03.000Z"),
@@ -89,6 +100,9 @@ mod tests {
             "2016-01-27",
             "2016-01-27T09:15:00",
             "2016-13-27T09:15:00Z",
+            "2016-02-30T09:15:00Z",
+            "0000-12-31T23:59:59Z",
+            "9999-12-31T23:59:59-01:00",
             "NaN",
             "inf",
             "1e300",

@@ -11,8 +11,8 @@ use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::log::MAX_BLOCK_EVENTS;
 use super::lock;
+use super::log::MAX_BLOCK_EVENTS;
 
 /// How long a lease lasts: longer than any request to Segment.
 pub const LEASE: Duration = Duration::from_mins(1);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use nudgespot_source::domain::event::Kind;
 use nudgespot_source::sandbox::Fault;
 use nudgespot_source::store::block::{Block, Record};
-use nudgespot_source::store::lease::{self, Holder, Settlement};
+use nudgespot_source::store::lease::{self, Holder, Lease};
 use nudgespot_source::store::log::{self, Append, Events, Lane};
+use nudgespot_source::store::settlement::{self, Settlement};
 use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -143,15 +144,22 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     }
     let (early, late) =
         (Holder::register(&context.pool).await.expect("up"), Holder::register(&context.pool).await.expect("up"));
-    let (first, _) = lease::acquire(&context.pool, id, early.number(), 1).await.expect("up").expect("due");
-    assert!(lease::acquire(&context.pool, id, late.number(), 1).await.expect("up").is_none(), "leased");
+    let acquire = async |holder: &Holder| {
+        let mut acquired = lease::acquire(&context.pool, &[(id, 1)], holder.number()).await.expect("up");
+        acquired.remove(&id)
+    };
+    let (first, _) = acquire(&early).await.expect("due");
+    assert!(acquire(&late).await.is_none(), "leased");
     sqlx::query("update delivery set leased_until = now()").execute(&context.pool).await.expect("the minute passes");
-    let (second, blocks) = lease::acquire(&context.pool, id, late.number(), 1).await.expect("up").expect("free again");
+    let (second, blocks) = acquire(&late).await.expect("free again");
     assert_eq!(blocks.iter().map(|block| block.last_seq).collect::<Vec<_>>(), [1], "no more than asked for");
-    let to = |lease: &lease::Lease, cursor| Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
-    assert_eq!(lease::settle(&context.pool, &first, to(&first, 1)).await.expect("up"), None, "fenced off");
-    assert_eq!(lease::settle(&context.pool, &second, to(&second, 3)).await.expect("up"), Some(false));
-    assert_eq!(lease::settle(&context.pool, &first, to(&first, 1)).await.expect("up"), None, "still");
+    let settle = async |lease: &Lease, cursor| {
+        let settlement = Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
+        settlement::settle(&context.pool, vec![settlement]).await.expect("up").remove(&id)
+    };
+    assert_eq!(settle(&first, 1).await, None, "fenced off");
+    assert_eq!(settle(&second, 3).await, Some(false));
+    assert_eq!(settle(&first, 1).await, None, "still");
     let shown = context.show("acme").await;
     assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(3), &json!(0)));
     early.resign().await;

@@ -1,5 +1,7 @@
 //! Contract, section 1: what a sender may post, and what it is answered.
 
+use std::collections::HashSet;
+
 use nudgespot_source::domain::secret::SigningSecret;
 use nudgespot_source::domain::signature::{SigningScheme, sign};
 use serde_json::{Value, json};
@@ -80,6 +82,19 @@ async fn an_event_that_is_sent_again_is_stored_and_delivered_once() {
         crate::harness::texts(&context.messages(4).await, "/messageId").into_iter().collect();
     assert_eq!(ids.len(), 4);
     assert_eq!(context.segment.requests().iter().map(|request| request.n_events).sum::<usize>(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_ids_are_told_apart_to_the_last_character() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    let ids = ["a", "A", "a ", "a\0", "a\u{fffd}", "ä", "a\u{308}", "1", "01"];
+    let events: Vec<_> = ids.iter().map(|id| json!({"id": id, "event": "opened", "uid": "u"})).collect();
+    account.accept(&service, &json!(events)).await;
+    assert_eq!(account.post(&service, &json!(events)).await.body["duplicates"], ids.len());
+    let unique: HashSet<_> = texts(&context.messages(ids.len()).await, "/messageId").into_iter().collect();
+    assert_eq!(unique.len(), ids.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
