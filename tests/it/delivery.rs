@@ -52,6 +52,13 @@ async fn an_event_on_an_idle_system_is_sent_at_once() {
         account.accept(&service, &events(n..=n)).await;
         context.messages(usize::try_from(n).expect("small") + 1).await;
     }
+    // While the first of three is under way, and just after it.
+    for n in (11..=38).step_by(3) {
+        for more in 0..3 {
+            account.accept(&service, &events(n + more..=n + more)).await;
+        }
+        context.messages(usize::try_from(n).expect("small") + 3).await;
+    }
     assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{Account, Answer, Context, events, sender, until};
+use crate::harness::{Account, Answer, Context, events, sender, texts, until};
 
 const MIXED: &str = include_str!("../fixtures/mixed-batch.json");
 const MIXED_EXPECTED: &str = include_str!("../fixtures/mixed-batch.expected.json");
