@@ -7,7 +7,7 @@ const TICKS: f64 = 100.0;
 
 /// The CPU seconds of a process and all its children so far.
 pub fn seconds_of_tree(root: u32) -> f64 {
-    let stats: Vec<(u32, u32, f64)> = fs::read_dir("/proc")
+    let stats: Vec<Stat> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .flatten()
@@ -16,15 +16,15 @@ pub fn seconds_of_tree(root: u32) -> f64 {
     let mut tree = vec![root];
     let mut seconds = 0.0;
     while let Some(pid) = tree.pop() {
-        tree.extend(stats.iter().filter(|(_, parent, _)| *parent == pid).map(|(child, _, _)| *child));
-        seconds += stats.iter().find(|(id, _, _)| *id == pid).map_or(0.0, |(_, _, seconds)| *seconds);
+        tree.extend(stats.iter().filter(|stat| stat.parent == pid).map(|child| child.pid));
+        seconds += stats.iter().find(|stat| stat.pid == pid).map_or(0.0, |stat| stat.own + stat.children);
     }
     seconds
 }
 
-/// The CPU seconds of one process.
+/// The CPU seconds of one process, without its children.
 pub fn seconds_of(pid: u32) -> f64 {
-    stat(pid).map_or(0.0, |(_, _, seconds)| seconds)
+    stat(pid).map_or(0.0, |stat| stat.own)
 }
 
 /// The largest resident size of a process so far, in MiB.
@@ -34,12 +34,19 @@ pub fn peak_memory_mib(pid: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
-/// Process, parent, CPU seconds (with those of children that ended).
-fn stat(pid: u32) -> Option<(u32, u32, f64)> {
+struct Stat {
+    pid: u32,
+    parent: u32,
+    /// CPU seconds, and those of children that ended.
+    own: f64,
+    children: f64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field, in brackets, may hold blanks.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
-    let ticks: f64 = (11..=14).filter_map(|i| fields.get(i)?.parse::<f64>().ok()).sum();
-    Some((pid, parent, ticks / TICKS))
+    let seconds = |fields: &[&str]| fields.iter().filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS;
+    Some(Stat { pid, parent, own: seconds(fields.get(11..13)?), children: seconds(fields.get(13..15)?) })
 }
