@@ -71,7 +71,7 @@ struct Plot<'a> {
 }
 
 impl Plot<'_> {
-    /// The values of x stand side by side, however far they are apart: they are few.
+    /// The values of x stand side by side, however far they are apart: they are few. Room is left above for the legend.
     fn draw(&self, report: &Report, file: &Path) -> anyhow::Result<()> {
         let mut xs: Vec<f64> =
             self.lines.iter().flat_map(|(_, series, _)| report.series(series)).map(|(x, _)| x).collect();
@@ -84,7 +84,7 @@ impl Plot<'_> {
             let place = |x| xs.iter().position(|other| *other == x).unwrap_or_default() as f64;
             report.series(series).map(|(x, row)| (place(x), value(row))).collect()
         };
-        let top = self.lines.iter().flat_map(&points).map(|(_, y)| y).fold(0.0, f64::max) * 1.1;
+        let top = self.lines.iter().flat_map(&points).map(|(_, y)| y).fold(0.0, f64::max) * 1.5;
         let area = SVGBackend::new(file, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
@@ -94,12 +94,13 @@ impl Plot<'_> {
             .y_label_area_size(70)
             .build_cartesian_2d(-0.1..xs.len() as f64 - 0.9, 0.0..top)?;
         let name = |x: &f64| {
-            let is_place = x.fract().abs() < 1e-9 && *x >= 0.0;
-            xs.get(if is_place { *x as usize } else { usize::MAX }).map_or(String::new(), |x| thousands(*x))
+            let is_place = (x - x.round()).abs() < 1e-6;
+            xs.get(if is_place { x.round() as usize } else { usize::MAX }).map_or(String::new(), |x| thousands(*x))
         };
         chart
             .configure_mesh()
             .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
             .x_labels(xs.len() * 10)
             .x_label_formatter(&name)
             .y_label_formatter(&|y| if top < 100.0 { format!("{y:.0}") } else { thousands(*y) })

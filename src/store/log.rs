@@ -254,3 +254,44 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
 pub fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("known_event_pkey")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::event::Kind;
+    use crate::store::block::Record;
+
+    proptest! {
+        #[test]
+        fn blocks_keep_the_order_of_their_events_and_stay_within_their_bounds(
+            webhooks in proptest::collection::vec((0u8..3, 1usize..300, 1usize..32_000), 1..30)
+        ) {
+            let (mut events, mut expected, mut n) = (Events::default(), HashMap::<Uuid, Vec<u64>>::new(), 0u64);
+            for (account, n_events, size) in webhooks {
+                let account = Uuid::from_u128(account.into());
+                // A webhook is not larger than a few MiB.
+                let n_events = n_events.min(3_000_000 / size).max(1);
+                let mut block = Block::default();
+                for _ in 0..n_events {
+                    n += 1;
+                    expected.entry(account).or_default().push(n);
+                    let (event_id, track) = (n.to_le_bytes(), vec![b'x'; size]);
+                    let received_at = OffsetDateTime::UNIX_EPOCH;
+                    block.push(Record { kind: Kind::Opened, received_at, event_id: &event_id, track: &track });
+                }
+                events.push(account, OffsetDateTime::UNIX_EPOCH, block);
+            }
+            prop_assert_eq!(events.len(), expected.values().map(Vec::len).sum::<usize>());
+            for part in &events.parts {
+                let mut ids = Vec::new();
+                for block in &part.blocks {
+                    prop_assert!(block.len() <= MAX_BLOCK_EVENTS && block.n_bytes() < FULL_BYTES + 33_000);
+                    ids.extend(block.records().map(|e| u64::from_le_bytes(e.event_id.try_into().expect("8 bytes"))));
+                }
+                prop_assert_eq!(Some(&ids), expected.get(&part.account));
+            }
+        }
+    }
+}
