@@ -121,6 +121,11 @@ impl Report {
         self.ratios.push((what.to_owned(), of / to));
     }
 
+    /// The rate at a point of a series, if it was measured.
+    pub fn rate_at(&self, series: &str, x: f64) -> Option<f64> {
+        self.series(series).find(|(at, _)| *at == x).map(|(_, row)| row.events_per_second)
+    }
+
     /// The points of a series.
     pub fn series(&self, name: &str) -> impl Iterator<Item = (f64, &Row)> {
         self.rows.iter().filter_map(move |row| row.series.filter(|(series, _)| *series == name).map(|(_, x)| (x, row)))

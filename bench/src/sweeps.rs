@@ -50,7 +50,6 @@ pub async fn load(bench: &mut Bench, flows: &Arc<Vec<Target>>) -> anyhow::Result
 }
 
 pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
-    let mut rates = HashMap::new();
     for n in [1, 100, 10_000] {
         let waits = bench.accounts(&format!("{n}-wait"), n, None).await?;
         let flows = bench.accounts(&format!("{n}-flow"), n, Some("bench-write-key")).await?;
@@ -62,11 +61,9 @@ pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
         ] {
             let what = format!("stored, {per_webhook} a webhook, {n} accounts");
             let row = bench.stored(&what, &bench.load(&waits, per_webhook)).await?;
-            rates.insert((stored, n), row.events_per_second);
             bench.report.push(row.at(stored, n as f64));
             let what = format!("stored and delivered, {per_webhook} a webhook, {n} accounts");
             let row = bench.delivered(&what, &bench.load(&flows, per_webhook)).await?;
-            rates.insert((delivered, n), row.events_per_second);
             bench.report.push(row.at(delivered, n as f64));
         }
         if n > 1 {
@@ -77,9 +74,9 @@ pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
         }
     }
     for series in ["stored, 1", "stored, 100", "delivered, 1", "delivered, 100"] {
-        let rate = |n| rates.iter().find(|((s, at), _)| *s == format!("accounts, {series} a webhook") && *at == n);
-        if let (Some((_, of)), Some((_, to))) = (rate(10_000), rate(1)) {
-            bench.report.ratio(&format!("{series} a webhook: 10,000 accounts, of one"), *of, *to);
+        let rate = |n| bench.report.rate_at(&format!("accounts, {series} a webhook"), n);
+        if let (Some(of), Some(to)) = (rate(10_000.0), rate(1.0)) {
+            bench.report.ratio(&format!("{series} a webhook: 10,000 accounts, of one"), of, to);
         }
     }
     Ok(())
@@ -112,7 +109,6 @@ pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
     let waits = bench.accounts("backlog", 1, None).await?;
     let flows = bench.accounts("beside", 1, Some("bench-write-key")).await?;
     let mut n_waiting = 0;
-    let mut none = [0.0; 3];
     for n in [0, 1_000_000, 10_000_000] {
         if n > n_waiting {
             let fill = Load { until: Until::Events(n - n_waiting), ..bench.load(&waits, 100) };
@@ -123,13 +119,11 @@ pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
         n_waiting += ((single.events_per_second + many.events_per_second) * bench.duration.as_secs_f64()) as u64;
         let what = format!("stored and delivered, 100 a webhook, beside {n} waiting");
         let delivered = bench.delivered(&what, &bench.load(&flows, 100)).await?;
-        for (i, row) in [single, many, delivered].into_iter().enumerate() {
-            let rate = row.events_per_second;
-            bench.report.push(row.at(SERIES[i], n as f64));
-            if n == 0 {
-                none[i] = rate;
-            } else {
-                bench.report.ratio(&format!("of that with none waiting ({})", SERIES[i]), rate, none[i]);
+        for (series, row) in SERIES.into_iter().zip([single, many, delivered]) {
+            let (rate, none) = (row.events_per_second, bench.report.rate_at(series, 0.0));
+            bench.report.push(row.at(series, n as f64));
+            if let Some(none) = none {
+                bench.report.ratio(&format!("of that with none waiting ({series})"), rate, none);
             }
         }
     }
