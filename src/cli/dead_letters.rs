@@ -139,10 +139,7 @@ fn filter(which: Which) -> Filter {
 
 fn shown(letter: DeadLetter, account: Uuid, unsubscribe: UnsubscribeEvent) -> Shown {
     Shown {
-        event: u8::try_from(letter.kind)
-            .ok()
-            .and_then(Kind::from_number)
-            .map_or_else(String::new, |kind| kind.segment_event(unsubscribe).to_owned()),
+        event: Kind::from_number(letter.kind).map_or_else(String::new, |k| k.segment_event(unsubscribe).to_owned()),
         event_id: String::from_utf8_lossy(&letter.event_id).into_owned(),
         message_id: MessageId::new(account, &letter.event_id).to_string(),
         reason: letter.reason,

@@ -59,7 +59,11 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
             turn = self.turn.lock() => turn,
         };
         // All who wait get a turn, and each takes one question at least, if not its own: none is left.
-        let (asked, questions) = self.take();
+        let (asked, questions): (Vec<_>, Vec<_>) = {
+            let mut waiting = self.lock();
+            let n = waiting.len().min(MOST);
+            waiting.drain(..n).map(|asked| ((asked.key, asked.answer), asked.question)).unzip()
+        };
         if !asked.is_empty() {
             match ask_all(questions).await {
                 Ok(mut answers) => {
@@ -77,13 +81,6 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
         }
         drop(turn);
         answered.await.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
-    }
-
-    #[expect(clippy::type_complexity, reason = "two lists of what one was")]
-    fn take(&self) -> (Vec<(K, oneshot::Sender<Result<Option<A>, Trouble>>)>, Vec<Q>) {
-        let mut waiting = self.lock();
-        let n = waiting.len().min(MOST);
-        waiting.drain(..n).map(|asked| ((asked.key, asked.answer), asked.question)).unzip()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Asked<K, Q, A>>> {

@@ -85,8 +85,8 @@ impl Kind {
 
     /// The kind of a stored number.
     #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.number() == number)
+    pub fn from_number(number: i16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| i16::from(kind.number()) == number)
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn kinds_keep_their_numbers() {
         for kind in Kind::ALL {
-            assert_eq!(Kind::from_number(kind.number()), Some(kind));
+            assert_eq!(Kind::from_number(kind.number().into()), Some(kind));
         }
         assert_eq!(Kind::from_number(0), None);
     }

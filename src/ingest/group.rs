@@ -15,8 +15,8 @@ use crate::store::set_aside::SetAside;
 pub struct Waiting {
     pub webhook: Webhook,
     pub address: Address,
-    /// Its place among the webhooks that may wait.
-    pub place: OwnedSemaphorePermit,
+    /// Its permit to wait, held until it is answered.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// The events of a group of webhooks, as the store takes them, and who waits for the answer.
@@ -33,7 +33,7 @@ struct Member {
     kinds: Vec<Kind>,
     receipt: Receipt,
     address: Address,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Group {
@@ -41,10 +41,10 @@ impl Group {
     pub fn of(webhooks: Vec<Waiting>) -> Self {
         let (mut appended, mut set_aside) = (Events::default(), SetAside::default());
         let mut members = Vec::with_capacity(webhooks.len());
-        for Waiting { webhook, address, place: permit } in webhooks {
+        for Waiting { webhook, address, permit } in webhooks {
             let Webhook { account, received_at, events, kinds, set_aside: aside, receipt } = webhook;
             let place = if events.is_empty() { 0 } else { appended.push(account, received_at, events) };
-            members.push(Member { account, place, kinds, receipt, address, _place: permit });
+            members.push(Member { account, place, kinds, receipt, address, _permit: permit });
             for (why, payload) in aside {
                 set_aside.push(account, received_at, why, payload);
             }

@@ -51,7 +51,7 @@ pub enum NotStored {
 /// Takes webhooks and commits them.
 pub struct Ingest {
     queue: Arc<Queue>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// The loops that commit. They end when the [`Ingest`] is dropped and all that was taken is answered.
@@ -85,7 +85,7 @@ impl Ingest {
         for _ in 0..LOOPS {
             loops.spawn(Arc::clone(&commits).run());
         }
-        (Self { queue, places: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
+        (Self { queue, permits: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
     }
 
     /// Commits a webhook's events and returns what became of them. To be called by the web server's threads.
@@ -96,9 +96,9 @@ impl Ingest {
         if webhook.len() == 0 {
             return Ok(webhook.receipt);
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
         let (address, answered) = Address::here();
-        self.queue.push(Lane::of(webhook.account), Waiting { webhook, address, place });
+        self.queue.push(Lane::of(webhook.account), Waiting { webhook, address, permit });
         answered.await.unwrap_or(Err(NotStored::Stopping))
     }
 }

@@ -134,7 +134,7 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<Record<'a>> {
     let nanos = i128::from(i64::from_le_bytes(*micros)) * 1_000;
     *rest = tail;
     Some(Record {
-        kind: Kind::from_number(*kind)?,
+        kind: Kind::from_number((*kind).into())?,
         received_at: OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?,
         event_id,
         track,
@@ -158,7 +158,7 @@ mod tests {
                 events.into_iter().map(|(kind, event_id, track, n)| (kind, event_id, track.repeat(n))).collect();
             let mut block = Block::default();
             for (kind, event_id, track) in &events {
-                let kind = Kind::from_number(*kind).expect("a kind");
+                let kind = Kind::from_number((*kind).into()).expect("a kind");
                 block.push(Record { kind, received_at, event_id, track });
             }
             let again = Block::decompress(&block.compress()).expect("readable");

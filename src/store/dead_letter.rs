@@ -82,24 +82,23 @@ pub async fn replay(db: &PgPool, account: Uuid, seqs: &[i64]) -> sqlx::Result<us
     .fetch_all(&mut *transaction)
     .await?;
     letters.sort_unstable_by_key(|letter| letter.seq);
-    let now = OffsetDateTime::now_utc();
-    let mut events = Events::default();
+    let mut again = Block::default();
     for letter in &letters {
-        let kind = u8::try_from(letter.kind).ok().and_then(Kind::from_number);
+        let kind = Kind::from_number(letter.kind);
         let kind = kind.ok_or_else(|| sqlx::Error::Decode("an event of a newer version".into()))?;
-        let mut block = Block::default();
-        block.push(Record {
+        again.push(Record {
             kind,
             received_at: letter.received_at,
             event_id: &letter.event_id,
             track: letter.track.as_bytes(),
         });
-        events.push(account, now, block);
     }
-    if !events.is_empty() {
+    if !again.is_empty() {
+        let mut events = Events::default();
+        events.push(account, OffsetDateTime::now_utc(), again);
         log::append(&mut *transaction, &[Lane::of(account)], &Append::again(events)).await?;
+        sqlx::query!("select pg_notify('delivery_due', $1)", account.to_string()).execute(&mut *transaction).await?;
     }
-    sqlx::query!("select pg_notify('delivery_due', $1)", account.to_string()).execute(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(letters.len())
 }

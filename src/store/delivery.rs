@@ -1,7 +1,5 @@
 //! What is to be delivered: one row an account.
 
-use std::time::Duration;
-
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
@@ -57,9 +55,4 @@ pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> 
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// Whole milliseconds, as the database stores durations.
-pub(super) fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

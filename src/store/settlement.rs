@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::lease::Lease;
-use super::{delivery, storable};
+use super::storable;
 use crate::domain::event::Kind;
 
 /// What came of a lease.
@@ -140,7 +140,7 @@ impl Attempts {
         self.to_seqs.push(attempt.to_seq);
         self.n_events.push(attempt.n_events);
         self.started_at.push(attempt.started_at);
-        self.duration_ms.push(delivery::milliseconds(attempt.duration));
+        self.duration_ms.push(milliseconds(attempt.duration));
         self.statuses.push(attempt.status.and_then(|status| i16::try_from(status).ok()));
         self.outcomes.push(attempt.outcome.to_owned());
         self.reasons.push(attempt.reason.map(storable));
@@ -233,4 +233,9 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: Vec<Settlement>) -> sq
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.account_id, row.more)).collect())
+}
+
+/// Whole milliseconds, as the database stores durations.
+fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
