@@ -135,14 +135,13 @@ async fn join(task: JoinHandle<()>) {
 impl Stages {
     async fn build(config: &Config, backend: &Backend) -> anyhow::Result<Self> {
         let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
-        let pools = [backend.durable_pool(ingest::n_connections()), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
+        let pools = [backend.durable_pool(ingest::N_CONNECTIONS), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
         let [ingest_pool, dispatch_pool] = &pools;
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);
         let (ingest, commit_loops) = Ingest::start(ingest_pool, config.max_waiting, &due, &metrics);
         let sweep = Sweep::new(backend.pool.clone(), Arc::clone(&due)).await?;
         let courier = Courier {
-            pool: dispatch_pool.clone(),
             vault: Arc::clone(&backend.vault),
             client: Client::new().context(
                 "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
@@ -152,8 +151,8 @@ impl Stages {
             max_age: config.max_delivery_age,
             holder: sweep.holder_number(),
             metrics: Arc::clone(&metrics),
-            leases: Together::default(),
-            settlements: Together::default(),
+            leases: Together::new(dispatch_pool),
+            settlements: Together::new(dispatch_pool),
         };
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };

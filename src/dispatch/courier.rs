@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,6 +20,7 @@ use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
 use crate::store::block::{Block, UnreadableBlock};
+use crate::store::connection::KeptConnection;
 use crate::store::lease::{self, Lease, StoredBlock};
 use crate::store::settlement::{self, Attempt, Dead, Settlement};
 use crate::vault::Vault;
@@ -34,8 +34,6 @@ const DISAGREEMENT: Duration = Duration::from_mins(1);
 
 /// Takes accounts' events to Segment, a step at a time.
 pub struct Courier {
-    /// The database.
-    pub pool: PgPool,
     /// Opens write keys.
     pub vault: Arc<Vault>,
     /// Sends.
@@ -103,7 +101,9 @@ impl Courier {
     /// The database's trouble. What was sent and could not be settled will be sent again.
     pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
-        let acquire = async |accounts: Vec<_>| lease::acquire(&self.pool, &accounts, self.holder.get()).await;
+        let acquire = async |db: &mut KeptConnection, accounts: Vec<_>| {
+            db.run(async |db| lease::acquire(db, &accounts, self.holder.get()).await).await
+        };
         let acquired = self.leases.ask(account, (account, to_i64(n_events)), acquire).await?;
         let Some((lease, blocks)) = acquired else {
             return Ok(Next::Rest);
@@ -122,7 +122,9 @@ impl Courier {
         };
         let n_dead = done.settlement.dead.len();
 
-        let settle = async |settlements| settlement::settle(&self.pool, settlements).await;
+        let settle = async |db: &mut KeptConnection, settlements| {
+            db.run(async |db| settlement::settle(db, settlements).await).await
+        };
         let Some(more) = self.settlements.ask(account, done.settlement, settle).await? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(Next::Rest);

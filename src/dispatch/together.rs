@@ -4,7 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sqlx::PgPool;
 use tokio::sync::{Mutex as TurnMutex, oneshot};
+
+use crate::store::connection::KeptConnection;
 
 /// A statement is for so many accounts at most.
 const MOST: usize = 32;
@@ -20,11 +23,11 @@ impl From<sqlx::Error> for Trouble {
     }
 }
 
-/// Questions of one kind, each with the key that its answer comes under.
+/// Questions of one kind, each with the key that its answer comes under, and the connection to ask over.
 pub struct Together<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
     /// Held by who asks for all.
-    turn: TurnMutex<()>,
+    turn: TurnMutex<KeptConnection>,
 }
 
 struct Asked<K, Q, A> {
@@ -33,13 +36,13 @@ struct Asked<K, Q, A> {
     answer: oneshot::Sender<Result<Option<A>, Trouble>>,
 }
 
-impl<K: Copy + Eq + Hash, Q, A> Default for Together<K, Q, A> {
-    fn default() -> Self {
-        Self { waiting: Mutex::default(), turn: TurnMutex::default() }
-    }
-}
-
 impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
+    /// Asks over a connection of `pool`.
+    #[must_use]
+    pub fn new(pool: &PgPool) -> Self {
+        Self { waiting: Mutex::default(), turn: TurnMutex::new(KeptConnection::new(pool)) }
+    }
+
     /// Asks, together with others: `ask_all` is called for all of them by one of them. A caller must stay until it is
     /// answered, as it may have taken the questions of others.
     ///
@@ -49,11 +52,11 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
         &self,
         key: K,
         question: Q,
-        ask_all: impl AsyncFnOnce(Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
+        ask_all: impl AsyncFnOnce(&mut KeptConnection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
     ) -> Result<Option<A>, Trouble> {
         let (answer, mut answered) = oneshot::channel();
         self.lock().push_back(Asked { key, question, answer });
-        let turn = tokio::select! {
+        let mut turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
             turn = self.turn.lock() => turn,
@@ -65,7 +68,7 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
             waiting.drain(..n).map(|asked| ((asked.key, asked.answer), asked.question)).unzip()
         };
         if !asked.is_empty() {
-            match ask_all(questions).await {
+            match ask_all(&mut turn, questions).await {
                 Ok(mut answers) => {
                     for (key, answer) in asked {
                         let _ = answer.send(Ok(answers.remove(&key)));
@@ -93,15 +96,21 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future::join_all;
+    use sqlx::postgres::PgConnectOptions;
     use tokio::sync::Notify;
 
     use super::*;
 
+    /// Of a database that nobody looks at.
+    fn together<A>() -> Together<usize, usize, A> {
+        Together::new(&PgPool::connect_lazy_with(PgConnectOptions::new_without_pgpass()))
+    }
+
     #[tokio::test]
     async fn what_is_asked_for_meanwhile_is_asked_for_together_and_each_gets_its_own_answer() {
-        let (together, n_statements, go) = (Together::default(), AtomicUsize::new(0), Notify::new());
+        let (together, n_statements, go) = (together(), AtomicUsize::new(0), Notify::new());
         let ask = async |key: usize| {
-            let ask_all = async |keys: Vec<usize>| {
+            let ask_all = async |_: &mut KeptConnection, keys: Vec<usize>| {
                 assert!(keys.len() <= MOST);
                 n_statements.fetch_add(1, Ordering::Relaxed);
                 // The first statement lasts until everybody has asked.
@@ -123,8 +132,8 @@ mod tests {
 
     #[tokio::test]
     async fn trouble_is_told_to_all_who_asked() {
-        let together = Together::<usize, usize, ()>::default();
-        let ask = |key| together.ask(key, key, async |_| Err(sqlx::Error::PoolTimedOut));
+        let together = together::<()>();
+        let ask = |key| together.ask(key, key, async |_, _| Err(sqlx::Error::PoolTimedOut));
         assert!(join_all((0..40).map(ask)).await.iter().all(Result::is_err));
     }
 }

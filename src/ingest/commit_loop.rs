@@ -10,6 +10,7 @@ use super::group::Group;
 use super::queue::Queue;
 use crate::due::{Call, Due};
 use crate::metrics::Metrics;
+use crate::store::connection::KeptConnection;
 use crate::store::log::{self, Append, Lane};
 use crate::store::set_aside;
 
@@ -21,7 +22,6 @@ const MAX_RACES: u32 = 5;
 
 /// What the loops share.
 pub struct Commits {
-    pub pool: PgPool,
     pub due: Arc<Due>,
     pub metrics: Arc<Metrics>,
     pub queue: Arc<Queue>,
@@ -31,10 +31,17 @@ pub struct Commits {
     pub turns: Vec<Mutex<Turn>>,
 }
 
-/// What is known of a lane.
-#[derive(Default)]
+/// What a lane has.
 pub struct Turn {
+    connection: KeptConnection,
     duplicates_until: Option<Instant>,
+}
+
+impl Turn {
+    /// A lane's, before its first commit.
+    pub fn new(pool: &PgPool) -> Self {
+        Self { connection: KeptConnection::new(pool), duplicates_until: None }
+    }
 }
 
 type Turns<'a> = Vec<MutexGuard<'a, Turn>>;
@@ -58,7 +65,7 @@ impl Commits {
 
     async fn commit(&self, lanes: &[Lane], group: Group, mut turns: Turns<'_>) {
         let began = Instant::now();
-        let stored = self.store(lanes, &group, &mut turns).await;
+        let stored = store(lanes, &group, &mut turns).await;
         drop(turns);
         self.queue.done();
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
@@ -74,43 +81,42 @@ impl Commits {
             }
         }
     }
+}
 
-    /// Stores what is set aside first: if the events' statement then fails, the webhook comes again, and sets aside
-    /// nothing twice. Says which events are new, by the account's place; `None`: all.
-    async fn store(
-        &self,
-        lanes: &[Lane],
-        group: &Group,
-        turns: &mut Turns<'_>,
-    ) -> sqlx::Result<Option<Vec<Vec<bool>>>> {
-        if !group.set_aside.is_empty() {
-            set_aside::insert(&self.pool, lanes, &group.set_aside).await?;
-        }
-        let events = group.append.events();
-        if events.is_empty() {
-            return Ok(None);
-        }
-        let now = Instant::now();
-        if turns.iter().all(|turn| turn.duplicates_until.is_none_or(|until| until < now)) {
-            match log::append(&self.pool, lanes, &group.append).await {
-                Err(error) if log::is_duplicate(&error) => {
-                    for turn in turns {
-                        turn.duplicates_until = Some(now + DUPLICATES);
-                    }
+/// Stores what is set aside first: if the events' statement then fails, the webhook comes again, and sets aside nothing
+/// twice. Says which events are new, by the account's place; `None`: all.
+async fn store(lanes: &[Lane], group: &Group, turns: &mut Turns<'_>) -> sqlx::Result<Option<Vec<Vec<bool>>>> {
+    let now = Instant::now();
+    let expects_duplicates = turns.iter().any(|turn| turn.duplicates_until.is_some_and(|until| until >= now));
+    let db = &mut turns[0].connection;
+    if !group.set_aside.is_empty() {
+        db.run(async |db| set_aside::insert(db, lanes, &group.set_aside).await).await?;
+    }
+    let events = group.append.events();
+    if events.is_empty() {
+        return Ok(None);
+    }
+    if !expects_duplicates {
+        match db.run(async |db| log::append(db, lanes, &group.append).await).await {
+            Err(error) if log::is_duplicate(&error) => {
+                for turn in turns.iter_mut() {
+                    turn.duplicates_until = Some(now + DUPLICATES);
                 }
-                done => return done.map(|()| None),
             }
+            done => return done.map(|()| None),
         }
-        let mut n_attempts = 1;
-        loop {
-            let (new, is_new) = events.without_known(&self.pool).await?;
-            if new.is_empty() {
-                return Ok(Some(is_new));
-            }
-            match log::append(&self.pool, lanes, &Append::new(new)).await {
-                Err(error) if log::is_duplicate(&error) && n_attempts < MAX_RACES => n_attempts += 1,
-                done => return done.map(|()| Some(is_new)),
-            }
+    }
+    let db = &mut turns[0].connection;
+    let mut n_attempts = 1;
+    loop {
+        let (new, is_new) = db.run(async |db| events.without_known(db).await).await?;
+        if new.is_empty() {
+            return Ok(Some(is_new));
+        }
+        let append = Append::new(new);
+        match db.run(async |db| log::append(db, lanes, &append).await).await {
+            Err(error) if log::is_duplicate(&error) && n_attempts < MAX_RACES => n_attempts += 1,
+            done => return done.map(|()| Some(is_new)),
         }
     }
 }

@@ -25,14 +25,11 @@ use group::Waiting;
 use queue::Queue;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 
-/// A commit in flight for each lane, and one loop that makes the next group ready. Each holds a connection.
-const LOOPS: u32 = 5;
+/// A commit in flight for each lane, and one loop that makes the next group ready.
+const LOOPS: u8 = Lane::COUNT + 1;
 
-/// How many connections the commit loops need.
-#[must_use]
-pub fn n_connections() -> u32 {
-    LOOPS
-}
+/// How many connections the commits need: each lane keeps one.
+pub const N_CONNECTIONS: u32 = u32::from_ne_bytes([Lane::COUNT, 0, 0, 0]);
 
 /// Why a webhook's events are not known to be stored. The sender should send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,12 +71,11 @@ impl Ingest {
     pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Due>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
         let queue = Arc::new(Queue::new());
         let commits = Arc::new(Commits {
-            pool: pool.clone(),
             due: Arc::clone(due),
             metrics: Arc::clone(metrics),
             queue: Arc::clone(&queue),
             taking: Mutex::new(()),
-            turns: Lane::all().map(|_| Mutex::new(Turn::default())).collect(),
+            turns: Lane::all().map(|_| Mutex::new(Turn::new(pool))).collect(),
         });
         let mut loops = JoinSet::new();
         for _ in 0..LOOPS {

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod block;
+pub mod connection;
 pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
