@@ -65,11 +65,12 @@ create table event_block (
 alter table event_block alter column events set storage external;
 
 -- The event ids of the log. This is the deduplication. Bytes, not text: a sender may put any character in an id. And the
--- id itself, not a hash of it: senders mostly number their events in order, and then neighbours share a page of the index.
+-- id itself, not a hash of it, and before the account: senders mostly number their events in order, and then new ones, of
+-- whatever account, go to the same page of the index.
 create table known_event (
     account_id uuid not null,
     event_id bytea not null,
-    constraint known_event_pkey primary key (account_id, event_id)
+    constraint known_event_pkey primary key (event_id, account_id)
 );
 
 -- One row an account: what it has received. Written on every commit, so half of each page is kept free for updates in

@@ -1,8 +1,10 @@
 //! Accounts, as the database holds them: keys and secrets sealed.
 
 use sqlx::{PgExecutor, PgPool};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
+
+use super::retention;
 
 /// What an account's row holds. Sealed fields are opened by [`accounts`](crate::accounts).
 #[derive(Clone, Debug)]
@@ -187,12 +189,7 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("delete from account where id = $1", id).execute(db).await?;
     loop {
         let n_deleted = sqlx::query_scalar!(
-            r#"with old_id as (
-                delete from known_event where (account_id, event_id) in
-                    (select account_id, event_id from known_event where account_id = $1 limit 10000)
-                returning 1
-            ),
-            old_dead_letter as (
+            r#"with old_dead_letter as (
                 delete from dead_letter where (account_id, seq) in
                     (select account_id, seq from dead_letter where account_id = $1 limit 10000)
                 returning 1
@@ -206,8 +203,8 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
                 delete from attempt where id in (select id from attempt where account_id = $1 order by id limit 10000)
                 returning 1
             )
-            select (select count(*) from old_id) + (select count(*) from old_dead_letter)
-                + (select count(*) from old_set_aside) + (select count(*) from old_attempt) as "n!""#,
+            select (select count(*) from old_dead_letter) + (select count(*) from old_set_aside)
+                + (select count(*) from old_attempt) as "n!""#,
             id
         )
         .fetch_one(db)
@@ -217,15 +214,7 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
         }
     }
     // Last, as the retention finds by them what a deletion that was broken off has left.
-    while 0 < sqlx::query!(
-        "delete from event_block where (account_id, last_seq) in
-            (select account_id, last_seq from event_block where account_id = $1 limit 1000)",
-        id
-    )
-    .execute(db)
-    .await?
-    .rows_affected()
-    {}
+    retention::forget_events(db, id, i64::MAX, PrimitiveDateTime::MAX.assume_utc()).await?;
     Ok(())
 }
 

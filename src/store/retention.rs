@@ -79,8 +79,17 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
     Ok(n_forgotten)
 }
 
-/// Forgets an account's settled blocks, and with them the ids of their events.
-async fn forget_events(db: &PgPool, account: Uuid, cursor: i64, before: OffsetDateTime) -> sqlx::Result<u64> {
+/// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
+/// Returns how many these were.
+///
+/// # Errors
+/// As [`forget`].
+pub(super) async fn forget_events(
+    db: &PgPool,
+    account: Uuid,
+    cursor: i64,
+    before: OffsetDateTime,
+) -> sqlx::Result<u64> {
     let mut n_forgotten = 0;
     loop {
         let oldest = sqlx::query!(
