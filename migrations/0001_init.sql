@@ -93,6 +93,7 @@ create table delivery (
     n_delivered bigint not null default 0,
     -- Failed attempts since the last answer that moved the cursor.
     n_attempts int not null default 0,
+    -- '-infinity' while leased. An admin's call sets it to its time, and is not overruled by a step that began before.
     next_attempt_at timestamptz not null default '-infinity',
     -- A lease is void when its time is up, or when its holder's session is gone. `lease` is the fencing number.
     lease bigint not null default 0,

@@ -131,7 +131,7 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
             returning id
         )
         update delivery
-        set n_attempts = 0, next_attempt_at = '-infinity',
+        set n_attempts = 0, next_attempt_at = now(),
             paused_by = case when paused_by = 'admin' then paused_by end,
             paused_reason = case when paused_by = 'admin' then paused_reason end
         from changed where account_id = changed.id and ($3::text is not null or $4::bytea is not null)",

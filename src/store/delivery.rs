@@ -45,7 +45,7 @@ pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
 pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "with resumed as (
-            update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = '-infinity'
+            update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = now()
             where account_id = $1
             returning account_id
         )

@@ -123,7 +123,8 @@ pub async fn acquire(
         ),
         leased as (
             update delivery
-            set lease = lease + 1, leased_until = now() + $4 * interval '1 second', leased_by = $3
+            set lease = lease + 1, leased_until = now() + $4 * interval '1 second', leased_by = $3,
+                next_attempt_at = '-infinity'
             from free join account on account.id = free.account_id
             where delivery.account_id = free.account_id
             returning delivery.account_id, n_events, lease, cursor_seq, n_attempts, paused_by is not null as is_paused,

@@ -177,10 +177,21 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: Vec<Settlement>) -> sq
             update delivery
             set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
                 n_attempts = done.n_attempts,
-                next_attempt_at = case when wait > 0 then now() + wait * interval '1 second' else '-infinity' end,
+                -- Where an admin has called since the lease, what failed with the settings of before says nothing.
+                next_attempt_at = case
+                    when next_attempt_at > '-infinity' then next_attempt_at
+                    when wait > 0 then now() + wait * interval '1 second'
+                    else '-infinity'
+                end,
                 leased_until = '-infinity',
-                paused_by = case when pause is null then paused_by else 'segment' end,
-                paused_reason = coalesce(pause, paused_reason)
+                paused_by = case
+                    when pause is null or next_attempt_at > '-infinity' then paused_by
+                    else 'segment'
+                end,
+                paused_reason = case
+                    when pause is null or next_attempt_at > '-infinity' then paused_reason
+                    else pause
+                end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
                 $8::text[]) as done (account_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause)
             where delivery.account_id = done.account_id and delivery.lease = done.lease and delivery.cursor_seq = before

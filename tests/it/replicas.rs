@@ -8,7 +8,8 @@ use nudgespot_source::store::block::{Block, Record};
 use nudgespot_source::store::lease::{self, Holder, Lease};
 use nudgespot_source::store::log::{self, Append, Events, Lane};
 use nudgespot_source::store::settlement::{self, Settlement};
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -177,4 +178,46 @@ async fn a_change_made_elsewhere_is_acted_on_within_a_second() {
     context.messages(1).await;
     let arrived = context.segment.requests()[0].at;
     assert!(arrived - set_at < Duration::from_secs(1), "{}", arrived - set_at);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_key_that_is_set_while_the_account_is_put_to_sleep_wakes_it() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.create("acme", &[]).await;
+    let settling = stall_settlements(&context).await;
+    account.accept(&service, &events(0..1)).await;
+    until(async || is_settling(&context).await).await;
+    context.run(&["account", "set", "acme", "--write-key", "first-key"]).await;
+    settling.commit().await.expect("released");
+    assert_eq!(texts(&context.messages(1).await, "/userId"), ["u0"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_key_that_is_set_while_the_last_one_is_refused_is_tried() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.create("acme", &["--write-key", "wrong-key"]).await;
+    context.segment.faults.always("wrong-key", Some(Fault::Status(401, None)));
+    let settling = stall_settlements(&context).await;
+    account.accept(&service, &events(0..1)).await;
+    until(async || is_settling(&context).await).await;
+    context.run(&["account", "set", "acme", "--write-key", "right-key"]).await;
+    settling.commit().await.expect("released");
+    assert_eq!(texts(&context.messages(1).await, "/userId"), ["u0"]);
+    assert_eq!(context.show("acme").await["paused_reason"], Value::Null);
+}
+
+/// Until this ends, steps of the delivery lease and send, but cannot settle.
+async fn stall_settlements(context: &Context) -> Transaction<'static, Postgres> {
+    let mut stall = context.pool.begin().await.expect("a transaction");
+    sqlx::query("lock table attempt in exclusive mode").execute(&mut *stall).await.expect("locked");
+    stall
+}
+
+async fn is_settling(context: &Context) -> bool {
+    let blocked = "select count(*) > 0 from pg_locks
+        where not granted and relation = 'attempt'::regclass
+            and database = (select oid from pg_database where datname = current_database())";
+    sqlx::query_scalar(blocked).fetch_one(&context.pool).await.expect("counted")
 }
