@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -82,6 +83,9 @@ pub struct Outcome {
     pub seconds: f64,
     /// Microseconds from the time at which a webhook was due to its answer.
     pub latency: Histogram<u64>,
+    /// How late, in microseconds, a thread woke up that does nothing but keep the time: what the machine adds. Open loop
+    /// only.
+    pub clock: Histogram<u64>,
     /// The first event of each webhook, and when (in microseconds since 1970) its answer came. Open loop only.
     pub answers: Vec<(u64, u64)>,
 }
@@ -119,9 +123,10 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let first_id = NEXT_ID.load(Ordering::Relaxed);
     let mut connections = JoinSet::new();
-    let mut clocks = load.rate.map(|rate| clocks(load, began, rate)).unwrap_or_default().into_iter();
+    let (mut clocks, clock) = load.rate.map(|rate| clocks(load, began, rate)).unzip();
     for number in 0..load.n_connections {
-        connections.spawn(connection(load.clone(), number, began, first_id, clocks.next()));
+        let clock = clocks.as_mut().and_then(Vec::pop);
+        connections.spawn(connection(load.clone(), number, began, first_id, clock));
     }
     let (mut latency, mut answers) = (Histogram::new(3)?, Vec::new());
     while let Some(ended) = connections.join_next().await {
@@ -135,27 +140,35 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
         events: webhooks * load.events_per_webhook as u64,
         seconds: began.elapsed().as_secs_f64(),
         latency,
+        clock: match clock {
+            Some(clock) => clock.join().expect("a thread that keeps the time does not fail"),
+            None => Histogram::new(3)?,
+        },
         answers,
     })
 }
 
 /// When each connection is to post next. A thread of its own keeps the time: timers of the runtime are a millisecond late.
-fn clocks(load: &Load, began: Instant, rate: f64) -> Vec<UnboundedReceiver<Instant>> {
+/// Says how late it woke.
+fn clocks(load: &Load, began: Instant, rate: f64) -> (Vec<UnboundedReceiver<Instant>>, JoinHandle<Histogram<u64>>) {
     let Until::Time(time) = load.until else { panic!("an open loop runs for a time") };
     let (bells, clocks): (Vec<_>, Vec<_>) = (0..load.n_connections).map(|_| unbounded_channel()).unzip();
-    std::thread::spawn(move || {
+    let mut late = Histogram::new(3).expect("three digits are possible");
+    let clock = std::thread::spawn(move || {
         for (n, bell) in bells.iter().cycle().enumerate() {
             let due = began + Duration::from_secs_f64(n as f64 / rate);
             if due >= began + time {
-                return;
+                break;
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            late.saturating_record(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
             if bell.send(due).is_err() {
-                return;
+                break;
             }
         }
+        late
     });
-    clocks
+    (clocks, clock)
 }
 
 type Connection = (Histogram<u64>, Vec<(u64, u64)>);

@@ -15,6 +15,9 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhooks_per_second: Option<f64>,
     pub events_per_second: f64,
+    /// The rate as a share of that of the handler without storing, measured in between: what the machine does at the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_limit: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,17 +97,18 @@ impl Report {
     pub fn push(&mut self, row: Row) {
         if self.rows.is_empty() {
             println!(
-                "{:<58} {:>10} {:>10} {:>8} {:>8}   CPU, µs an event",
-                "", "webhooks/s", "events/s", "p50 ms", "p99 ms"
+                "{:<58} {:>10} {:>10} {:>9} {:>8} {:>8}   CPU, µs an event",
+                "", "webhooks/s", "events/s", "of limit", "p50 ms", "p99 ms"
             );
-            println!("{:<98} {:>8} {:>9} {:>9} {:>6}", "", "program", "postgres", "generator", "sink");
+            println!("{:<108} {:>8} {:>9} {:>9} {:>6}", "", "program", "postgres", "generator", "sink");
         }
         let cell = |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
         println!(
-            "{:<58} {:>10} {:>10.0} {:>8} {:>8} {:>8} {:>9} {:>9} {:>6}",
+            "{:<58} {:>10} {:>10} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>6}",
             row.what,
             cell(row.webhooks_per_second, 0),
-            row.events_per_second,
+            cell((row.events_per_second > 0.0).then_some(row.events_per_second), 0),
+            cell(row.of_limit, 2),
             cell(row.p50_ms, 2),
             cell(row.p99_ms, 2),
             cell(row.cpu.map(|cpu| cpu.program), 1),
@@ -121,9 +125,9 @@ impl Report {
         self.ratios.push((what.to_owned(), of / to));
     }
 
-    /// The rate at a point of a series, if it was measured.
-    pub fn rate_at(&self, series: &str, x: f64) -> Option<f64> {
-        self.series(series).find(|(at, _)| *at == x).map(|(_, row)| row.events_per_second)
+    /// The rate at a point of a series, as a share of the limit, if it was measured.
+    pub fn share_at(&self, series: &str, x: f64) -> Option<f64> {
+        self.series(series).find(|(at, _)| *at == x).and_then(|(_, row)| row.of_limit)
     }
 
     /// The points of a series.

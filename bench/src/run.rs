@@ -46,6 +46,9 @@ pub struct Args {
 pub struct Bench {
     pub service: Party,
     pub sink: Party,
+    /// The handler without storing, and where to post to it.
+    bare: Party,
+    by_hand: Arc<Vec<Target>>,
     pub postgres: u32,
     pub report: Report,
     pub duration: Duration,
@@ -73,7 +76,10 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     let program = Program::new(&args.program, &dir.join("data"), &sink.address);
     let service = program.serve().await?;
     let backend = program.backend().await?;
+    let secret = SigningSecret::from_random([7; 32]);
     let mut bench = Bench {
+        bare: parties::role(&["bare", secret.expose()]).await?,
+        by_hand: Arc::new(vec![Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }]),
         postgres: program.postgres_pid(),
         report: Report::default(),
         duration: Duration::from_secs(args.seconds),
@@ -85,23 +91,16 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     let waits = bench.accounts("waits", args.accounts, None).await?;
     let flows = bench.accounts("flows", args.accounts, Some("bench-write-key")).await?;
 
-    let secret = SigningSecret::from_random([7; 32]);
-    let by_hand = Arc::new(vec![Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }]);
-    let bare = parties::role(&["bare", secret.expose()]).await?;
-    bench.warm_up(&bare, &by_hand).await?;
+    bench.warm_up(&bench.bare, &bench.by_hand).await?;
     bench.warm_up(&bench.service, &waits).await?;
     for n in [1, 100] {
-        let cost = Cost::start(bare.pid(), 0, 0);
-        let limit = load::run(&bench.load_of(&bare, &by_hand, n)).await?;
-        bench
-            .report
-            .push(cost.of(limit.events, Row::of(&format!("the handler without storing, {n} a webhook"), &limit)));
+        let cost = Cost::start(bench.bare.pid(), 0, 0);
+        let limit = load::run(&bench.load_of(&bench.bare, &bench.by_hand, n)).await?;
+        let what = format!("the limit: the handler without storing, {n} a webhook");
+        bench.report.push(cost.of(limit.events, Row::of(&what, &limit)));
         let stored = bench.stored(&format!("stored, {n} a webhook"), &bench.load(&waits, n)).await?;
-        let stored_rate = stored.events_per_second;
         bench.report.push(stored);
-        bench.report.ratio("of the handler without storing", stored_rate, limit.events_per_second());
     }
-    drop(bare);
     let copied = copy::run(&program, bench.duration).await?;
     let stored = bench.report.rows.last().map_or(0.0, |row| row.events_per_second);
     bench.report.push(Row {
@@ -118,7 +117,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
         bench.report.push(row);
     }
     if args.node {
-        measure_by_hand(&mut bench, dir, &secret, &by_hand, &delivered).await?;
+        measure_by_hand(&mut bench, dir, &secret, &delivered).await?;
     }
     sweeps::latency(&mut bench, &flows, "stored and delivered", 1_000.0).await?;
     if !args.quick {
@@ -138,15 +137,15 @@ async fn measure_by_hand(
     bench: &mut Bench,
     dir: &Path,
     secret: &SigningSecret,
-    by_hand: &Arc<Vec<Target>>,
     delivered: &[f64],
 ) -> anyhow::Result<()> {
     let node = parties::node(&dir.join("node"), secret.expose(), &bench.sink.address).await?;
-    bench.warm_up(&node, by_hand).await?;
+    let by_hand = Arc::clone(&bench.by_hand);
+    bench.warm_up(&node, &by_hand).await?;
     for (n, ours) in [1, 100].into_iter().zip(delivered) {
         let cost = Cost::start(node.pid(), 0, bench.sink.pid());
         // What it has not delivered when the load ends still waits in its memory, and is not counted against it.
-        let taken = load::run(&bench.load_of(&node, by_hand, n)).await?;
+        let taken = load::run(&bench.load_of(&node, &by_hand, n)).await?;
         let row = cost.of(taken.events, Row::of(&format!("Node, express and Segment's SDK, {n} a webhook"), &taken));
         bench.report.push(row);
         bench.report.ratio("stored and delivered, of Node's", *ours, taken.events_per_second());
@@ -201,7 +200,7 @@ impl Bench {
 
     /// Posts to accounts whose events wait: the middle one of three measurements.
     pub async fn stored(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
-        self.middle(async || {
+        self.middle(load.events_per_webhook, async || {
             let cost = Cost::start(self.service.pid(), self.postgres, 0);
             let stored = load::run(&self.third_of(load)).await?;
             Ok(cost.of(stored.events, Row::of(what, &stored)))
@@ -212,7 +211,7 @@ impl Bench {
     /// Posts to accounts whose events flow, and waits until the last has arrived; the rate is that over all of it. The
     /// middle one of three measurements.
     pub async fn delivered(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
-        self.middle(async || {
+        self.middle(load.events_per_webhook, async || {
             let before = sink::count(&self.sink.address).await?;
             let cost = Cost::start(self.service.pid(), self.postgres, self.sink.pid());
             let began = Instant::now();
@@ -228,10 +227,22 @@ impl Bench {
         Load { until: Until::Time(self.duration / 3), ..load.clone() }
     }
 
-    async fn middle(&self, measure: impl AsyncFn() -> anyhow::Result<Row>) -> anyhow::Result<Row> {
-        let mut rows = vec![measure().await?, measure().await?, measure().await?];
+    /// The middle one of three measurements, with the limit measured before each.
+    async fn middle(
+        &self,
+        events_per_webhook: usize,
+        measure: impl AsyncFn() -> anyhow::Result<Row>,
+    ) -> anyhow::Result<Row> {
+        let until = Until::Time(self.duration / 6);
+        let limit = Load { until, ..self.load_of(&self.bare, &self.by_hand, events_per_webhook) };
+        let (mut limits, mut rows) = (0.0, Vec::new());
+        for _ in 0..3 {
+            limits += load::run(&limit).await?.events_per_second();
+            rows.push(measure().await?);
+        }
         rows.sort_by(|a, b| a.events_per_second.total_cmp(&b.events_per_second));
-        Ok(rows.swap_remove(1))
+        let middle = rows.swap_remove(1);
+        Ok(Row { of_limit: Some(middle.events_per_second / (limits / 3.0)), ..middle })
     }
 
     /// Waits until the sink has seen so many events.

@@ -21,8 +21,12 @@ pub async fn latency(bench: &mut Bench, flows: &Arc<Vec<Target>>, what: &str, ra
     let row = cost.of(posted.events, Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted));
     bench.report.push(row.at("load, answer", rate));
     let arrived = since_answer(&posted, &sink::ask(&bench.sink.address, "arrivals").await?)?;
-    let row = Row::of("  from the answer to the arrival at the stand-in", &Outcome { latency: arrived, ..posted });
-    bench.report.push(Row { webhooks_per_second: None, ..row }.at("load, arrival", rate));
+    let of = |what: &str, latency: Histogram<u64>| {
+        let ms = |quantile| Some(latency.value_at_quantile(quantile) as f64 / 1e3);
+        Row { what: what.to_owned(), p50_ms: ms(0.5), p99_ms: ms(0.99), ..Row::default() }
+    };
+    bench.report.push(of("  from the answer to the arrival at the stand-in", arrived).at("load, arrival", rate));
+    bench.report.push(of("  how late the clock of the generator was", posted.clock));
     Ok(())
 }
 
@@ -74,8 +78,8 @@ pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
         }
     }
     for series in ["stored, 1", "stored, 100", "delivered, 1", "delivered, 100"] {
-        let rate = |n| bench.report.rate_at(&format!("accounts, {series} a webhook"), n);
-        if let (Some(of), Some(to)) = (rate(10_000.0), rate(1.0)) {
+        let share = |n| bench.report.share_at(&format!("accounts, {series} a webhook"), n);
+        if let (Some(of), Some(to)) = (share(10_000.0), share(1.0)) {
             bench.report.ratio(&format!("{series} a webhook: 10,000 accounts, of one"), of, to);
         }
     }
@@ -120,10 +124,10 @@ pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
         let what = format!("stored and delivered, 100 a webhook, beside {n} waiting");
         let delivered = bench.delivered(&what, &bench.load(&flows, 100)).await?;
         for (series, row) in SERIES.into_iter().zip([single, many, delivered]) {
-            let (rate, none) = (row.events_per_second, bench.report.rate_at(series, 0.0));
+            let shares = row.of_limit.zip(bench.report.share_at(series, 0.0));
             bench.report.push(row.at(series, n as f64));
-            if let Some(none) = none {
-                bench.report.ratio(&format!("of that with none waiting ({series})"), rate, none);
+            if let Some((share, none)) = shares {
+                bench.report.ratio(&format!("of that with none waiting ({series})"), share, none);
             }
         }
     }
