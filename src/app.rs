@@ -135,7 +135,7 @@ async fn join(task: JoinHandle<()>) {
 impl Stages {
     async fn build(config: &Config, backend: &Backend) -> anyhow::Result<Self> {
         let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
-        let pools = [backend.durable_pool(ingest::N_CONNECTIONS), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
+        let pools = [backend.durable_pool(ingest::n_connections()), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
         let [ingest_pool, dispatch_pool] = &pools;
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);

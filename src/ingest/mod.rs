@@ -29,7 +29,10 @@ pub use webhook::{Receipt, RejectedElement, Webhook};
 const LOOPS: u8 = Lane::COUNT + 1;
 
 /// How many connections the commits need: each lane keeps one.
-pub const N_CONNECTIONS: u32 = u32::from_ne_bytes([Lane::COUNT, 0, 0, 0]);
+#[must_use]
+pub fn n_connections() -> u32 {
+    Lane::COUNT.into()
+}
 
 /// Why a webhook's events are not known to be stored. The sender should send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

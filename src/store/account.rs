@@ -4,7 +4,7 @@ use sqlx::{PgExecutor, PgPool};
 use time::{OffsetDateTime, PrimitiveDateTime};
 use uuid::Uuid;
 
-use super::retention;
+use super::log;
 
 /// What an account's row holds. Sealed fields are opened by [`accounts`](crate::accounts).
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
         }
     }
     // Last, as the retention finds by them what a deletion that was broken off has left.
-    retention::forget_events(db, id, i64::MAX, PrimitiveDateTime::MAX.assume_utc()).await?;
+    log::forget(db, id, i64::MAX, PrimitiveDateTime::MAX.assume_utc()).await?;
     Ok(())
 }
 

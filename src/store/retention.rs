@@ -5,15 +5,12 @@ use std::time::Duration;
 use sqlx::PgPool;
 use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-use super::block::Block;
+use super::log;
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
 const PIECE: i64 = 5_000;
-/// How many blocks of the log are forgotten at a time.
-const BLOCKS: i64 = 16;
 
 /// Forgets events that are settled, attempts, events set aside and changes, all older than `retention` before `now`.
 /// What still waits is never forgotten. Returns how many rows went.
@@ -26,7 +23,7 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
     let mut n_forgotten = 0;
     let accounts = sqlx::query!("select account_id, cursor_seq from delivery").fetch_all(db).await?;
     for account in accounts {
-        n_forgotten += forget_events(db, account.account_id, account.cursor_seq, events_before).await?;
+        n_forgotten += log::forget(db, account.account_id, account.cursor_seq, events_before).await?;
     }
     n_forgotten += in_pieces(|| {
         sqlx::query!(
@@ -77,52 +74,6 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
     .await?
     .rows_affected();
     Ok(n_forgotten)
-}
-
-/// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
-/// Returns how many these were.
-///
-/// # Errors
-/// As [`forget`].
-pub(super) async fn forget_events(
-    db: &PgPool,
-    account: Uuid,
-    cursor: i64,
-    before: OffsetDateTime,
-) -> sqlx::Result<u64> {
-    let mut n_forgotten = 0;
-    loop {
-        let oldest = sqlx::query!(
-            "select last_seq, since, events from event_block
-            where account_id = $1 and last_seq <= $2 order by last_seq limit $3",
-            account,
-            cursor,
-            BLOCKS
-        )
-        .fetch_all(db)
-        .await?;
-        let (mut last_seq, mut event_ids) = (0, Vec::new());
-        for stored in oldest.iter().take_while(|block| block.since < before) {
-            let block = Block::decompress(&stored.events).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            event_ids.extend(block.records().map(|event| event.event_id.to_owned()));
-            last_seq = stored.last_seq;
-        }
-        if event_ids.is_empty() {
-            return Ok(n_forgotten);
-        }
-        sqlx::query!(
-            "with forgotten as (
-                delete from event_block where account_id = $1 and last_seq <= $2
-            )
-            delete from known_event where account_id = $1 and event_id = any($3)",
-            account,
-            last_seq,
-            &event_ids
-        )
-        .execute(db)
-        .await?;
-        n_forgotten += u64::try_from(event_ids.len()).unwrap_or(u64::MAX);
-    }
 }
 
 async fn in_pieces<F>(delete: impl Fn() -> F) -> sqlx::Result<u64>
