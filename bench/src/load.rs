@@ -123,7 +123,7 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let first_id = NEXT_ID.load(Ordering::Relaxed);
     let mut connections = JoinSet::new();
-    let (mut clocks, clock) = load.rate.map(|rate| clocks(load, began, rate)).unzip();
+    let (mut clocks, keeper) = load.rate.map(|rate| clocks(load, began, rate)).unzip();
     for number in 0..load.n_connections {
         let clock = clocks.as_mut().and_then(Vec::pop);
         connections.spawn(connection(load.clone(), number, began, first_id, clock));
@@ -140,8 +140,8 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
         events: webhooks * load.events_per_webhook as u64,
         seconds: began.elapsed().as_secs_f64(),
         latency,
-        clock: match clock {
-            Some(clock) => clock.join().expect("a thread that keeps the time does not fail"),
+        clock: match keeper {
+            Some(keeper) => keeper.join().expect("a thread that keeps the time does not fail"),
             None => Histogram::new(3)?,
         },
         answers,
@@ -154,7 +154,7 @@ fn clocks(load: &Load, began: Instant, rate: f64) -> (Vec<UnboundedReceiver<Inst
     let Until::Time(time) = load.until else { panic!("an open loop runs for a time") };
     let (bells, clocks): (Vec<_>, Vec<_>) = (0..load.n_connections).map(|_| unbounded_channel()).unzip();
     let mut late = Histogram::new(3).expect("three digits are possible");
-    let clock = std::thread::spawn(move || {
+    let keeper = std::thread::spawn(move || {
         for (n, bell) in bells.iter().cycle().enumerate() {
             let due = began + Duration::from_secs_f64(n as f64 / rate);
             if due >= began + time {
@@ -168,7 +168,7 @@ fn clocks(load: &Load, began: Instant, rate: f64) -> (Vec<UnboundedReceiver<Inst
         }
         late
     });
-    (clocks, clock)
+    (clocks, keeper)
 }
 
 type Connection = (Histogram<u64>, Vec<(u64, u64)>);

@@ -1,5 +1,6 @@
 //! What was measured, as a table and as JSON.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::cpu;
@@ -14,6 +15,8 @@ pub struct Row {
     pub series: Option<(&'static str, f64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhooks_per_second: Option<f64>,
+    /// 0 where it does not apply.
+    #[serde(skip_serializing_if = "is_zero")]
     pub events_per_second: f64,
     /// The rate as a share of that of the handler without storing, measured in between: what the machine does at the time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,6 +27,11 @@ pub struct Row {
     pub p99_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(rate: &f64) -> bool {
+    *rate == 0.0
 }
 
 /// Microseconds of CPU an event, by process: the program (or what stands for it), PostgreSQL, the load generator and the
@@ -67,15 +75,17 @@ impl Cost {
 impl Row {
     /// What a load came to.
     pub fn of(what: &str, outcome: &Outcome) -> Self {
-        let ms = |quantile| Some(outcome.latency.value_at_quantile(quantile) as f64 / 1e3);
         Self {
-            what: what.to_owned(),
             webhooks_per_second: Some(outcome.webhooks as f64 / outcome.seconds),
             events_per_second: outcome.events_per_second(),
-            p50_ms: ms(0.5),
-            p99_ms: ms(0.99),
-            ..Self::default()
+            ..Self::of_times(what, &outcome.latency)
         }
+    }
+
+    /// Times in microseconds, of nothing that has a rate.
+    pub fn of_times(what: &str, times: &Histogram<u64>) -> Self {
+        let ms = |quantile| Some(times.value_at_quantile(quantile) as f64 / 1e3);
+        Self { what: what.to_owned(), p50_ms: ms(0.5), p99_ms: ms(0.99), ..Self::default() }
     }
 
     /// As a point of a series.
@@ -107,7 +117,7 @@ impl Report {
             "{:<58} {:>10} {:>10} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>6}",
             row.what,
             cell(row.webhooks_per_second, 0),
-            cell((row.events_per_second > 0.0).then_some(row.events_per_second), 0),
+            cell(Some(row.events_per_second).filter(|rate| !is_zero(rate)), 0),
             cell(row.of_limit, 2),
             cell(row.p50_ms, 2),
             cell(row.p99_ms, 2),

@@ -21,12 +21,9 @@ pub async fn latency(bench: &mut Bench, flows: &Arc<Vec<Target>>, what: &str, ra
     let row = cost.of(posted.events, Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted));
     bench.report.push(row.at("load, answer", rate));
     let arrived = since_answer(&posted, &sink::ask(&bench.sink.address, "arrivals").await?)?;
-    let of = |what: &str, latency: Histogram<u64>| {
-        let ms = |quantile| Some(latency.value_at_quantile(quantile) as f64 / 1e3);
-        Row { what: what.to_owned(), p50_ms: ms(0.5), p99_ms: ms(0.99), ..Row::default() }
-    };
-    bench.report.push(of("  from the answer to the arrival at the stand-in", arrived).at("load, arrival", rate));
-    bench.report.push(of("  how late the clock of the generator was", posted.clock));
+    let row = Row::of_times("  from the answer to the arrival at the stand-in", &arrived);
+    bench.report.push(row.at("load, arrival", rate));
+    bench.report.push(Row::of_times("  how late the clock of the generator was", &posted.clock));
     Ok(())
 }
 
