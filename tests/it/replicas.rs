@@ -9,7 +9,6 @@ use nudgespot_source::store::lease::{self, Holder, Lease};
 use nudgespot_source::store::log::{self, Append, Events, Lane};
 use nudgespot_source::store::settlement::{self, Settlement};
 use serde_json::{Value, json};
-use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -47,10 +46,7 @@ async fn a_writer_that_stalls_before_its_commit_is_not_passed_by() {
     };
     let release = async {
         // The service's own append waits for the stalled one: neither is visible, so nothing can be skipped.
-        let blocked = "select count(*) from pg_locks where not granted and locktype = 'advisory'
-            and database = (select oid from pg_database where datname = current_database())";
-        let n_blocked = async || sqlx::query_scalar::<_, i64>(blocked).fetch_one(&context.pool).await.expect("counted");
-        until(async || n_blocked().await > 0).await;
+        until_blocked(&context, "locktype = 'advisory'").await;
         assert!(context.segment.requests().is_empty());
         stalled.commit().await.expect("committed");
     };
@@ -183,41 +179,41 @@ async fn a_change_made_elsewhere_is_acted_on_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_key_that_is_set_while_the_account_is_put_to_sleep_wakes_it() {
     let context = Context::new().await;
-    let service = context.serve().await;
     let account = context.create("acme", &[]).await;
-    let settling = stall_settlements(&context).await;
-    account.accept(&service, &events(0..1)).await;
-    until(async || is_settling(&context).await).await;
-    context.run(&["account", "set", "acme", "--write-key", "first-key"]).await;
-    settling.commit().await.expect("released");
-    assert_eq!(texts(&context.messages(1).await, "/userId"), ["u0"]);
+    set_write_key_while_a_step_settles(&context, &account).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_key_that_is_set_while_the_last_one_is_refused_is_tried() {
     let context = Context::new().await;
-    let service = context.serve().await;
     let account = context.create("acme", &["--write-key", "wrong-key"]).await;
     context.segment.faults.always("wrong-key", Some(Fault::Status(401, None)));
-    let settling = stall_settlements(&context).await;
-    account.accept(&service, &events(0..1)).await;
-    until(async || is_settling(&context).await).await;
-    context.run(&["account", "set", "acme", "--write-key", "right-key"]).await;
-    settling.commit().await.expect("released");
-    assert_eq!(texts(&context.messages(1).await, "/userId"), ["u0"]);
+    set_write_key_while_a_step_settles(&context, &account).await;
     assert_eq!(context.show("acme").await["paused_reason"], Value::Null);
 }
 
-/// Until this ends, steps of the delivery lease and send, but cannot settle.
-async fn stall_settlements(context: &Context) -> Transaction<'static, Postgres> {
+/// An event comes in, which the account's settings do not let through; these are mended while that is written down, and
+/// the event arrives.
+async fn set_write_key_while_a_step_settles(context: &Context, account: &Account) {
+    let service = context.serve().await;
     let mut stall = context.pool.begin().await.expect("a transaction");
+    // Steps lease and send, but cannot settle.
     sqlx::query("lock table attempt in exclusive mode").execute(&mut *stall).await.expect("locked");
-    stall
+    account.accept(&service, &events(0..1)).await;
+    until_blocked(context, "relation = 'attempt'::regclass").await;
+    context.run(&["account", "set", &account.name, "--write-key", "right-key"]).await;
+    stall.commit().await.expect("released");
+    assert_eq!(texts(&context.messages(1).await, "/userId"), ["u0"]);
 }
 
-async fn is_settling(context: &Context) -> bool {
-    let blocked = "select count(*) > 0 from pg_locks
-        where not granted and relation = 'attempt'::regclass
-            and database = (select oid from pg_database where datname = current_database())";
-    sqlx::query_scalar(blocked).fetch_one(&context.pool).await.expect("counted")
+/// Waits until somebody waits for such a lock.
+async fn until_blocked(context: &Context, lock: &'static str) {
+    let blocked = format!(
+        "select count(*) > 0 from pg_locks
+        where not granted and {lock} and database = (select oid from pg_database where datname = current_database())"
+    );
+    let is_blocked = async || {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(blocked.as_str())).fetch_one(&context.pool).await.expect("counted")
+    };
+    until(is_blocked).await;
 }
