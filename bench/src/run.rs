@@ -208,19 +208,30 @@ impl Bench {
         .await
     }
 
-    /// Posts to accounts whose events flow, and waits until the last has arrived; the rate is that over all of it. The
-    /// middle one of three measurements.
+    /// Posts to accounts whose events flow, for two thirds of the time; the rate is that at which events arrive, or are
+    /// accepted, if that is less, in the second third, when what is on its way neither grows nor shrinks. Waits until the
+    /// last has arrived. The middle one of three measurements.
     pub async fn delivered(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
+        let third = self.duration / 3;
+        let load = Load { until: Until::Time(2 * third), ..load.clone() };
         self.middle(load.events_per_webhook, async || {
             let before = sink::count(&self.sink.address).await?;
             let cost = Cost::start(self.service.pid(), self.postgres, self.sink.pid());
-            let began = Instant::now();
-            let accepted = load::run(&self.third_of(load)).await?;
+            let (accepted, arriving) = tokio::join!(load::run(&load), self.arriving(third));
+            let accepted = accepted?;
             self.arrived(before + accepted.events).await?;
-            let rate = accepted.events as f64 / began.elapsed().as_secs_f64();
-            Ok(Row { events_per_second: rate, ..cost.of(accepted.events, Row::of(what, &accepted)) })
+            let row = cost.of(accepted.events, Row::of(what, &accepted));
+            Ok(Row { events_per_second: arriving?.min(accepted.events_per_second()), ..row })
         })
         .await
+    }
+
+    /// How many events a second arrive in this time, after as much time.
+    async fn arriving(&self, time: Duration) -> anyhow::Result<f64> {
+        tokio::time::sleep(time).await;
+        let (began, before) = (Instant::now(), sink::count(&self.sink.address).await?);
+        tokio::time::sleep(time).await;
+        Ok((sink::count(&self.sink.address).await? - before) as f64 / began.elapsed().as_secs_f64())
     }
 
     fn third_of(&self, load: &Load) -> Load {
