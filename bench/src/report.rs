@@ -135,9 +135,15 @@ impl Report {
         self.ratios.push((what.to_owned(), of / to));
     }
 
-    /// The rate at a point of a series, as a share of the limit, if it was measured.
-    pub fn share_at(&self, series: &str, x: f64) -> Option<f64> {
-        self.series(series).find(|(at, _)| *at == x).and_then(|(_, row)| row.of_limit)
+    /// Adds the ratios of a series' points, if both were measured: of their rates, and of their shares of the limit. The
+    /// one is right where the machine keeps its speed, the other where it does not.
+    pub fn ratios(&mut self, what: &str, series: &str, of: f64, to: f64) {
+        let row = |x| self.series(series).find(|(at, _)| *at == x).map(|(_, row)| row.clone());
+        let Some((of, to)) = row(of).zip(row(to)) else { return };
+        self.ratio(what, of.events_per_second, to.events_per_second);
+        if let Some((of, to)) = of.of_limit.zip(to.of_limit) {
+            self.ratio("  the same of the shares of the limit", of, to);
+        }
     }
 
     /// The points of a series.

@@ -75,10 +75,8 @@ pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
         }
     }
     for series in ["stored, 1", "stored, 100", "delivered, 1", "delivered, 100"] {
-        let share = |n| bench.report.share_at(&format!("accounts, {series} a webhook"), n);
-        if let (Some(of), Some(to)) = (share(10_000.0), share(1.0)) {
-            bench.report.ratio(&format!("{series} a webhook: 10,000 accounts, of one"), of, to);
-        }
+        let what = format!("{series} a webhook: 10,000 accounts, of one");
+        bench.report.ratios(&what, &format!("accounts, {series} a webhook"), 10_000.0, 1.0);
     }
     Ok(())
 }
@@ -121,10 +119,9 @@ pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
         let what = format!("stored and delivered, 100 a webhook, beside {n} waiting");
         let delivered = bench.delivered(&what, &bench.load(&flows, 100)).await?;
         for (series, row) in SERIES.into_iter().zip([single, many, delivered]) {
-            let shares = row.of_limit.zip(bench.report.share_at(series, 0.0));
             bench.report.push(row.at(series, n as f64));
-            if let Some((share, none)) = shares {
-                bench.report.ratio(&format!("of that with none waiting ({series})"), share, none);
+            if n > 0 {
+                bench.report.ratios(&format!("of that with none waiting ({series})"), series, n as f64, 0.0);
             }
         }
     }
