@@ -11,7 +11,9 @@ use uuid::Uuid;
 pub enum Call {
     /// Events were appended. An account that waits to try again goes on waiting.
     Appended,
-    /// It was changed, or its time has come: try now.
+    /// Its time has come: an account that waits to try again does so now.
+    Due,
+    /// An admin changed it: nothing is waited for.
     Now,
 }
 

@@ -70,13 +70,14 @@ enum State {
     Queued,
     Running {
         /// Work was announced while the step ran.
-        again: bool,
+        again: Option<Call>,
     },
     Asleep {
         until: Instant,
     },
     /// Its last batch was small and not long ago.
     Resting {
+        until: Instant,
         /// Work was announced since.
         again: bool,
     },
@@ -131,11 +132,17 @@ impl Dispatch {
                 self.turns.insert(account, turn);
                 self.enqueue(account);
             }
-            Some(State::Running { again } | State::Resting { again }) => *again = true,
-            Some(State::Asleep { until }) if call == Call::Now => {
-                let alarm = (*until, account);
-                self.alarms.remove(&alarm);
-                self.enqueue(account);
+            Some(State::Running { again }) => *again = Some(call).max(*again),
+            Some(State::Resting { until, again }) => {
+                *again = true;
+                if call == Call::Now {
+                    let until = *until;
+                    self.wake(until, account);
+                }
+            }
+            Some(State::Asleep { until }) if call >= Call::Due => {
+                let until = *until;
+                self.wake(until, account);
             }
             Some(State::Asleep { .. } | State::Queued) => {}
         }
@@ -146,13 +153,18 @@ impl Dispatch {
         while let Some((at, account)) = self.alarms.first().copied()
             && at <= now
         {
-            self.alarms.pop_first();
-            let state = self.turns.get(&account).map(|turn| &turn.state);
-            self.n_resting -= usize::from(matches!(state, Some(State::Resting { .. })));
-            match state {
-                Some(State::Resting { again: false }) => drop(self.turns.remove(&account)),
-                _ => self.enqueue(account),
-            }
+            self.wake(at, account);
+        }
+    }
+
+    /// Ends an account's sleep or rest, whose alarm is set to `until`.
+    fn wake(&mut self, until: Instant, account: Uuid) {
+        self.alarms.remove(&(until, account));
+        let state = self.turns.get(&account).map(|turn| &turn.state);
+        self.n_resting -= usize::from(matches!(state, Some(State::Resting { .. })));
+        match state {
+            Some(State::Resting { again: false, .. }) => drop(self.turns.remove(&account)),
+            _ => self.enqueue(account),
         }
     }
 
@@ -174,7 +186,7 @@ impl Dispatch {
 
     fn start_step(&mut self, account: Uuid) {
         let Some(turn) = self.turns.get_mut(&account) else { return };
-        turn.state = State::Running { again: false };
+        turn.state = State::Running { again: None };
         turn.began = Instant::now();
         self.n_failing_running += usize::from(turn.is_failing);
         let (courier, mut bisection) = (Arc::clone(&self.courier), turn.bisection);
@@ -210,16 +222,16 @@ impl Dispatch {
                 turn.state = State::Asleep { until };
                 self.alarms.insert((until, account));
             }
-            (Next::Go, _) => {
+            (Next::Go, _) | (_, State::Running { again: Some(Call::Now) }) => {
                 turn.is_failing = false;
                 self.enqueue(account);
             }
             (Next::Rest | Next::Soon, state) => {
-                let again = next == Next::Soon || matches!(state, State::Running { again: true });
+                let again = next == Next::Soon || matches!(state, State::Running { again: Some(_) });
                 self.n_resting += 1;
                 let until = turn.began + rest;
                 turn.is_failing = false;
-                turn.state = State::Resting { again };
+                turn.state = State::Resting { until, again };
                 self.alarms.insert((until, account));
             }
         }

@@ -85,7 +85,7 @@ impl Sweep {
         }
         let due = delivery::list_due(&self.pool, MOST).await?;
         if !due.is_empty() {
-            self.due.mark(Call::Now, due);
+            self.due.mark(Call::Due, due);
         }
         Ok(())
     }
