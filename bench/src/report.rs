@@ -138,11 +138,14 @@ impl Report {
     /// Adds the ratios of a series' points, if both were measured: of their rates, and of their shares of the limit. The
     /// one is right where the machine keeps its speed, the other where it does not.
     pub fn ratios(&mut self, what: &str, series: &str, of: f64, to: f64) {
-        let row = |x| self.series(series).find(|(at, _)| *at == x).map(|(_, row)| row.clone());
-        let Some((of, to)) = row(of).zip(row(to)) else { return };
-        self.ratio(what, of.events_per_second, to.events_per_second);
-        if let Some((of, to)) = of.of_limit.zip(to.of_limit) {
-            self.ratio("  the same of the shares of the limit", of, to);
+        let point = |x| {
+            let (_, row) = self.series(series).find(|(at, _)| *at == x)?;
+            Some((row.events_per_second, row.of_limit))
+        };
+        let Some(((rate, share), (to_rate, to_share))) = point(of).zip(point(to)) else { return };
+        self.ratio(what, rate, to_rate);
+        if let Some((share, to_share)) = share.zip(to_share) {
+            self.ratio(&format!("{what}, by share of the limit"), share, to_share);
         }
     }
 

@@ -200,9 +200,10 @@ impl Bench {
 
     /// Posts to accounts whose events wait: the middle one of three measurements.
     pub async fn stored(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
+        let load = Load { until: Until::Time(self.duration / 3), ..load.clone() };
         self.middle(load.events_per_webhook, async || {
             let cost = Cost::start(self.service.pid(), self.postgres, 0);
-            let stored = load::run(&self.third_of(load)).await?;
+            let stored = load::run(&load).await?;
             Ok(cost.of(stored.events, Row::of(what, &stored)))
         })
         .await
@@ -232,10 +233,6 @@ impl Bench {
         let (began, before) = (Instant::now(), sink::count(&self.sink.address).await?);
         tokio::time::sleep(time).await;
         Ok((sink::count(&self.sink.address).await? - before) as f64 / began.elapsed().as_secs_f64())
-    }
-
-    fn third_of(&self, load: &Load) -> Load {
-        Load { until: Until::Time(self.duration / 3), ..load.clone() }
     }
 
     /// The middle one of three measurements, with the limit measured before each.
