@@ -133,17 +133,13 @@ impl Dispatch {
                 self.enqueue(account);
             }
             Some(State::Running { again }) => *again = Some(call).max(*again),
-            Some(State::Resting { until, again }) => {
+            Some(&mut State::Resting { until, ref mut again }) => {
                 *again = true;
                 if call == Call::Now {
-                    let until = *until;
                     self.wake(until, account);
                 }
             }
-            Some(State::Asleep { until }) if call >= Call::Due => {
-                let until = *until;
-                self.wake(until, account);
-            }
+            Some(&mut State::Asleep { until }) if call >= Call::Due => self.wake(until, account),
             Some(State::Asleep { .. } | State::Queued) => {}
         }
     }
