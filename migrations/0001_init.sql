@@ -39,7 +39,6 @@ begin
     -- seen version 7 has seen 6 as well.
     perform pg_advisory_xact_lock(hashtext('account_change'));
     insert into account_change (account_id) values (coalesce(new.id, old.id));
-    perform pg_notify('account_change', coalesce(new.id, old.id)::text);
     return null;
 end
 $$;

@@ -35,6 +35,7 @@ pub struct Metrics {
     paused_accounts: Gauge,
     account_backlog_events: Family<Labels<1>, Gauge>,
     account_backlog_seconds: Family<Labels<1>, Seconds>,
+    unopened_secrets: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 /// Events, counted by kind (`None`: one that Segment does not know, or not looked at) and fate.
@@ -93,6 +94,7 @@ impl Default for Metrics {
             paused_accounts: Gauge::default(),
             account_backlog_events: Family::default(),
             account_backlog_seconds: Family::default(),
+            unopened_secrets: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -125,6 +127,11 @@ impl Default for Metrics {
             "Age of the oldest event that waits, of the accounts where most do",
             m.account_backlog_seconds.clone(),
         );
+        registry.register(
+            "unopened_secrets",
+            "Stored keys and secrets that no key in MASTER_KEY opened, by what they are",
+            m.unopened_secrets.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -147,6 +154,11 @@ impl Metrics {
     pub fn segment_answer(&self, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.segment_answers.get_or_create(&[("status", status)]).inc();
+    }
+
+    /// Counts a stored secret that could not be opened.
+    pub fn unopened_secret(&self, what: &'static str) {
+        self.unopened_secrets.get_or_create(&[("what", what)]).inc();
     }
 
     /// The metrics as text (OpenMetrics), with the backlog as it is now.

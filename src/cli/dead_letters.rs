@@ -16,7 +16,9 @@ use crate::config::{Config, Environment};
 use crate::domain::account::UnsubscribeEvent;
 use crate::domain::event::{Kind, MessageId};
 use crate::domain::timestamp;
+use crate::store::connection::Session;
 use crate::store::dead_letter::{self, DeadLetter, Filter};
+use crate::store::replay;
 
 /// How many are read or replayed at a time.
 const PIECE: i64 = 500;
@@ -66,7 +68,7 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
     let admin = Admin::new(backend.pool.clone(), std::sync::Arc::clone(&backend.vault));
     let done = match command {
         Command::List(which) => list(&admin, &backend.pool, which, json).await,
-        Command::Replay(which) => replay(&admin, &backend.pool, which, json).await,
+        Command::Replay(which) => replay(&admin, &backend, which, json).await,
     };
     backend.close().await?;
     done
@@ -88,12 +90,13 @@ async fn list(admin: &Admin, pool: &PgPool, which: Which, json: bool) -> anyhow:
     Ok(())
 }
 
-async fn replay(admin: &Admin, pool: &PgPool, which: Which, json: bool) -> anyhow::Result<()> {
+async fn replay(admin: &Admin, backend: &Backend, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
-    let seqs: Vec<i64> = all(pool, account.id, &filter(which)).await?.into_iter().map(|letter| letter.seq).collect();
-    let mut n_replayed = 0;
+    let seqs: Vec<i64> =
+        all(&backend.pool, account.id, &filter(which)).await?.into_iter().map(|letter| letter.seq).collect();
+    let (mut n_replayed, mut db) = (0, backend.connection(Session::COMMAND));
     for piece in seqs.chunks(usize::try_from(PIECE)?) {
-        n_replayed += dead_letter::replay(pool, account.id, piece).await?;
+        n_replayed += replay::replay(&mut db, account.id, piece).await?;
         show_progress(n_replayed, seqs.len())?;
     }
     output::print(json, &json!({"replayed": n_replayed}), || format!("{n_replayed} events will be sent again."));

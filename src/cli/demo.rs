@@ -77,7 +77,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     if !json {
         println!("Starting a private PostgreSQL and a stand-in for Segment …");
     }
-    let app = App::build(&config).await?;
+    let app = App::start(&config).await?;
     let url = format!("http://{}", app.public_address());
     let admin = Admin::new(app.backend().pool.clone(), Arc::clone(&app.backend().vault));
     let name = AccountName::parse("demo")?;

@@ -7,7 +7,7 @@ pub async fn run(env: &Environment) -> anyhow::Result<()> {
     let config = Config::new(env)?;
     // Before the start: a signal during a long recovery of the database is heeded as well.
     let stop = super::stop_signal()?;
-    let Some(app) = stop.run_until_cancelled(App::build(&config)).await else { return Ok(()) };
+    let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(()) };
     let app = app?;
     let public = app.public_address();
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{public}"));

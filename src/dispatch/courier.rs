@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::bisection::Bisection;
-use super::sweep::HolderNumber;
 use super::together::{Together, Trouble};
 use crate::accounts::open_write_key;
 use crate::config::Endpoints;
@@ -20,7 +19,7 @@ use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
 use crate::segment::{Answer, Batch, Client, Destination, Outcome};
 use crate::store::block::{Block, UnreadableBlock};
-use crate::store::connection::KeptConnection;
+use crate::store::connection::Connection;
 use crate::store::lease::{self, Lease, StoredBlock};
 use crate::store::settlement::{self, Attempt, Dead, Settlement};
 use crate::vault::Vault;
@@ -43,7 +42,7 @@ pub struct Courier {
     /// The age at which an event is not sent any more.
     pub max_age: Duration,
     /// The number to lease under.
-    pub holder: HolderNumber,
+    pub holder: i32,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Leases that are asked for.
@@ -101,8 +100,8 @@ impl Courier {
     /// The database's trouble. What was sent and could not be settled will be sent again.
     pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
-        let acquire = async |db: &mut KeptConnection, accounts: Vec<_>| {
-            db.run(async |db| lease::acquire(db, &accounts, self.holder.get()).await).await
+        let acquire = async |db: &mut Connection, accounts: Vec<_>| {
+            db.run(async |db| lease::acquire(db, &accounts, self.holder).await).await
         };
         let acquired = self.leases.ask(account, (account, to_i64(n_events)), acquire).await?;
         let Some((lease, blocks)) = acquired else {
@@ -122,8 +121,8 @@ impl Courier {
         };
         let n_dead = done.settlement.dead.len();
 
-        let settle = async |db: &mut KeptConnection, settlements| {
-            db.run(async |db| settlement::settle(db, settlements).await).await
+        let settle = async |db: &mut Connection, settlements: Vec<Settlement>| {
+            db.run(async |db| settlement::settle(db, &settlements).await).await
         };
         let Some(more) = self.settlements.ask(account, done.settlement, settle).await? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");

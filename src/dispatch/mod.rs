@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::due::{Call, Due};
 use bisection::Bisection;
 pub use courier::{Courier, Next};
-pub use sweep::{HolderNumber, Sweep, SweepError};
+pub use sweep::{Sweep, SweepError};
 pub use together::{Together, Trouble};
 
 /// How many accounts are served at a time. Each holds a batch of at most 500 KB.

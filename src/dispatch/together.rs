@@ -4,10 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sqlx::PgPool;
 use tokio::sync::{Mutex as TurnMutex, oneshot};
 
-use crate::store::connection::KeptConnection;
+use crate::store::connection::Connection;
 
 /// A statement is for so many accounts at most.
 const MOST: usize = 32;
@@ -27,7 +26,7 @@ impl From<sqlx::Error> for Trouble {
 pub struct Together<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
     /// Held by who asks for all.
-    turn: TurnMutex<KeptConnection>,
+    turn: TurnMutex<Connection>,
 }
 
 struct Asked<K, Q, A> {
@@ -37,10 +36,10 @@ struct Asked<K, Q, A> {
 }
 
 impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
-    /// Asks over a connection of `pool`.
+    /// Asks over this connection.
     #[must_use]
-    pub fn new(pool: &PgPool) -> Self {
-        Self { waiting: Mutex::default(), turn: TurnMutex::new(KeptConnection::new(pool)) }
+    pub fn new(connection: Connection) -> Self {
+        Self { waiting: Mutex::default(), turn: TurnMutex::new(connection) }
     }
 
     /// Asks, together with others: `ask_all` is called for all of them by one of them. A caller must stay until it is
@@ -52,7 +51,7 @@ impl<K: Copy + Eq + Hash, Q, A> Together<K, Q, A> {
         &self,
         key: K,
         question: Q,
-        ask_all: impl AsyncFnOnce(&mut KeptConnection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
+        ask_all: impl AsyncFnOnce(&mut Connection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
     ) -> Result<Option<A>, Trouble> {
         let (answer, mut answered) = oneshot::channel();
         self.lock().push_back(Asked { key, question, answer });
@@ -100,17 +99,18 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
+    use crate::store::connection::{Connector, Session};
 
     /// Of a database that nobody looks at.
     fn together<A>() -> Together<usize, usize, A> {
-        Together::new(&PgPool::connect_lazy_with(PgConnectOptions::new_without_pgpass()))
+        Together::new(Connection::new(&Connector::new(vec![PgConnectOptions::new_without_pgpass()]), Session::DELIVERY))
     }
 
     #[tokio::test]
     async fn what_is_asked_for_meanwhile_is_asked_for_together_and_each_gets_its_own_answer() {
         let (together, n_statements, go) = (together(), AtomicUsize::new(0), Notify::new());
         let ask = async |key: usize| {
-            let ask_all = async |_: &mut KeptConnection, keys: Vec<usize>| {
+            let ask_all = async |_: &mut Connection, keys: Vec<usize>| {
                 assert!(keys.len() <= MOST);
                 n_statements.fetch_add(1, Ordering::Relaxed);
                 // The first statement lasts until everybody has asked.

@@ -4,35 +4,32 @@
 //! next one, so a lone webhook waits for nobody, and a flood shares its commits. Nothing cancels a commit, least of all
 //! a sender that hangs up.
 
-mod answer;
-mod commit_loop;
-mod group;
+mod batch;
 mod queue;
+mod reply;
 mod webhook;
+mod worker;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::due::Due;
 use crate::metrics::Metrics;
+use crate::store::connection::{Connection, Connector, Session};
 use crate::store::log::Lane;
-use answer::Address;
-use commit_loop::{Commits, Turn};
-use group::Waiting;
-use queue::Queue;
+use batch::PendingWebhook;
+use queue::{CommitQueue, Queued};
+use reply::ReplyChannel;
 pub use webhook::{Receipt, RejectedElement, Webhook};
+use worker::{CommitWorkers, LaneState, SharedQueue};
 
-/// A commit in flight for each lane, and one loop that makes the next group ready.
-const LOOPS: u8 = Lane::COUNT + 1;
-
-/// How many connections the commits need: each lane keeps one.
-#[must_use]
-pub fn n_connections() -> u32 {
-    Lane::COUNT.into()
-}
+/// A commit in flight for each lane, and one worker that makes the next batch ready.
+const WORKERS: u8 = Lane::COUNT + 1;
+/// How long a webhook waits for its commit. A database that is silent for so long is away.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a webhook's events are not known to be stored. The sender should send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,43 +45,34 @@ pub enum NotStored {
     Stopping,
 }
 
-/// Takes webhooks and commits them.
+/// Takes webhooks and has them committed.
 pub struct Ingest {
-    queue: Arc<Queue>,
+    queue: Arc<SharedQueue>,
     permits: Arc<Semaphore>,
 }
 
-/// The loops that commit. They end when the [`Ingest`] is dropped and all that was taken is answered.
-pub struct CommitLoops(JoinSet<()>);
-
-impl CommitLoops {
-    /// Waits for their end.
-    pub async fn join(mut self) {
-        while let Some(ended) = self.0.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a commit loop failed");
-            }
-        }
-    }
-}
-
 impl Ingest {
-    /// Starts the commit loops. At most `max_waiting` webhooks wait at a time.
+    /// An intake in which at most `max_waiting` webhooks wait at a time, and the workers that commit them: to be run until
+    /// they end, which they do when the intake is dropped and all that it took is answered.
     #[must_use]
-    pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Due>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
-        let queue = Arc::new(Queue::new());
-        let commits = Arc::new(Commits {
+    pub fn new(
+        connector: &Arc<Connector>,
+        max_waiting: usize,
+        due: &Arc<Due>,
+        metrics: &Arc<Metrics>,
+    ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
+        let queue = Arc::new(SharedQueue::default());
+        let workers = Arc::new(CommitWorkers {
             due: Arc::clone(due),
             metrics: Arc::clone(metrics),
             queue: Arc::clone(&queue),
-            taking: Mutex::new(()),
-            turns: Lane::all().map(|_| Mutex::new(Turn::new(pool))).collect(),
+            dequeue_lock: Mutex::new(()),
+            lanes: Lane::all()
+                .map(|_| Mutex::new(LaneState::new(Connection::new(connector, Session::COMMIT))))
+                .collect(),
         });
-        let mut loops = JoinSet::new();
-        for _ in 0..LOOPS {
-            loops.spawn(Arc::clone(&commits).run());
-        }
-        (Self { queue, permits: Arc::new(Semaphore::new(max_waiting)) }, CommitLoops(loops))
+        let workers = (0..WORKERS).map(|_| Arc::clone(&workers).run()).collect();
+        (Self { queue, permits: Arc::new(Semaphore::new(max_waiting)) }, workers)
     }
 
     /// Commits a webhook's events and returns what became of them. To be called by the web server's threads.
@@ -96,14 +84,19 @@ impl Ingest {
             return Ok(webhook.receipt);
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
-        let (address, answered) = Address::here();
-        self.queue.push(Lane::of(webhook.account), Waiting { webhook, address, permit });
-        answered.await.unwrap_or(Err(NotStored::Stopping))
+        let (reply, replied) = ReplyChannel::here();
+        let (source, n_events) = (webhook.account, webhook.len());
+        let queued = Queued { source, n_events, webhook: PendingWebhook { webhook, reply, _permit: permit } };
+        self.queue.change(|queue| queue.push(queued));
+        match timeout(COMMIT_TIMEOUT, replied).await {
+            Ok(reply) => reply.unwrap_or(Err(NotStored::Stopping)),
+            Err(_) => Err(NotStored::Database),
+        }
     }
 }
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        self.queue.close();
+        self.queue.change(CommitQueue::close);
     }
 }

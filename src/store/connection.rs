@@ -1,40 +1,269 @@
-//! Connections for statements that come one after the other, thousands a second.
+//! Connections to the database: found among its hosts, limited in time, replaced when they are lost.
+//!
+//! There is no pool. Each user of the database (a commit worker, the poller, a command) has a [`Connection`] of its own,
+//! opened when it is needed first and kept from one statement to the next: its server process then has the tables and
+//! plans at hand, which is worth a fifth of a small statement. A pool would also ping what is returned to it, and such a
+//! ping waits for ever on a connection that is dead without saying so.
+//!
+//! Invariants: every statement has a limit on the client and on the server. A connection that passed its limit, was
+//! lost, or leads to a server that takes no writes is dropped, never used again.
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, PgPool, Postgres};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-/// A connection that is kept from one statement to the next.
-///
-/// One that goes back to its pool is tested there first, which is another way to the server and back; and the next
-/// statement gets another connection, whose server process has the tables and plans not as near at hand. Together that
-/// costs about a fifth of a small statement.
-pub struct KeptConnection {
-    pool: PgPool,
-    connection: Option<PoolConnection<Postgres>>,
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions, Connection as _, PgConnection};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long one address may take to let us in.
+const CONNECT_ONE: Duration = Duration::from_secs(2);
+/// How long all of them may take together: less than a webhook waits for its answer.
+const CONNECT_ALL: Duration = Duration::from_secs(5);
+
+/// What a connection is used for: how long its statements may take, and what it asks of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// The limit of a statement. The server gets a second more, so that it does not go on for nobody.
+    statement: Duration,
+    /// The limit of a wait for a lock.
+    lock: Duration,
+    /// Whether a commit waits until it is on disk. What is done again after a crash need not.
+    is_durable: bool,
+    /// Everything is found by its key. A plan that was made while a table was small would read the whole of it.
+    by_key: bool,
 }
 
-impl KeptConnection {
-    /// A connection of `pool`, taken when it is needed first.
+impl Session {
+    /// Commits of webhooks. Twice the limit and a new connection in between are within the time that a webhook waits.
+    pub const COMMIT: Self =
+        Self { statement: secs(3), lock: Duration::from_millis(500), is_durable: true, by_key: true };
+    /// Leases and settlements of deliveries, which are repeated after a crash.
+    pub const DELIVERY: Self = Self { statement: secs(5), lock: secs(1), is_durable: false, by_key: true };
+    /// What is looked up all the time: changed accounts, due deliveries.
+    pub const LOOK_UP: Self = Self { statement: secs(3), lock: secs(1), is_durable: true, by_key: false };
+    /// What somebody waits for who asks whether the service is well.
+    pub const HEALTH: Self = Self { statement: secs(2), lock: secs(1), is_durable: true, by_key: false };
+    /// Retention.
+    pub const BACKGROUND: Self = Self { statement: secs(20), lock: secs(2), is_durable: true, by_key: false };
+    /// Commands of an admin.
+    pub const COMMAND: Self = Self { statement: secs(30), lock: secs(10), is_durable: true, by_key: false };
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The database's hosts, in the order in which the operator names them. The one that takes writes is used, and looked
+/// for again when it is lost.
+#[derive(Debug)]
+pub struct Connector {
+    hosts: Vec<PgConnectOptions>,
+    /// Where to look first.
+    preferred: AtomicUsize,
+}
+
+impl Connector {
+    /// `hosts` must not be empty.
     #[must_use]
-    pub fn new(pool: &PgPool) -> Self {
-        Self { pool: pool.clone(), connection: None }
+    pub fn new(hosts: Vec<PgConnectOptions>) -> Arc<Self> {
+        Arc::new(Self { hosts, preferred: AtomicUsize::new(0) })
     }
 
-    /// Runs a statement. If it fails or is dropped, the connection goes back to the pool, which finds out whether it still
-    /// works.
+    /// A new connection to the first host that takes writes, and the host's number.
     ///
     /// # Errors
-    /// Those of the statement, and where there is no connection.
+    /// Why the last host that was tried cannot be used. Try again later.
+    async fn connect(&self, session: Session) -> sqlx::Result<(PgConnection, usize)> {
+        let deadline = Instant::now() + CONNECT_ALL;
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut failure = None;
+        for n in (first..first + self.hosts.len()).map(|n| n % self.hosts.len()) {
+            for address in addresses(&self.hosts[n], deadline).await {
+                let within = deadline.min(Instant::now() + CONNECT_ONE);
+                let connected = timeout_at(within, open(&address, session)).await;
+                match connected.unwrap_or_else(|_| Err(timed_out("no connection to the database in time"))) {
+                    Ok(connection) => {
+                        self.preferred.store(n, Ordering::Relaxed);
+                        return Ok((connection, n));
+                    }
+                    // Of several, the failure of the one that would have been right tells most.
+                    Err(error) if failure.is_none() || !is_wrong_server(&error) => failure = Some(error),
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| timed_out("the database's name cannot be resolved in time")))
+    }
+
+    /// A host did not do what it should: the others are asked before it.
+    fn suspect(&self, host: usize) {
+        let next = (host + 1) % self.hosts.len();
+        let _ = self.preferred.compare_exchange(host, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Each address of a host's name, so that one that is dead does not take the time of the others. A name is kept where its
+/// certificate is verified, or where it does not resolve: connecting then says why.
+async fn addresses(host: &PgConnectOptions, deadline: Instant) -> Vec<PgConnectOptions> {
+    let is_named = host.get_socket().is_none() && !host.get_host().starts_with('/');
+    if !is_named || matches!(host.get_ssl_mode(), PgSslMode::VerifyFull) {
+        return vec![host.clone()];
+    }
+    let resolved = timeout_at(deadline, tokio::net::lookup_host((host.get_host(), host.get_port()))).await;
+    let addresses = resolved.map(|found| found.map(Iterator::collect::<Vec<_>>).unwrap_or_default());
+    match addresses {
+        Ok(addresses) if addresses.is_empty() => vec![host.clone()],
+        Ok(addresses) => addresses.iter().map(|address| host.clone().host(&address.ip().to_string())).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+async fn open(host: &PgConnectOptions, session: Session) -> sqlx::Result<PgConnection> {
+    let millis = |limit: Duration| limit.as_millis().to_string();
+    let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
+    // All that the program relies on, whatever the server, the database or the role has as its default.
+    let options = host.clone().application_name("nudgespot-source").options([
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("synchronous_commit", switch(session.is_durable)),
+        ("statement_timeout", millis(session.statement + secs(1))),
+        ("lock_timeout", millis(session.lock)),
+        ("idle_in_transaction_session_timeout", millis(secs(10))),
+        ("idle_session_timeout", "0".to_owned()),
+        // The statements take arrays of any length, and are planned the same for each: PostgreSQL would plan them anew
+        // every time, which takes longer than to run them.
+        ("plan_cache_mode", "force_generic_plan".to_owned()),
+        ("jit", "off".to_owned()),
+        ("enable_seqscan", switch(!session.by_key)),
+    ]);
+    let mut connection = options.connect().await?;
+    let server = sqlx::query!(
+        r#"select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "takes_writes!",
+            current_setting('fsync') = 'on' as "keeps_commits!""#
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    if !server.takes_writes {
+        return Err(unusable(WrongServer::TakesNoWrites));
+    }
+    if !server.keeps_commits {
+        return Err(unusable(WrongServer::LosesCommits));
+    }
+    Ok(connection)
+}
+
+/// Why a server that answers is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum WrongServer {
+    #[error("the server takes no writes: it is a standby, or read-only")]
+    TakesNoWrites,
+    #[error("the server has `fsync` off and may lose what it has committed; switch it on")]
+    LosesCommits,
+}
+
+fn unusable(reason: WrongServer) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::other(reason))
+}
+
+fn is_wrong_server(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<WrongServer>))
+}
+
+fn timed_out(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, what))
+}
+
+/// A connection that is opened when it is needed, and again when it was lost.
+#[derive(Debug)]
+pub struct Connection {
+    connector: Arc<Connector>,
+    session: Session,
+    open: Option<(PgConnection, usize)>,
+}
+
+impl Connection {
+    /// A connection, not open yet.
+    #[must_use]
+    pub fn new(connector: &Arc<Connector>, session: Session) -> Self {
+        Self { connector: Arc::clone(connector), session, open: None }
+    }
+
+    /// Runs a statement that does no harm when it is run twice: where the connection turns out to be lost, it is run
+    /// again on a new one.
+    ///
+    /// # Errors
+    /// Those of the statement, or that there is no database, within twice the session's limit and the time to connect.
+    /// Where the error is not the statement's own, it is not known whether it has been committed.
     pub async fn run<T>(
+        &mut self,
+        statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy,
+    ) -> sqlx::Result<T> {
+        let was_open = self.open.is_some();
+        match self.run_once(statement).await {
+            Err(error) if was_open && is_lost(&error) => {
+                tracing::debug!(%error, "a connection to the database was lost; the statement is run again on another");
+                self.run_once(statement).await
+            }
+            done => done,
+        }
+    }
+
+    /// Runs a statement, once.
+    ///
+    /// # Errors
+    /// As for [`run`](Self::run).
+    pub async fn run_once<T>(
         &mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.pool.acquire().await?,
+        // Taken out: whoever drops this future drops the connection with it, in the middle of a statement as it may be.
+        let (mut connection, host) = match self.open.take() {
+            Some(open) => open,
+            None => self.connector.connect(self.session).await?,
         };
-        let done = statement(&mut connection).await?;
-        self.connection = Some(connection);
-        Ok(done)
+        let done = timeout(self.session.statement, statement(&mut connection)).await;
+        let done = done.unwrap_or_else(|_| Err(timed_out("the database did not answer in time")));
+        match &done {
+            Err(error) if is_lost(error) => self.connector.suspect(host),
+            _ => self.open = Some((connection, host)),
+        }
+        done
     }
+
+    /// Says goodbye to the server. A server that does not answer is left without.
+    pub async fn close(mut self) {
+        if let Some((connection, _)) = self.open.take()
+            && !matches!(timeout(secs(1), connection.close()).await, Ok(Ok(())))
+        {
+            tracing::debug!("a connection to the database did not close cleanly");
+        }
+    }
+}
+
+/// Whether the connection is of no use any more, or leads to the wrong server.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            matches!(
+                &*code,
+                // Read-only: this is not, or no longer, the primary.
+                "25006"
+                // The server ends the session: shut down, crashed, starting, idle for too long.
+                | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04"
+                // The session has lost its prepared statements, or the tables have changed under them.
+                | "26000" | "0A000"
+            ) || code.starts_with("08")
+        }),
+        _ => false,
+    }
+}
+
+/// Whether a statement gave up waiting for a lock that another session holds. Nothing has been done.
+#[must_use]
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    // Lock not available; deadlock detected.
+    error.as_database_error().and_then(|error| error.code().map(|code| matches!(&*code, "55P03" | "40P01")))
+        == Some(true)
 }

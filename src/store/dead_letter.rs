@@ -1,12 +1,8 @@
 //! Events that the cursor has passed without delivering them.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
-
-use super::block::{Block, Record};
-use super::log::{self, Append, Events, Lane};
-use crate::domain::event::Kind;
 
 /// An event that was given up.
 #[derive(Debug)]
@@ -64,41 +60,4 @@ pub async fn list_after(
     )
     .fetch_all(db)
     .await
-}
-
-/// Puts dead letters at the end of the log, to be sent again under their old message ids; their age counts from now.
-/// Returns how many there were. A transaction: for the command line alone.
-///
-/// # Errors
-/// Where it is not known to be committed.
-pub async fn replay(db: &PgPool, account: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
-    let mut transaction = db.begin().await?;
-    let mut letters = sqlx::query!(
-        "delete from dead_letter where account_id = $1 and seq = any($2)
-        returning seq, kind, event_id, received_at, track",
-        account,
-        seqs
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    letters.sort_unstable_by_key(|letter| letter.seq);
-    let mut again = Block::default();
-    for letter in &letters {
-        let kind = Kind::from_number(letter.kind);
-        let kind = kind.ok_or_else(|| sqlx::Error::Decode("an event of a newer version".into()))?;
-        again.push(Record {
-            kind,
-            received_at: letter.received_at,
-            event_id: &letter.event_id,
-            track: letter.track.as_bytes(),
-        });
-    }
-    if !again.is_empty() {
-        let mut events = Events::default();
-        events.push(account, OffsetDateTime::now_utc(), again);
-        log::append(&mut *transaction, &[Lane::of(account)], &Append::again(events)).await?;
-        sqlx::query!("select pg_notify('delivery_due', $1)", account.to_string()).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await?;
-    Ok(letters.len())
 }

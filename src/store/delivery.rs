@@ -44,12 +44,8 @@ pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
 /// The database's trouble.
 pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
-        "with resumed as (
-            update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = now()
-            where account_id = $1
-            returning account_id
-        )
-        select pg_notify('delivery_due', account_id::text) from resumed",
+        "update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = now()
+        where account_id = $1",
         account
     )
     .execute(db)

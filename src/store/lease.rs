@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::append::MAX_BLOCK_EVENTS;
+use super::connection::Connection;
 use super::lock;
-use super::log::MAX_BLOCK_EVENTS;
 
 /// How long a lease lasts: longer than any request to Segment.
 pub const LEASE: Duration = Duration::from_mins(1);
@@ -20,24 +21,28 @@ pub const LEASE: Duration = Duration::from_mins(1);
 /// More than this of the log, compressed, cannot be sent at once: a batch takes as much in clear.
 const MAX_READ_BYTES: i64 = 500_000;
 
-/// A process that leases accounts, for as long as this connection lives.
-pub struct Holder {
-    connection: PgConnection,
+/// A process that leases accounts, for as long as its session with the database lives.
+///
+/// Its number stays the same when the session is lost and another takes its place: the server may hold on to the lost one
+/// for long, and what was leased under the number is still this process's to lease.
+pub struct LeaseOwner {
+    connection: Connection,
     number: i32,
 }
 
-impl Holder {
-    /// Registers a new holder, on a connection of its own.
+impl LeaseOwner {
+    /// Registers a new owner, on a connection of its own.
     ///
     /// # Errors
-    /// The database's trouble.
-    pub async fn register(pool: &PgPool) -> sqlx::Result<Self> {
-        let mut connection = pool.acquire().await?.detach();
-        let number = sqlx::query_scalar!(r#"select nextval('lease_holder')::int as "number!""#)
-            .fetch_one(&mut connection)
-            .await?;
-        sqlx::query!("select pg_advisory_lock($1, $2)", lock::HOLDER, number).execute(&mut connection).await?;
-        Ok(Self { connection, number })
+    /// The database did not answer; try again.
+    pub async fn register(mut connection: Connection) -> sqlx::Result<Self> {
+        let next = async |db: &mut PgConnection| {
+            sqlx::query_scalar!(r#"select nextval('lease_holder')::int as "number!""#).fetch_one(db).await
+        };
+        let number = connection.run(next).await?;
+        let mut owner = Self { connection, number };
+        owner.keep_alive().await?;
+        Ok(owner)
     }
 
     /// The number that stands in the leases.
@@ -46,16 +51,35 @@ impl Holder {
         self.number
     }
 
-    /// Whether the session, and with it the holder, lives.
-    pub async fn is_alive(&mut self) -> bool {
-        self.connection.ping().await.is_ok()
+    /// Makes sure that the session lives; where it was lost, begins another.
+    ///
+    /// # Errors
+    /// The database did not answer: others may take over what is leased. Try again.
+    pub async fn keep_alive(&mut self) -> sqlx::Result<()> {
+        let number = self.number;
+        // Taken once a session. Shared: a session that is lost to us may live on at the server.
+        let lock = async |db: &mut PgConnection| {
+            let held = sqlx::query_scalar!(
+                r#"select case
+                    when exists (
+                        select from pg_locks
+                        where locktype = 'advisory' and classid::bigint = $3 and objid::bigint = $2::int and granted
+                            and pid = pg_backend_pid()
+                    ) then true
+                    else pg_try_advisory_lock_shared($1, $2::int)
+                end as "held!""#,
+                lock::HOLDER,
+                number,
+                i64::from(lock::HOLDER),
+            );
+            held.fetch_one(db).await
+        };
+        if self.connection.run(lock).await? { Ok(()) } else { Err(sqlx::Error::Protocol("the number is taken".into())) }
     }
 
     /// Gives free what is still leased.
-    pub async fn resign(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "the session of the leases ended untidily");
-        }
+    pub async fn release(self) {
+        self.connection.close().await;
     }
 }
 

@@ -5,17 +5,16 @@
 //! locks until it has committed. Before that it takes the locks of its **lanes**, in order, so that appends that concern
 //! several accounts cannot deadlock; accounts map to lanes by a fixed rule.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use sqlx::{PgExecutor, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::block::{Block, FULL_BYTES};
+use super::append::Append;
+use super::block::Block;
 use super::lock;
 
-/// The most events of a block.
-pub const MAX_BLOCK_EVENTS: usize = 1_000;
 /// How many blocks are forgotten at a time: they are read and decompressed for it.
 const FORGOTTEN_TOGETHER: i64 = 16;
 
@@ -53,169 +52,19 @@ impl Lane {
     }
 }
 
-/// Events that came in together, by account, each account's in order.
-#[derive(Debug, Default)]
-pub struct Events {
-    parts: Vec<Part>,
-    places: HashMap<Uuid, usize>,
-}
-
-/// The events of one account.
-#[derive(Debug)]
-struct Part {
-    account: Uuid,
-    /// When the first was received.
-    since: OffsetDateTime,
-    blocks: Vec<Block>,
-}
-
-impl Events {
-    /// Adds events of `account`; returns the account's place among all here.
-    pub fn push(&mut self, account: Uuid, received_at: OffsetDateTime, events: Block) -> usize {
-        let place = *self.places.entry(account).or_insert(self.parts.len());
-        if place == self.parts.len() {
-            self.parts.push(Part { account, since: received_at, blocks: Vec::new() });
-        }
-        let blocks = &mut self.parts[place].blocks;
-        let fits = |block: &Block, more: &Block| {
-            block.n_bytes() + more.n_bytes() <= FULL_BYTES && block.len() + more.len() <= MAX_BLOCK_EVENTS
-        };
-        match blocks.last_mut() {
-            Some(last) if fits(last, &events) => last.append(&events),
-            None if fits(&Block::default(), &events) => blocks.push(events),
-            _ => events.records().for_each(|event| match blocks.last_mut() {
-                Some(last) if last.n_bytes() < FULL_BYTES && last.len() < MAX_BLOCK_EVENTS => last.push(event),
-                _ => {
-                    let mut block = Block::default();
-                    block.push(event);
-                    blocks.push(block);
-                }
-            }),
-        }
-        place
-    }
-
-    /// How many events there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.parts.iter().map(Part::len).sum()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// Takes out the events that are in the log already, or here before. Says of each event whether it stays, by place
-    /// and in order.
-    ///
-    /// # Errors
-    /// The database's trouble.
-    pub async fn without_known(&self, db: impl PgExecutor<'_>) -> sqlx::Result<(Self, Vec<Vec<bool>>)> {
-        let (account_ids, event_ids) = self.ids();
-        let known = sqlx::query!(
-            r#"select account_id as "account_id!", event_id as "event_id!"
-            from known_event join unnest($1::uuid[], $2::bytea[]) as asked (account_id, event_id)
-                using (account_id, event_id)"#,
-            &account_ids,
-            &event_ids as _,
-        )
-        .fetch_all(db)
-        .await?;
-        let known: Vec<(Uuid, Vec<u8>)> = known.into_iter().map(|row| (row.account_id, row.event_id)).collect();
-        let mut seen: HashSet<(Uuid, &[u8])> = known.iter().map(|(account, id)| (*account, id.as_slice())).collect();
-        let (mut new, mut stays) = (Self::default(), Vec::new());
-        for part in &self.parts {
-            let mut block = Block::default();
-            let mut of_part = Vec::new();
-            for event in part.blocks.iter().flat_map(Block::records) {
-                let is_new = seen.insert((part.account, event.event_id));
-                if is_new {
-                    block.push(event);
-                }
-                of_part.push(is_new);
-            }
-            if !block.is_empty() {
-                new.push(part.account, part.since, block);
-            }
-            stays.push(of_part);
-        }
-        Ok((new, stays))
-    }
-
-    fn ids(&self) -> (Vec<Uuid>, Vec<&[u8]>) {
-        let (mut account_ids, mut event_ids) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
-        for part in &self.parts {
-            for event in part.blocks.iter().flat_map(Block::records) {
-                account_ids.push(part.account);
-                event_ids.push(event.event_id);
-            }
-        }
-        (account_ids, event_ids)
-    }
-}
-
-impl Part {
-    fn len(&self) -> usize {
-        self.blocks.iter().map(Block::len).sum()
-    }
-}
-
-/// Events, made ready to be appended.
-#[derive(Debug, Default)]
-pub struct Append {
-    events: Events,
-    /// The events' blocks, compressed.
-    stored: Vec<Vec<u8>>,
-    /// Whether the events were in the log before.
-    are_known: bool,
-}
-
-impl Append {
-    /// Of events that come for the first time.
-    #[must_use]
-    pub fn new(events: Events) -> Self {
-        let stored = events.parts.iter().flat_map(|part| &part.blocks).map(Block::compress).collect();
-        Self { events, stored, are_known: false }
-    }
-
-    /// Of events that are to be delivered once more.
-    #[must_use]
-    pub fn again(events: Events) -> Self {
-        Self { are_known: true, ..Self::new(events) }
-    }
-
-    /// What is to be appended.
-    #[must_use]
-    pub fn events(&self) -> &Events {
-        &self.events
-    }
-}
-
-/// Appends events, one statement that commits by itself.
+/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: an account that was
+/// just deleted gets none of its events.
 ///
 /// # Errors
-/// [`is_duplicate`] tells whether one of the events is in the log, or here twice: nothing is appended then. Otherwise it
-/// is not known whether they are.
-pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<()> {
-    let (mut accounts, mut counts) = (Vec::new(), Vec::new());
-    let (mut block_accounts, mut last_places, mut sizes, mut since) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for part in &append.events.parts {
-        let mut place = 0;
-        for block in &part.blocks {
-            place += i64::try_from(block.len()).unwrap_or(i64::MAX);
-            block_accounts.push(part.account);
-            last_places.push(place);
-            sizes.push(i32::try_from(block.len()).unwrap_or(i32::MAX));
-            since.push(part.since);
-        }
-        accounts.push(part.account);
-        counts.push(place);
-    }
-    let (account_ids, event_ids) = if append.are_known { (vec![], vec![]) } else { append.events.ids() };
-    sqlx::query!(
-        "with locked as materialized (
+/// [`is_duplicate`] tells whether one of the events is in the log, or here twice; [`is_lock_timeout`] whether another
+/// session holds one of the accounts: nothing is appended then. Otherwise it is not known whether they are.
+///
+/// [`is_lock_timeout`]: super::connection::is_lock_timeout
+pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
+    let blocks = append.columns();
+    let (account_ids, event_ids) = append.events().ids();
+    let n_advanced = sqlx::query_scalar!(
+        r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
@@ -230,25 +79,63 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
             select account_id, base + last_place, n_events, since, events
             from advanced join unnest($5::uuid[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[])
                 as block (account_id, last_place, n_events, since, events) using (account_id)
+        ),
+        known as (
+            insert into known_event (account_id, event_id)
+            select account_id, event_id
+            from advanced join unnest($10::uuid[], $11::bytea[]) as new (account_id, event_id) using (account_id)
         )
-        insert into known_event (account_id, event_id)
-        select account_id, event_id
-        from advanced join unnest($10::uuid[], $11::bytea[]) as new (account_id, event_id) using (account_id)",
+        select count(*) as "n!" from advanced"#,
         lock::LANE,
         &Lane::locks(lanes),
-        &accounts,
-        &counts,
-        &block_accounts,
-        &last_places,
-        &sizes,
-        &since,
-        &append.stored,
+        &blocks.accounts,
+        &blocks.counts,
+        &blocks.block_accounts,
+        &blocks.last_places,
+        &blocks.sizes,
+        &blocks.since,
+        append.stored(),
         &account_ids,
         &event_ids as _,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    Ok(usize::try_from(n_advanced) == Ok(blocks.accounts.len()))
+}
+
+/// Those of the accounts that there are.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn existing(db: impl PgExecutor<'_>, accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let ids = sqlx::query_scalar!("select account_id from log_head where account_id = any($1)", accounts);
+    Ok(ids.fetch_all(db).await?.into_iter().collect())
+}
+
+/// Those of the accounts that can be appended to now: no other session holds their lane or their row. It waits for
+/// nothing, and holds nothing when it returns.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn appendable(db: impl PgExecutor<'_>, lanes: &[Lane], accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let rows = sqlx::query!(
+        r#"with free_lane as materialized (
+            select lane from unnest($2::int[]) as lane where pg_try_advisory_xact_lock($1, lane)
+        ),
+        free as (
+            select account_id from log_head where account_id = any($3) for update skip locked
+        )
+        select account_id, (select array_agg(lane) from free_lane) as "lanes?" from free"#,
+        lock::LANE,
+        &Lane::locks(lanes),
+        accounts,
+    )
+    .fetch_all(db)
+    .await?;
+    let is_free = |account: Uuid, lanes: Option<Vec<i32>>| {
+        lanes.is_some_and(|lanes| lanes.contains(&i32::from(Lane::of(account).0))).then_some(account)
+    };
+    Ok(rows.into_iter().filter_map(|row| is_free(row.account_id, row.lanes)).collect())
 }
 
 /// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
@@ -296,45 +183,4 @@ pub(super) async fn forget(db: &PgPool, account: Uuid, cursor: i64, before: Offs
 #[must_use]
 pub fn is_duplicate(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some("known_event_pkey")
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::domain::event::Kind;
-    use crate::store::block::Record;
-
-    proptest! {
-        #[test]
-        fn blocks_keep_the_order_of_their_events_and_stay_within_their_bounds(
-            webhooks in proptest::collection::vec((0u8..3, 1usize..300, 1usize..32_000), 1..30)
-        ) {
-            let (mut events, mut expected, mut n) = (Events::default(), HashMap::<Uuid, Vec<u64>>::new(), 0u64);
-            for (account, n_events, size) in webhooks {
-                let account = Uuid::from_u128(account.into());
-                // A webhook is not larger than a few MiB.
-                let n_events = n_events.min(3_000_000 / size).max(1);
-                let mut block = Block::default();
-                for _ in 0..n_events {
-                    n += 1;
-                    expected.entry(account).or_default().push(n);
-                    let (event_id, track) = (n.to_le_bytes(), vec![b'x'; size]);
-                    let received_at = OffsetDateTime::UNIX_EPOCH;
-                    block.push(Record { kind: Kind::Opened, received_at, event_id: &event_id, track: &track });
-                }
-                events.push(account, OffsetDateTime::UNIX_EPOCH, block);
-            }
-            prop_assert_eq!(events.len(), expected.values().map(Vec::len).sum::<usize>());
-            for part in &events.parts {
-                let mut ids = Vec::new();
-                for block in &part.blocks {
-                    prop_assert!(block.len() <= MAX_BLOCK_EVENTS && block.n_bytes() < FULL_BYTES + 33_000);
-                    ids.extend(block.records().map(|e| u64::from_le_bytes(e.event_id.try_into().expect("8 bytes"))));
-                }
-                prop_assert_eq!(Some(&ids), expected.get(&part.account));
-            }
-        }
-    }
 }

@@ -4,12 +4,14 @@
 //! leave a transaction open on a pooled connection (sqlx issues 4385 and 4393).
 
 pub mod account;
+pub mod append;
 pub mod block;
 pub mod connection;
 pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
 pub mod log;
+pub mod replay;
 pub mod retention;
 pub mod set_aside;
 pub mod settlement;

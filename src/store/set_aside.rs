@@ -53,6 +53,15 @@ impl SetAside {
         self.payloads.push(payload);
     }
 
+    /// The accounts, each once.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Uuid> {
+        let mut accounts = self.account_ids.clone();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -60,12 +69,14 @@ impl SetAside {
     }
 }
 
-/// Sets events aside, one statement that commits by itself. What is there already is not counted again.
+/// Sets events aside, one statement that commits by itself. What is there already is not counted again. Says whether all
+/// accounts are there: one that was just deleted gets none of its events.
 ///
 /// # Errors
 /// Where it is not known to be committed.
-pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) -> sqlx::Result<()> {
-    sqlx::query!(
+pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) -> sqlx::Result<bool> {
+    let accounts = events.accounts();
+    let n_existing = sqlx::query_scalar!(
         r#"
         with locked as materialized (
             -- Appends hold them too: nobody else updates several rows of `log_head` in a statement, so none deadlock.
@@ -76,6 +87,7 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) 
             select account_id, digest, fate, received_at, event_name, reason, payload
             from locked, unnest($3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[])
                 as new (account_id, digest, fate, received_at, event_name, reason, payload)
+            where exists (select from log_head where log_head.account_id = new.account_id)
             on conflict do nothing
             returning account_id, fate
         ),
@@ -83,10 +95,13 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) 
             select account_id, count(*) filter (where fate = 'ignored') as n_ignored,
                 count(*) filter (where fate = 'rejected') as n_rejected
             from inserted group by account_id
+        ),
+        updated as (
+            update log_head
+            set n_ignored = log_head.n_ignored + counted.n_ignored, n_rejected = log_head.n_rejected + counted.n_rejected
+            from counted where log_head.account_id = counted.account_id
         )
-        update log_head
-        set n_ignored = log_head.n_ignored + counted.n_ignored, n_rejected = log_head.n_rejected + counted.n_rejected
-        from counted where log_head.account_id = counted.account_id
+        select count(*) as "n!" from log_head where account_id = any($10)
         "#,
         lock::LANE,
         &Lane::locks(lanes),
@@ -97,8 +112,9 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &SetAside) 
         &events.names as _,
         &events.reasons as _,
         &events.payloads,
+        &accounts,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    Ok(usize::try_from(n_existing) == Ok(accounts.len()))
 }

@@ -121,7 +121,7 @@ struct DeadLetters {
 }
 
 impl Settlements {
-    fn push(&mut self, settlement: &mut Settlement) {
+    fn push(&mut self, settlement: &Settlement) {
         self.account_ids.push(settlement.account_id);
         self.leases.push(settlement.lease);
         self.before.push(settlement.before);
@@ -129,12 +129,12 @@ impl Settlements {
         self.n_delivered.push(settlement.n_delivered);
         self.n_attempts.push(settlement.n_attempts);
         self.wait_seconds.push(settlement.wait.as_secs_f64());
-        self.pauses.push(settlement.pause.take().map(storable));
+        self.pauses.push(settlement.pause.clone().map(storable));
     }
 }
 
 impl Attempts {
-    fn push(&mut self, account: Uuid, attempt: Attempt) {
+    fn push(&mut self, account: Uuid, attempt: &Attempt) {
         self.account_ids.push(account);
         self.from_seqs.push(attempt.from_seq);
         self.to_seqs.push(attempt.to_seq);
@@ -143,19 +143,19 @@ impl Attempts {
         self.duration_ms.push(milliseconds(attempt.duration));
         self.statuses.push(attempt.status.and_then(|status| i16::try_from(status).ok()));
         self.outcomes.push(attempt.outcome.to_owned());
-        self.reasons.push(attempt.reason.map(storable));
+        self.reasons.push(attempt.reason.clone().map(storable));
     }
 }
 
 impl DeadLetters {
-    fn push(&mut self, account: Uuid, dead: Dead) {
+    fn push(&mut self, account: Uuid, dead: &Dead) {
         self.account_ids.push(account);
         self.seqs.push(dead.seq);
         self.kinds.push(dead.kind.number().into());
-        self.event_ids.push(dead.event_id);
+        self.event_ids.push(dead.event_id.clone());
         self.received_at.push(dead.received_at);
-        self.tracks.push(storable(dead.track));
-        self.reasons.push(storable(dead.reason));
+        self.tracks.push(storable(dead.track.clone()));
+        self.reasons.push(storable(dead.reason.clone()));
     }
 }
 
@@ -164,12 +164,12 @@ impl DeadLetters {
 ///
 /// # Errors
 /// Where it is not known to be committed.
-pub async fn settle(db: impl PgExecutor<'_>, settlements: Vec<Settlement>) -> sqlx::Result<HashMap<Uuid, bool>> {
+pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, bool>> {
     let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
-    for mut settlement in settlements {
-        all.push(&mut settlement);
-        settlement.attempt.into_iter().for_each(|attempt| attempts.push(settlement.account_id, attempt));
-        settlement.dead.into_iter().for_each(|event| dead.push(settlement.account_id, event));
+    for settlement in settlements {
+        all.push(settlement);
+        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.account_id, attempt));
+        settlement.dead.iter().for_each(|event| dead.push(settlement.account_id, event));
     }
     let rows = sqlx::query!(
         r#"

@@ -1,6 +1,6 @@
 //! What the operator watches: the backlog, and whether the database is fit to be trusted.
 
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 /// How much waits in all.
@@ -91,18 +91,26 @@ pub async fn is_ready(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
     .await
 }
 
-/// The server's version number (150018 for 15.18), and which of its settings break the promise of a commit.
+/// Whether the database has this program's schema, or a newer one. Unlike applying the migrations, that needs no right to
+/// create anything.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn check_server(db: &PgPool) -> sqlx::Result<(i32, Vec<&'static str>)> {
+/// The database did not answer; ask again.
+pub async fn has_schema(db: &mut PgConnection) -> sqlx::Result<bool> {
+    let exists = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "exists!""#);
+    Ok(exists.fetch_one(&mut *db).await? && is_ready(db).await?)
+}
+
+/// The server's version number (150018 for 15.18), and whether a crash of the machine may tear its pages.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn check_server(db: impl PgExecutor<'_>) -> sqlx::Result<(i32, bool)> {
     let row = sqlx::query!(
-        r#"select current_setting('server_version_num')::int as "version!", current_setting('fsync') as "fsync!",
-            current_setting('full_page_writes') as "full_page_writes!""#
+        r#"select current_setting('server_version_num')::int as "version!",
+            current_setting('full_page_writes') = 'off' as "is_torn!""#
     )
     .fetch_one(db)
     .await?;
-    let settings = [("fsync", row.fsync), ("full_page_writes", row.full_page_writes)];
-    let broken = settings.into_iter().filter(|(_, value)| value == "off").map(|(name, _)| name).collect();
-    Ok((row.version, broken))
+    Ok((row.version, row.is_torn))
 }

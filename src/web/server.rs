@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
-use sqlx::PgPool;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -20,11 +19,14 @@ use super::webhook::{self, MAX_BODY_UNITS};
 use crate::accounts::Directory;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
+use crate::store::connection::Connection;
 
 /// How long a request's head may take to arrive.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long the webhooks in flight have to be answered when the service stops.
-const DRAIN: Duration = Duration::from_secs(15);
+const DRAIN: Duration = Duration::from_secs(9);
+/// How long the servers' threads have to end then.
+const STOP: Duration = Duration::from_secs(2);
 
 /// What the handlers share.
 pub struct State {
@@ -33,7 +35,7 @@ pub struct State {
     /// Stores events.
     pub ingest: Ingest,
     /// For health and backlog.
-    pub pool: PgPool,
+    pub health: Mutex<Connection>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The largest body that is read.
@@ -49,14 +51,14 @@ impl State {
     pub fn new(
         directory: Arc<Directory>,
         ingest: Ingest,
-        pool: PgPool,
+        health: Connection,
         metrics: Arc<Metrics>,
         max_body_bytes: usize,
     ) -> Self {
         Self {
             directory,
             ingest,
-            pool,
+            health: Mutex::new(health),
             metrics,
             max_body_bytes,
             body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
@@ -87,7 +89,9 @@ pub struct Servers {
     pub public: SocketAddr,
     /// The address of metrics.
     pub internal: SocketAddr,
-    both: [Server; 2],
+    handles: [ServerHandle; 2],
+    /// Until they are taken to be run.
+    unstarted: Vec<(&'static str, Server)>,
 }
 
 impl Servers {
@@ -123,43 +127,42 @@ impl Servers {
         .bind(internal)
         .map_err(|error| ("INTERNAL_BIND", error))?;
         let no_address = || io::Error::other("bound to no address");
+        let (public_address, internal_address) = (public.addrs(), internal.addrs());
+        let (public, internal) = (public.run(), internal.run());
         Ok(Self {
-            public: *public.addrs().first().ok_or_else(|| ("BIND", no_address()))?,
-            internal: *internal.addrs().first().ok_or_else(|| ("INTERNAL_BIND", no_address()))?,
+            public: *public_address.first().ok_or_else(|| ("BIND", no_address()))?,
+            internal: *internal_address.first().ok_or_else(|| ("INTERNAL_BIND", no_address()))?,
             state,
-            both: [public.run(), internal.run()],
+            handles: [public.handle(), internal.handle()],
+            unstarted: vec![("the server of webhooks", public), ("the server of metrics", internal)],
         })
     }
 
-    /// Serves until `stop` resolves. Then takes no new connections, answers the webhooks in flight, and ends. What has
-    /// not been answered in time is cut off: its sender was promised nothing, and will send again.
-    ///
-    /// # Errors
-    /// Where a server fails.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { state, both: [public, internal], .. } = self;
-        let handles = [public.handle(), internal.handle()];
-        let drain = async {
-            stop.await;
-            end(&state, handles).await;
-        };
-        let (public, internal, ()) = tokio::join!(public, internal, drain);
-        public.and(internal)
+    /// The servers, by name, to be run until they end.
+    pub fn take(&mut self) -> Vec<(&'static str, Server)> {
+        std::mem::take(&mut self.unstarted)
     }
-}
 
-async fn end(state: &State, [public, internal]: [ServerHandle; 2]) {
-    public.pause().await;
-    // From here on, answers ask to close the connection. An idle one is simply closed.
-    state.requests.close();
-    let drain = async {
-        state.requests.wait().await;
-        state.is_drained.store(true, Ordering::SeqCst);
-        // Those that slipped in before.
-        state.requests.wait().await;
-    };
-    if timeout(DRAIN, drain).await.is_err() {
-        tracing::warn!("stopped with webhooks still unanswered");
+    /// Takes no new connections, answers the webhooks in flight, and ends the servers. What has not been answered in time
+    /// is cut off: its sender was promised nothing, and will send again.
+    pub async fn stop(self) {
+        let Self { state, handles: [public, internal], .. } = self;
+        let drain = async {
+            public.pause().await;
+            // From here on, answers ask to close the connection. An idle one is simply closed.
+            state.requests.close();
+            state.requests.wait().await;
+            state.is_drained.store(true, Ordering::SeqCst);
+            // Those that slipped in before.
+            state.requests.wait().await;
+        };
+        if timeout(DRAIN, drain).await.is_err() {
+            tracing::warn!("stopped with webhooks still unanswered");
+        }
+        drop(state);
+        let stop = async { tokio::join!(public.stop(false), internal.stop(false)) };
+        if timeout(STOP, stop).await.is_err() {
+            tracing::warn!("a server did not stop in time");
+        }
     }
-    tokio::join!(public.stop(false), internal.stop(false));
 }

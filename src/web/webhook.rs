@@ -142,23 +142,38 @@ async fn authenticate<'b>(
             .map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
         let account = state.directory.find(token);
-        let keyring = account.as_ref().map_or_else(|| state.directory.decoy(), |account| &account.keyring);
+        let Some(keyring) = account.as_ref().map_or(Some(state.directory.decoy()), |account| account.keyring.as_ref())
+        else {
+            // Not to be told from a database that is away: that too is no fault of the sender.
+            return Err(Unverified::CannotOpen);
+        };
         match (verify(&signature, body, keyring, now.unix_timestamp()), &account) {
             (Ok(verified), Some(account)) => Ok((account.id, verified)),
-            (Ok(_), None) => Err(Refusal::Mismatch),
-            (Err(refusal), _) => Err(refusal),
+            (Ok(_), None) => Err(Unverified::Refused(Refusal::Mismatch)),
+            (Err(refusal), _) => Err(Unverified::Refused(refusal)),
         }
+    };
+    let problem = |unverified| match unverified {
+        Unverified::CannotOpen => Problem::NotStored(NotStored::Database),
+        Unverified::Refused(_) => Problem::InvalidSignature,
     };
     match attempt() {
         Ok(authentic) => Ok(authentic),
         // The account, or its secret, may be so new that the directory has not heard of it.
-        Err(Refusal::Mismatch) => {
-            let Ok(Ok(())) = timeout(LOOK_UP_TIME, state.directory.refresh()).await else {
+        Err(Unverified::Refused(Refusal::Mismatch) | Unverified::CannotOpen) => {
+            let Ok(Ok(_)) = timeout(LOOK_UP_TIME, state.directory.refresh()).await else {
                 tracing::warn!("cannot look up the accounts");
                 return Err(Problem::NotStored(NotStored::Database));
             };
-            attempt().map_err(|_| Problem::InvalidSignature)
+            attempt().map_err(problem)
         }
-        Err(Refusal::Unreadable | Refusal::Stale) => Err(Problem::InvalidSignature),
+        Err(unverified) => Err(problem(unverified)),
     }
+}
+
+/// Why a webhook is not known to be authentic.
+enum Unverified {
+    /// The account's secret cannot be opened here: trouble of this program, not of the sender.
+    CannotOpen,
+    Refused(Refusal),
 }

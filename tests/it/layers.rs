@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each module, and those that it may use.
 const MAY_USE: [(&str, &str); 18] = [
     ("cli", "app backend accounts config domain local_postgres random sandbox store telemetry"),
-    ("app", "accounts backend config dispatch due ingest metrics segment store web"),
+    ("app", "accounts backend config dispatch due ingest local_postgres metrics segment store web"),
     ("backend", "config local_postgres store vault"),
     ("config", "domain vault"),
     ("telemetry", "config"),
@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &str); 18] = [
     ("dispatch", "accounts config domain due metrics random segment store vault"),
     ("segment", "domain"),
     ("sandbox", "domain random segment"),
-    ("accounts", "domain random store vault"),
+    ("accounts", "domain due metrics random store vault"),
     ("ingest", "domain due metrics store"),
     ("due", ""),
     ("metrics", "domain store"),

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use nudgespot_source::domain::event::Kind;
 use nudgespot_source::sandbox::Fault;
+use nudgespot_source::store::append::{Append, Events};
 use nudgespot_source::store::block::{Block, Record};
-use nudgespot_source::store::lease::{self, Holder, Lease};
-use nudgespot_source::store::log::{self, Append, Events, Lane};
+use nudgespot_source::store::connection::{Connection, Connector, Session};
+use nudgespot_source::store::lease::{self, Lease, LeaseOwner};
+use nudgespot_source::store::log::{self, Lane};
 use nudgespot_source::store::settlement::{self, Settlement};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -24,7 +26,7 @@ fn append_of(account: &Account, id: &str) -> Append {
     let record = Record { kind: Kind::Opened, received_at, event_id: id.as_bytes(), track: track.as_bytes() };
     block.push(record);
     let mut events = Events::default();
-    events.push(account_id, received_at, block);
+    events.push(account_id, received_at, &block);
     Append::new(events)
 }
 
@@ -139,9 +141,10 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     for event in ["a", "b", "c"] {
         log::append(&context.pool, &[lane(&account)], &append_of(&account, event)).await.expect("appended");
     }
-    let (early, late) =
-        (Holder::register(&context.pool).await.expect("up"), Holder::register(&context.pool).await.expect("up"));
-    let acquire = async |holder: &Holder| {
+    let connector = Connector::new(vec![context.pool.connect_options().as_ref().clone()]);
+    let register = async || LeaseOwner::register(Connection::new(&connector, Session::LOOK_UP)).await.expect("up");
+    let (early, late) = (register().await, register().await);
+    let acquire = async |holder: &LeaseOwner| {
         let mut acquired = lease::acquire(&context.pool, &[(id, 1)], holder.number()).await.expect("up");
         acquired.remove(&id)
     };
@@ -152,15 +155,15 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     assert_eq!(blocks.iter().map(|block| block.last_seq).collect::<Vec<_>>(), [1], "no more than asked for");
     let settle = async |lease: &Lease, cursor| {
         let settlement = Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
-        settlement::settle(&context.pool, vec![settlement]).await.expect("up").remove(&id)
+        settlement::settle(&context.pool, &[settlement]).await.expect("up").remove(&id)
     };
     assert_eq!(settle(&first, 1).await, None, "fenced off");
     assert_eq!(settle(&second, 3).await, Some(false));
     assert_eq!(settle(&first, 1).await, None, "still");
     let shown = context.show("acme").await;
     assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(3), &json!(0)));
-    early.resign().await;
-    late.resign().await;
+    early.release().await;
+    late.release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

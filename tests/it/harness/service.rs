@@ -77,7 +77,11 @@ impl Service {
     /// Ends it as an operator would.
     pub async fn terminate(mut self) -> ExitStatus {
         self.signal("TERM");
-        timeout(PATIENCE, self.child.wait()).await.expect("it drains in time").expect("an end")
+        let status = timeout(PATIENCE, self.child.wait()).await.expect("it drains in time").expect("an end");
+        if !status.success() {
+            eprintln!("it ended with {status}: {}", self.log());
+        }
+        status
     }
 
     /// Ends it as a power cut would.

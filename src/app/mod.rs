@@ -1,0 +1,236 @@
+//! The running service: what it is made of, and in which order it ends.
+//!
+//! Upstream first, so that each stage drains into the next: the servers answer what they hold, the commit workers commit
+//! what they took, the delivery settles what it sent; then the connections close, and the private cluster stops. Each
+//! step has a limit, and all of them together have one: whatever hangs, the program ends.
+
+mod supervisor;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context;
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::accounts::Directory;
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::dispatch::{Courier, Dispatch, Sweep, Together};
+use crate::due::Due;
+use crate::ingest::Ingest;
+use crate::local_postgres::PrivateCluster;
+use crate::metrics::Metrics;
+use crate::segment::Client;
+use crate::store::connection::Session;
+use crate::store::retention;
+use crate::web::{Servers, State};
+use supervisor::{Stage, Supervisor};
+
+/// How often what is old is forgotten.
+const FORGET: Duration = Duration::from_mins(10);
+/// How long the servers have to end when their webhooks are answered, or cut off.
+const SERVERS_END: Duration = Duration::from_secs(2);
+/// How long commits in flight may take then: twice a statement's limit, and a new connection.
+const COMMITS_END: Duration = Duration::from_secs(5);
+/// How long the delivery may take then. It began to end with the servers.
+const DELIVERY_END: Duration = Duration::from_secs(8);
+const SUPPORT_END: Duration = Duration::from_secs(2);
+/// The program has ended by then, whatever hangs.
+const END: Duration = Duration::from_secs(33);
+
+/// The service, ready to serve.
+pub struct App {
+    supervisor: Supervisor,
+    servers: Servers,
+    stop_delivery: CancellationToken,
+    stop_support: CancellationToken,
+    /// Gives the cluster back when its watch ends.
+    cluster: Option<oneshot::Receiver<PrivateCluster>>,
+    backend: Backend,
+}
+
+impl App {
+    /// Opens the database, binds the addresses, and starts to serve.
+    ///
+    /// # Errors
+    /// What keeps the service from starting, in one line that says what to do.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let backend = Backend::open(&config.database).await?;
+        match Parts::build(config, &backend).await {
+            Ok(parts) => Ok(parts.start(config, backend)),
+            Err(error) => {
+                backend.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The address of webhooks and health.
+    #[must_use]
+    pub fn public_address(&self) -> SocketAddr {
+        self.servers.public
+    }
+
+    /// The address of metrics.
+    #[must_use]
+    pub fn internal_address(&self) -> SocketAddr {
+        self.servers.internal
+    }
+
+    /// The database and the vault.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// Serves until `stop`, then drains.
+    ///
+    /// # Errors
+    /// Where a background task ended, or the private cluster cannot be left in good order.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let failure = tokio::select! {
+            () = stop.cancelled() => None,
+            failure = self.supervisor.watch() => Some(failure),
+        };
+        let _guard = EndGuard::start();
+        let ended = self.end().await;
+        failure.map_or(ended, Err)
+    }
+
+    async fn end(self) -> anyhow::Result<()> {
+        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut backend } = self;
+        // Nothing is lost when it ends before the commits do: what they append is delivered next time.
+        supervisor.let_end(&[Stage::Web, Stage::Commit, Stage::Delivery]);
+        stop_delivery.cancel();
+        servers.stop().await;
+        supervisor.join(Stage::Web, SERVERS_END).await;
+        supervisor.join(Stage::Commit, COMMITS_END).await;
+        supervisor.join(Stage::Delivery, DELIVERY_END).await;
+        stop_support.cancel();
+        supervisor.join(Stage::Support, SUPPORT_END).await;
+        let failure = supervisor.finish();
+        if let Some(cluster) = cluster {
+            backend.cluster = cluster.await.ok();
+        }
+        backend.close().await?;
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Ends the program where its end takes too long. A thread: nothing that hangs, in whatever task, can keep it.
+struct EndGuard {
+    /// Dropped when the end was in time.
+    _in_time: mpsc::Sender<()>,
+}
+
+impl EndGuard {
+    fn start() -> Self {
+        let (in_time, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(END) == Err(mpsc::RecvTimeoutError::Timeout) {
+                std::process::exit(1);
+            }
+        });
+        Self { _in_time: in_time }
+    }
+}
+
+/// What the service is made of, before it runs.
+struct Parts<W> {
+    servers: Servers,
+    commit_workers: Vec<W>,
+    dispatch: Dispatch,
+    sweep: Sweep,
+    directory: Arc<Directory>,
+    due: Arc<Due>,
+}
+
+impl Parts<()> {
+    async fn build(
+        config: &Config,
+        backend: &Backend,
+    ) -> anyhow::Result<Parts<impl Future<Output = ()> + Send + 'static + use<>>> {
+        let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
+        let directory = Directory::load(&backend.connector, Arc::clone(&backend.vault), Arc::clone(&metrics)).await?;
+        let directory = Arc::new(directory);
+        let (ingest, commit_workers) = Ingest::new(&backend.connector, config.max_waiting, &due, &metrics);
+        let sweep = Sweep::new(&backend.connector, Arc::clone(&due)).await?;
+        let courier = Courier {
+            vault: Arc::clone(&backend.vault),
+            client: Client::new().context(
+                "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
+                 ca-certificates`)",
+            )?,
+            endpoints: config.endpoints.clone(),
+            max_age: config.max_delivery_age,
+            holder: sweep.holder_number(),
+            metrics: Arc::clone(&metrics),
+            leases: Together::new(backend.connection(Session::DELIVERY)),
+            settlements: Together::new(backend.connection(Session::DELIVERY)),
+        };
+        let health = backend.connection(Session::HEALTH);
+        let state = State::new(Arc::clone(&directory), ingest, health, metrics, config.max_body_bytes);
+        let servers = Servers::bind(state, config.bind, config.internal_bind)
+            .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
+        let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due));
+        Ok(Parts { servers, commit_workers, dispatch, sweep, directory, due })
+    }
+}
+
+impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
+    fn start(self, config: &Config, mut backend: Backend) -> App {
+        let Self { mut servers, commit_workers, dispatch, sweep, directory, due } = self;
+        let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
+        let mut supervisor = Supervisor::default();
+        for (name, server) in servers.take() {
+            supervisor.spawn(Stage::Web, name, async { server.await.context("the HTTP server") });
+        }
+        for worker in commit_workers {
+            supervisor.spawn(Stage::Commit, "a commit worker", unfailing(worker));
+        }
+        supervisor.spawn(Stage::Delivery, "the delivery", unfailing(dispatch.run(stop_delivery.clone())));
+        supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(sweep.run(stop_support.clone())));
+        let stop = stop_support.clone();
+        supervisor.spawn(Stage::Support, "the search for changed accounts", async move {
+            directory.watch(&due, stop).await;
+            Ok(())
+        });
+        let forget = forget(backend.pool.clone(), config.retention, stop_support.clone());
+        supervisor.spawn(Stage::Support, "the retention", unfailing(forget));
+        let cluster = backend.cluster.take().map(|mut cluster| {
+            let (watched, cluster_back) = oneshot::channel();
+            let stop = stop_support.clone();
+            supervisor.spawn(Stage::Support, "the watch over the private PostgreSQL", async move {
+                cluster.watch(&stop).await;
+                drop(watched.send(cluster));
+                Ok(())
+            });
+            cluster_back
+        });
+        App { supervisor, servers, stop_delivery, stop_support, cluster, backend }
+    }
+}
+
+async fn unfailing(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+async fn forget(pool: PgPool, retention: Duration, stop: CancellationToken) {
+    loop {
+        match stop.run_until_cancelled(retention::forget(&pool, OffsetDateTime::now_utc(), retention)).await {
+            None => return,
+            Some(Ok(0)) => {}
+            Some(Ok(rows)) => tracing::info!(rows, "forgot what is old"),
+            Some(Err(error)) => tracing::warn!(%error, "cannot forget what is old"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Dead letters that are to be delivered once more.
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::append::{Append, Events};
+use super::block::{Block, Record};
+use super::connection::Connection;
+use super::lock;
+use super::log::Lane;
+use crate::domain::event::Kind;
+
+/// How often others may move some of the same dead letters in the same moment.
+const MAX_RACES: u32 = 5;
+
+/// Puts dead letters at the end of the log, to be sent again under their old message ids; their age counts from now.
+/// Returns how many they were. One statement moves them: nothing is locked between this program and the server. Where
+/// somebody else moves some of them at the same time, it is done anew with what is left.
+///
+/// # Errors
+/// Where it is not known to be committed. To be called again: what has been moved is no dead letter any more.
+pub async fn replay(db: &mut Connection, account: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
+    for _ in 0..MAX_RACES {
+        let (seqs, events) = db.run(async |db| find(db, account, seqs).await).await?;
+        if seqs.is_empty() {
+            return Ok(0);
+        }
+        let append = Append::new(events);
+        if db.run(async |db| move_to_log(db, account, &seqs, &append).await).await? {
+            return Ok(seqs.len());
+        }
+    }
+    Ok(0)
+}
+
+async fn find(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Result<(Vec<i64>, Events)> {
+    let rows = sqlx::query!(
+        "select seq, kind, event_id, received_at, track from dead_letter
+        where account_id = $1 and seq = any($2) order by seq",
+        account,
+        seqs
+    )
+    .fetch_all(db)
+    .await?;
+    let mut block = Block::default();
+    for row in &rows {
+        let kind = Kind::from_number(row.kind);
+        let kind = kind.ok_or_else(|| sqlx::Error::Decode("an event of a newer version".into()))?;
+        let (event_id, track) = (row.event_id.as_slice(), row.track.as_bytes());
+        block.push(Record { kind, received_at: row.received_at, event_id, track });
+    }
+    let mut events = Events::default();
+    if !block.is_empty() {
+        events.push(account, OffsetDateTime::now_utc(), &block);
+    }
+    Ok((rows.iter().map(|row| row.seq).collect(), events))
+}
+
+/// Says whether all of them were there to be moved; otherwise none has been.
+async fn move_to_log(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64], append: &Append) -> sqlx::Result<bool> {
+    let blocks = append.columns();
+    let n_moved = sqlx::query_scalar!(
+        r#"with letter as (
+            select seq from dead_letter where account_id = $3 and seq = any($4) for update
+        ),
+        locked as materialized (
+            select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
+        ),
+        advanced as (
+            update log_head set head_seq = head_seq + cardinality($4::bigint[])
+            from locked
+            where account_id = $3 and (select count(*) from letter) = cardinality($4::bigint[])
+            returning account_id, head_seq - cardinality($4::bigint[]) as base
+        ),
+        stored as (
+            insert into event_block (account_id, last_seq, n_events, since, events)
+            select account_id, base + last_place, n_events, since, events
+            from advanced, unnest($5::bigint[], $6::int[], $7::timestamptz[], $8::bytea[])
+                as block (last_place, n_events, since, events)
+        ),
+        removed as (
+            delete from dead_letter using advanced
+            where dead_letter.account_id = advanced.account_id and seq = any($4)
+            returning seq
+        )
+        select count(*) as "n!" from removed"#,
+        lock::LANE,
+        &Lane::locks(&[Lane::of(account)]),
+        account,
+        seqs,
+        &blocks.last_places,
+        &blocks.sizes,
+        &blocks.since,
+        append.stored(),
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(usize::try_from(n_moved) == Ok(seqs.len()))
+}
