@@ -155,10 +155,11 @@ impl Admin {
             unsubscribe_event: edit.unsubscribe_event.map(|event| event.as_str().to_owned()),
             allow_untimestamped: edit.allow_untimestamped,
         };
-        account::update(&self.pool, id, &changes).await.map_err(|error| match &edit.name {
+        let updated = account::update(&self.pool, id, &changes).await.map_err(|error| match &edit.name {
             Some(name) => name_taken(error, name),
             None => error.into(),
-        })
+        });
+        there(updated?, id_or_name)
     }
 
     /// Stops delivery; webhooks are taken as ever.
@@ -202,7 +203,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn rotate_url(&self, id_or_name: &str) -> Result<String, AdminError> {
         let token = new_token();
-        account::update_token(&self.pool, self.find(id_or_name).await?.id, &token).await?;
+        there(account::update_token(&self.pool, self.find(id_or_name).await?.id, &token).await?, id_or_name)?;
         Ok(token)
     }
 
@@ -244,6 +245,11 @@ impl Admin {
     fn seal(&self, account: Uuid, field: Field, text: &str) -> Vec<u8> {
         self.vault.seal(account, field, text, random::bytes())
     }
+}
+
+/// What was changed may have been deleted since it was found.
+fn there(is_there: bool, id_or_name: &str) -> Result<(), AdminError> {
+    if is_there { Ok(()) } else { Err(AdminError::NoSuchAccount(id_or_name.to_owned())) }
 }
 
 fn new_token() -> String {

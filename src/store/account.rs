@@ -116,25 +116,29 @@ pub struct Changes {
     pub allow_untimestamped: Option<bool>,
 }
 
-/// Changes an account. A new write key or region is tried at once, and ends a pause that Segment's answer began.
+/// Changes an account. A new write key or region is tried at once, and ends a pause that Segment's answer began. Says
+/// whether the account is there.
 ///
 /// # Errors
-/// A unique violation of `account_name_unique`, or the database's trouble.
-pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with changed as (
+/// A unique violation of `account_name_unique`, or the database did not answer.
+pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sqlx::Result<bool> {
+    let n_changed = sqlx::query_scalar!(
+        r#"with changed as (
             update account
             set name = coalesce($2, name), region = coalesce($3, region), write_key = coalesce($4, write_key),
                 unsubscribe_event = coalesce($5, unsubscribe_event),
                 allow_untimestamped = coalesce($6, allow_untimestamped)
             where id = $1
             returning id
+        ),
+        tried as (
+            update delivery
+            set n_attempts = 0, next_attempt_at = now(),
+                paused_by = case when paused_by = 'admin' then paused_by end,
+                paused_reason = case when paused_by = 'admin' then paused_reason end
+            from changed where account_id = changed.id and ($3::text is not null or $4::bytea is not null)
         )
-        update delivery
-        set n_attempts = 0, next_attempt_at = now(),
-            paused_by = case when paused_by = 'admin' then paused_by end,
-            paused_reason = case when paused_by = 'admin' then paused_reason end
-        from changed where account_id = changed.id and ($3::text is not null or $4::bytea is not null)",
+        select count(*) as "n!" from changed"#,
         id,
         changes.name,
         changes.region,
@@ -142,18 +146,18 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
         changes.unsubscribe_event,
         changes.allow_untimestamped,
     )
-    .execute(db)
+    .fetch_one(db)
     .await?;
-    Ok(())
+    Ok(n_changed == 1)
 }
 
-/// Replaces the token in the account's webhook URL.
+/// Replaces the token in the account's webhook URL. Says whether the account is there.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn update_token(db: impl PgExecutor<'_>, id: Uuid, token: &str) -> sqlx::Result<()> {
-    sqlx::query!("update account set token = $2 where id = $1", id, token).execute(db).await?;
-    Ok(())
+/// The database did not answer; try again.
+pub async fn update_token(db: impl PgExecutor<'_>, id: Uuid, token: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query!("update account set token = $2 where id = $1", id, token).execute(db).await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Replaces the sealed fields of `account` with those of `new`, unless somebody else did in the meantime; says whether
