@@ -157,7 +157,7 @@ impl Stages {
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };
         let state = State::new(directory, ingest, backend.pool.clone(), metrics, config.max_body_bytes);
-        let servers = Servers::bind(state, config.bind, config.internal_bind)
+        let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         Ok(Self {
             servers,

@@ -59,11 +59,11 @@ impl Backend {
     /// [`BackendError`].
     pub async fn open(database: &Database) -> Result<Self, BackendError> {
         let (options, master_key, cluster) = match database {
-            Database::Server { options, master_key } => (options.as_ref().clone(), master_key.clone(), None),
+            Database::Server { hosts, master_key } => (hosts[0].clone(), master_key.clone(), None),
             Database::Private { data_dir, master_key } => {
                 let cluster = PrivateCluster::join(data_dir).await?;
                 let key = master_key.clone().unwrap_or_else(|| cluster.master_key.clone());
-                (cluster.connect_options(), key, Some(cluster))
+                (cluster.connect_options().application_name("nudgespot-source"), key, Some(cluster))
             }
         };
         let opened = Self::connect(options, &master_key).await;
@@ -79,7 +79,7 @@ impl Backend {
 
     async fn connect(options: PgConnectOptions, master_key: &str) -> Result<Self, BackendError> {
         let vault = Arc::new(Vault::parse(master_key)?);
-        let options = options.application_name("nudgespot-source").options([
+        let options = options.options([
             // The statements take arrays of any length, and are planned the same for each: PostgreSQL would plan them
             // anew every time, which takes longer than to run them.
             ("plan_cache_mode", "force_generic_plan"),
