@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use nudgespot_source::cli::Cli;
+use nudgespot_source::telemetry;
 
 fn main() -> ExitCode {
     match Cli::from_args().run() {
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
             // One line: causes are joined, line breaks within them too.
             let text = format!("{error:#}");
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("error: {}", line);
+            eprintln!("error: {}", telemetry::printable(&line));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,7 @@
 //! Contract, section 3: settings from the environment and from `.env`, and none of them on any terminal.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::harness::{Context, MASTER_KEY, PATIENCE, Service, new_dir, run_binary};
+use crate::harness::{Context, MASTER_KEY, PATIENCE, Service, events, new_dir, run_binary};
 
 /// Runs a command in a folder of its own, with this `.env` and this environment.
 fn run_in(dir: &Path, dotenv: &str, env: &[(&str, &[u8])], args: &[&str]) -> (Output, String) {
@@ -89,6 +90,41 @@ async fn a_password_with_any_character_reaches_the_server_and_no_log() {
     let (code, _, stderr) = context.try_run(&["account", "list"], "").await;
     assert_eq!(code, 0, "{stderr}");
     assert!(!stderr.contains("s3cret"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_on_the_port_are_no_trouble_in_the_log() {
+    let mut context = Context::new().await;
+    context.set("RUST_LOG", "info");
+    let service = context.serve().await;
+    let address = service.url.strip_prefix("http://").expect("a URL").to_owned();
+    let junk: [&[u8]; 5] = [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", // the beginning of a TLS hello
+        b"\0\xff\xfe nonsense \r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        b"POST /webhooks/nudgespot/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ];
+    for i in 0..50 {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        if i % 10 == 0 {
+            // Reset: closed with what was answered still unread.
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
+            stream.readable().await.expect("answered");
+            continue;
+        }
+        // It may be closed at the first byte.
+        let _ = stream.write_all(junk[i % junk.len()]).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("in time");
+        assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    }
+    let account = context.account("acme").await;
+    account.accept(&service, &events(0..1)).await;
+    let log = service.log();
+    let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
+    assert_eq!(loud, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
