@@ -53,11 +53,11 @@ impl Backend {
     /// [`BackendError`].
     pub async fn open(database: &Database) -> Result<Self, BackendError> {
         let (hosts, master_key, cluster) = match database {
-            Database::Server { options, master_key } => (vec![options.as_ref().clone()], master_key.clone(), None),
+            Database::Server { hosts, master_key } => (hosts.clone(), master_key.clone(), None),
             Database::Private { data_dir, master_key } => {
                 let cluster = PrivateCluster::join(data_dir).await?;
                 let key = master_key.clone().unwrap_or_else(|| cluster.master_key.clone());
-                (vec![cluster.connect_options()], key, Some(cluster))
+                (vec![cluster.connect_options().application_name("nudgespot-source")], key, Some(cluster))
             }
         };
         let opened = Self::connect(hosts, &master_key).await;

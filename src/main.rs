@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use nudgespot_source::cli::Cli;
+use nudgespot_source::telemetry;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match Cli::from_args().run() {
         Ok(code) => code,
         Err(error) => {
             // One line: causes are joined, line breaks within them too.
             let text = format!("{error:#}");
-            eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            eprintln!("error: {}", telemetry::printable(&line));
             ExitCode::FAILURE
         }
     }

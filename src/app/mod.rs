@@ -175,7 +175,7 @@ impl Parts<()> {
         };
         let health = backend.connection(Session::HEALTH);
         let state = State::new(Arc::clone(&directory), ingest, health, metrics, config.max_body_bytes);
-        let servers = Servers::bind(state, config.bind, config.internal_bind)
+        let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due));
         Ok(Parts { servers, commit_workers, dispatch, sweep, directory, due })

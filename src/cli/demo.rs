@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{output, sign};
 use crate::accounts::{Admin, Created};
 use crate::app::App;
-use crate::config::{Config, Environment};
+use crate::config::{Config, ConfigError, Environment};
 use crate::domain::account::AccountName;
 use crate::domain::event::Kind;
 use crate::domain::region::Region;
@@ -73,7 +73,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     let sandbox = Sandbox::new(Faults::default());
     let (server, handle, segment) = sandbox.bind(([127, 0, 0, 1], 0).into())?;
     let server = tokio::spawn(server);
-    let config = Config::new(&environment(env, &dir.0, &segment.to_string()))?;
+    let config = Config::new(&environment(env, &dir.0, &segment.to_string())?)?;
     if !json {
         println!("Starting a private PostgreSQL and a stand-in for Segment …");
     }
@@ -105,17 +105,15 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
 }
 
 /// The demo's own database and ports, whatever the environment says of real ones.
-fn environment(env: &Environment, dir: &Path, segment: &str) -> Environment {
+fn environment(env: &Environment, dir: &Path, segment: &str) -> Result<Environment, ConfigError> {
     let free = "127.0.0.1:0";
-    [
+    let variables = [
         ("DATA_DIR", dir.to_str().unwrap_or_default()),
-        ("BIND", env.get("BIND").unwrap_or(free)),
-        ("INTERNAL_BIND", env.get("INTERNAL_BIND").unwrap_or(free)),
+        ("BIND", env.get("BIND")?.unwrap_or(free)),
+        ("INTERNAL_BIND", env.get("INTERNAL_BIND")?.unwrap_or(free)),
         ("SEGMENT_US_URL", &format!("http://{segment}")),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect()
+    ];
+    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// The six events, as Nudgespot would report them.

@@ -11,15 +11,16 @@ mod sign;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Environment;
+use crate::config::{Environment, settings};
 use crate::telemetry;
 
 /// Reverse webhook source: signed Nudgespot email events in, Segment track calls out, nothing lost.
 ///
-/// Settings come from the environment and from `.env`; the README explains each.
+/// Settings come from the environment and from `.env`; `serve --help` explains each.
 #[derive(Debug, Parser)]
 #[command(name = "nudgespot-source", version)]
 pub struct Cli {
@@ -33,6 +34,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Take webhooks and deliver events until SIGTERM or Ctrl-C (the default).
+    #[command(after_long_help = settings::help())]
     Serve,
     /// Show the whole way of six events on this machine, with a stand-in for Segment.
     Demo(demo::Args),
@@ -51,6 +53,22 @@ enum Command {
 }
 
 impl Cli {
+    /// The command line of this process. Where it is wrong, says so and ends the process with 2.
+    #[must_use]
+    pub fn from_args() -> Self {
+        Self::try_parse().unwrap_or_else(|mut error| {
+            // A value without its option, as in `sign whsec_…`, may be a secret.
+            if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+                && error.kind() == ErrorKind::UnknownArgument
+                && !argument.starts_with('-')
+            {
+                error.insert(ContextKind::InvalidArg, ContextValue::String("a value without an option".to_owned()));
+                error.remove(ContextKind::Suggested);
+            }
+            error.exit()
+        })
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -59,7 +77,7 @@ impl Cli {
         let env = Environment::read()?;
         let command = self.command.unwrap_or(Command::Serve);
         let is_service = matches!(command, Command::Serve);
-        telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" }).map_err(anyhow::Error::msg)?;
+        telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" })?;
         // Half the cores: commits and delivery. The HTTP server has a thread a core of its own, and they share.
         let n_threads = std::thread::available_parallelism()?.get().div_ceil(2);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(n_threads).enable_all().build()?;

@@ -5,6 +5,9 @@ use crate::config::{Config, Environment};
 
 pub async fn run(env: &Environment) -> anyhow::Result<()> {
     let config = Config::new(env)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     // Before the start: a signal during a long recovery of the database is heeded as well.
     let stop = super::stop_signal()?;
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(()) };

@@ -124,7 +124,7 @@ async fn open(host: &PgConnectOptions, session: Session) -> sqlx::Result<PgConne
     let millis = |limit: Duration| limit.as_millis().to_string();
     let switch = |on: bool| if on { "on" } else { "off" }.to_owned();
     // All that the program relies on, whatever the server, the database or the role has as its default.
-    let options = host.clone().application_name("nudgespot-source").options([
+    let options = host.clone().options([
         ("default_transaction_isolation", "read committed".to_owned()),
         ("synchronous_commit", switch(session.is_durable)),
         ("statement_timeout", millis(session.statement + secs(1))),

@@ -95,11 +95,16 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Binds both addresses.
+    /// Binds both addresses. Idle connections for webhooks stay open for `keep_alive`.
     ///
     /// # Errors
     /// Where an address cannot be bound, with the variable that names it.
-    pub fn bind(state: State, public: SocketAddr, internal: SocketAddr) -> Result<Self, (&'static str, io::Error)> {
+    pub fn bind(
+        state: State,
+        public: SocketAddr,
+        internal: SocketAddr,
+        keep_alive: Duration,
+    ) -> Result<Self, (&'static str, io::Error)> {
         let state = web::Data::new(state);
         let shared = state.clone();
         let public = HttpServer::new(move || {
@@ -112,6 +117,7 @@ impl Servers {
                 .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))
         })
         .client_request_timeout(HEAD_TIME)
+        .keep_alive(keep_alive)
         .disable_signals()
         .bind(public)
         .map_err(|error| ("BIND", error))?;

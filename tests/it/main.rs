@@ -1,6 +1,7 @@
 //! The program from outside: the real binary, the real PostgreSQL, HTTP in and HTTP out.
 
 mod cli;
+mod configuration;
 mod crash;
 mod delivery;
 mod harness;

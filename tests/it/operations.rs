@@ -106,13 +106,17 @@ async fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_to_do() {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();
     for (variable, value, says) in [
-        ("MASTER_KEY", "", "MASTER_KEY: required with DATABASE_URL; make one with `openssl rand -base64 32`"),
+        ("MASTER_KEY", "", "MASTER_KEY: is set, but empty; unset it, or give it a value"),
+        ("DATABASE_URL", "", "DATABASE_URL: is set, but empty"),
+        ("RUST_LOG", " ", "RUST_LOG: is set, but empty"),
+        ("LOG_FORMAT", "", "LOG_FORMAT: is set, but empty"),
         ("MASTER_KEY", "short", "MASTER_KEY: not base64 of 32 bytes"),
         ("SEGMENT_US_URL", "http://example.com", "SEGMENT_US_URL: "),
         ("BIND", &taken, "BIND: cannot listen there"),
         ("DATABASE_URL", "postgres://nobody:x@127.0.0.1:1/none", "DATABASE_URL: cannot connect"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: `xml` is neither"),
         ("RUST_LOG", "=x=", "RUST_LOG: "),
+        ("BIND", "\u{1b}]0;x\u{7}\u{202e}", "BIND: `\\u001b]0;x\\u0007\\u202e` is no address"),
     ] {
         let mut env = context.env.clone();
         env.retain(|(name, _)| name != variable);

@@ -1,0 +1,154 @@
+//! The environment, and `.env`, read once into checked values. Nothing else reads the environment.
+
+mod connect_options;
+mod database_url;
+mod dotenv;
+mod environment;
+pub mod settings;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use sqlx::postgres::PgConnectOptions;
+
+use crate::domain::region::Region;
+use crate::vault::Vault;
+
+pub use environment::{ConfigError, Environment};
+pub use values::address;
+use values::{duration, endpoint, number, public_url};
+
+/// The settings of contract section 3, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Where the events are stored.
+    pub database: Database,
+    /// Webhooks, console and health.
+    pub bind: SocketAddr,
+    /// Metrics, for the operator only.
+    pub internal_bind: SocketAddr,
+    /// How webhook URLs begin, without a slash at the end. `None`: `http://` and the bound address.
+    pub public_url: Option<String>,
+    /// How long a connection to webhooks stays open while nothing is asked on it.
+    pub keep_alive: Duration,
+    /// Segment's two endpoints.
+    pub endpoints: Endpoints,
+    /// The largest webhook that is read, in bytes.
+    pub max_body_bytes: usize,
+    /// How many webhooks may wait for a commit.
+    pub max_waiting: usize,
+    /// The age at which an event is no longer worth sending.
+    pub max_delivery_age: Duration,
+    /// The age at which what is settled is forgotten.
+    pub retention: Duration,
+}
+
+/// Where the events are stored.
+pub enum Database {
+    /// A private PostgreSQL cluster and its generated master key, under this folder.
+    Private {
+        /// `DATA_DIR`.
+        data_dir: PathBuf,
+        /// `MASTER_KEY`, where the operator gives one all the same.
+        master_key: Option<String>,
+    },
+    /// A PostgreSQL server that the operator runs.
+    Server {
+        /// The hosts of `DATABASE_URL`, in the order written: at least one.
+        hosts: Vec<PgConnectOptions>,
+        /// `MASTER_KEY`.
+        master_key: String,
+    },
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Private { data_dir, .. } => f.debug_struct("Private").field("data_dir", data_dir).finish(),
+            Self::Server { .. } => f.write_str("Server"),
+        }
+    }
+}
+
+/// The base URLs of Segment's regions.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Region `us`.
+    pub us: Url,
+    /// Region `eu`.
+    pub eu: Url,
+}
+
+impl Endpoints {
+    /// The base URL of `region`.
+    #[must_use]
+    pub fn of(&self, region: Region) -> &Url {
+        match region {
+            Region::Us => &self.us,
+            Region::Eu => &self.eu,
+        }
+    }
+}
+
+impl Config {
+    /// # Errors
+    /// [`ConfigError`] for the first setting that cannot be used.
+    pub fn new(env: &Environment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            database: database(env)?,
+            bind: env.parse("BIND", SocketAddr::from(([127, 0, 0, 1], 8080)), address)?,
+            internal_bind: env.parse("INTERNAL_BIND", SocketAddr::from(([127, 0, 0, 1], 9090)), address)?,
+            public_url: env.parse("PUBLIC_URL", None, |text| public_url(text).map(Some))?,
+            keep_alive: env.parse("KEEP_ALIVE", Duration::from_secs(75), duration)?,
+            endpoints: Endpoints {
+                us: env.parse("SEGMENT_US_URL", url("https://api.segment.io"), endpoint)?,
+                eu: env.parse("SEGMENT_EU_URL", url("https://events.eu1.segmentapis.com"), endpoint)?,
+            },
+            max_body_bytes: env.parse("MAX_BODY_BYTES", 1 << 20, |text| number(text, 64 << 20))?,
+            max_waiting: env.parse("MAX_WAITING", 4096, |text| number(text, 1 << 20))?,
+            max_delivery_age: env.parse("MAX_DELIVERY_AGE", Duration::from_hours(7 * 24), duration)?,
+            retention: env.parse("RETENTION", Duration::from_hours(30 * 24), duration)?,
+        })
+    }
+    /// What is allowed, but hardly meant: each in one line for the operator.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.retention < self.max_delivery_age {
+            let [retention, max_delivery_age] = [self.retention, self.max_delivery_age].map(values::span);
+            warnings.push(format!(
+                "RETENTION ({retention}) is shorter than MAX_DELIVERY_AGE ({max_delivery_age}): an event may wait longer \
+                 to be sent than what is known of its attempts is kept, and there is less time to replay a dead letter \
+                 than was spent on sending it; make RETENTION the longer one"
+            ));
+        }
+        warnings
+    }
+}
+
+fn database(env: &Environment) -> Result<Database, ConfigError> {
+    let master_key = env.get("MASTER_KEY")?.map(str::to_owned);
+    if let Some(keys) = &master_key {
+        Vault::parse(keys)
+            .map_err(|e| ConfigError::new("MASTER_KEY", format!("{e}; make one with `openssl rand -base64 32`")))?;
+    }
+    let data_dir = env.get("DATA_DIR")?.unwrap_or("./data").into();
+    let Some(url) = env.get("DATABASE_URL")? else { return Ok(Database::Private { data_dir, master_key }) };
+    let hosts = connect_options::connect_options(url).map_err(|e| ConfigError::new("DATABASE_URL", e.to_string()))?;
+    let master_key = master_key.ok_or_else(|| {
+        ConfigError::new(
+            "MASTER_KEY",
+            "required with DATABASE_URL; make one with `openssl rand -base64 32` and keep it",
+        )
+    })?;
+    Ok(Database::Server { hosts, master_key })
+}
+
+fn url(text: &str) -> Url {
+    Url::parse(text).expect("a constant URL")
+}
