@@ -77,7 +77,7 @@ impl Cli {
         let env = Environment::read()?;
         let command = self.command.unwrap_or(Command::Serve);
         let is_service = matches!(command, Command::Serve);
-        telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" })?;
+        let _logging = telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" })?;
         // Half the cores: commits and delivery. The HTTP server has a thread a core of its own, and they share.
         let n_threads = std::thread::available_parallelism()?.get().div_ceil(2);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(n_threads).enable_all().build()?;

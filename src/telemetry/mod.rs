@@ -5,6 +5,7 @@ mod output;
 
 use std::io::IsTerminal;
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,11 +20,15 @@ enum Format {
     Json,
 }
 
-/// Starts logging as `RUST_LOG` (else `default`) and `LOG_FORMAT` say.
+/// Starts logging as `RUST_LOG` (else `default`) and `LOG_FORMAT` say. What is logged is written until the returned guard
+/// is dropped.
+///
+/// A thread of its own writes: whoever collects the logs may stop reading, and must not stop the program with it. Lines
+/// for which there is no room are dropped then.
 ///
 /// # Errors
 /// Names the variable and the remedy.
-pub fn start(env: &Environment, default: &str) -> Result<(), ConfigError> {
+pub fn start(env: &Environment, default: &str) -> Result<WorkerGuard, ConfigError> {
     let directives = env.get("RUST_LOG")?.unwrap_or(default);
     // Blanks after the commas, as in any list.
     let directives = directives.split(',').map(str::trim).collect::<Vec<_>>().join(",");
@@ -38,9 +43,10 @@ pub fn start(env: &Environment, default: &str) -> Result<(), ConfigError> {
             return Err(ConfigError::new("LOG_FORMAT", format!("`{other}` is neither `text` nor `json`")));
         }
     };
+    let (lines, guard) = tracing_appender::non_blocking(output::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(output::stderr)
+        .with_writer(lines)
         // Told on stderr, a failure to write to stderr would end in a panic: of whatever wanted to log something, after
         // whoever collects the logs is gone.
         .log_internal_errors(false);
@@ -51,5 +57,5 @@ pub fn start(env: &Environment, default: &str) -> Result<(), ConfigError> {
         }
         Format::Json => builder.json().flatten_event(true).finish().with(quiet).init(),
     }
-    Ok(())
+    Ok(guard)
 }

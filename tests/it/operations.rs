@@ -155,3 +155,18 @@ async fn it_works_and_stops_when_nobody_reads_its_logs_any_more() {
     context.messages(10).await;
     assert!(service.terminate().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_works_and_stops_when_whoever_collects_its_logs_hangs() {
+    let context = Context::new().await;
+    let mut service = context.serve().await;
+    let account = context.account("acme").await;
+    let log = service.stall_log().await;
+    // Each makes several lines at `debug`: far more than the 64 KiB that a pipe holds.
+    for n in 0..600 {
+        account.accept(&service, &events(n..=n)).await;
+    }
+    context.messages(600).await;
+    assert!(service.terminate().await.success());
+    drop(log);
+}

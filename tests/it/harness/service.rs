@@ -3,8 +3,9 @@
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -16,7 +17,8 @@ pub struct Service {
     pub url: String,
     pub metrics_url: String,
     log: Arc<Mutex<Vec<String>>>,
-    log_reader: JoinHandle<()>,
+    log_reader: JoinHandle<Option<Lines<BufReader<ChildStderr>>>>,
+    stall: Arc<Notify>,
 }
 
 impl Service {
@@ -45,13 +47,20 @@ impl Service {
             if json["message"] == "listening" {
                 let url = |field: &str| format!("http://{}", json[field].as_str().expect("an address"));
                 let (url, metrics_url) = (url("address"), url("metrics") + "/metrics");
-                let rest = Arc::clone(&log);
+                let (rest, stall) = (Arc::clone(&log), Arc::new(Notify::new()));
+                let stalled = Arc::clone(&stall);
                 let log_reader = tokio::spawn(async move {
-                    while let Ok(Some(line)) = lines.next_line().await {
-                        rest.lock().expect("whole").push(line);
+                    loop {
+                        tokio::select! {
+                            () = stalled.notified() => return Some(lines),
+                            line = lines.next_line() => match line {
+                                Ok(Some(line)) => rest.lock().expect("whole").push(line),
+                                _ => return None,
+                            },
+                        }
                     }
                 });
-                return Ok(Self { child, url, metrics_url, log, log_reader });
+                return Ok(Self { child, url, metrics_url, log, log_reader, stall });
             }
         }
     }
@@ -66,6 +75,12 @@ impl Service {
         self.log_reader.abort();
         // The pipe is closed when the task is gone.
         assert!((&mut self.log_reader).await.is_err());
+    }
+
+    /// Reads no more of its logs, and leaves the pipe open for as long as what is returned lives.
+    pub async fn stall_log(&mut self) -> Lines<BufReader<ChildStderr>> {
+        self.stall.notify_one();
+        (&mut self.log_reader).await.expect("it reads").expect("the pipe is open")
     }
 
     pub fn signal(&self, signal: &str) {
