@@ -3,10 +3,14 @@
 mod cli;
 mod crash;
 mod delivery;
+mod failover;
+mod hangs;
 mod harness;
+mod isolation;
 mod layers;
 mod operations;
 mod outcomes;
 mod private_cluster;
 mod replicas;
+mod surroundings;
 mod webhook;
