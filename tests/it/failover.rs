@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::replication::{self, Replication};
-use crate::harness::{Account, Context, Load, Proxy, REFUSED, Sent, Service, assert_delivered, events, n_repeated};
+use crate::harness::{
+    Account, Context, Load, Proxy, REFUSED, Service, address_of, assert_delivered, events, n_repeated, until,
+};
 
 /// All recovers within this time once there is a server that takes writes.
 const RECOVERED: Duration = Duration::from_secs(15);
@@ -35,14 +37,7 @@ impl Pair {
     }
 
     /// Waits until webhooks are taken again and what was acknowledged is delivered, and says what it cost.
-    async fn recovers(
-        &self,
-        what: &str,
-        lost_at: Instant,
-        promoted_at: Instant,
-        service: &Service,
-        load: Load,
-    ) -> Sent {
+    async fn recovers(&self, what: &str, lost_at: Instant, promoted_at: Instant, service: &Service, load: Load) {
         load.advance().await;
         let (since_loss, since_promotion) = (lost_at.elapsed(), promoted_at.elapsed());
         load.advance().await;
@@ -60,7 +55,6 @@ impl Pair {
         assert!(since_promotion < RECOVERED, "{since_promotion:?}");
         assert!(sent.slowest < REFUSED, "{:?}", sent.slowest);
         assert_eq!(service.get("/readyz").await, 200);
-        sent
     }
 }
 
@@ -87,6 +81,23 @@ async fn the_primarys_machine_falls_silent_under_load_and_the_standby_is_promote
     proxy.freeze();
     pair.servers.promote_standby().await;
     pair.recovers("primary silent", lost_at, Instant::now(), &service, load).await;
+    assert!(service.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_databases_address_moves_to_the_promoted_standby() {
+    let mut pair = Pair::start().await;
+    let proxy = Proxy::before_database(pair.servers.primary()).await;
+    let one_address = replication::url(&[&proxy.options(pair.servers.primary())], &pair.database);
+    pair.context.set("DATABASE_URL", &one_address);
+    let (_, service, load) = pair.loaded().await;
+    let lost_at = Instant::now();
+    // Nobody says goodbye: the connections lead to a machine that is no more.
+    proxy.black_hole_open();
+    pair.servers.kill_primary().await;
+    pair.servers.promote_standby().await;
+    proxy.redirect(address_of(pair.servers.standby()));
+    pair.recovers("address moved", lost_at, Instant::now(), &service, load).await;
     assert!(service.terminate().await.success());
 }
 
@@ -129,7 +140,7 @@ async fn with_none_that_takes_writes_it_says_so_and_waits_until_there_is_one() {
     pair.servers.make_primary_read_only().await;
     let answer = account.post(&service, &events(5_000_000..5_000_001)).await;
     assert_eq!(answer.status, 503, "{answer:?}");
-    crate::harness::until(async || service.get("/readyz").await == 503).await;
+    until(async || service.get("/readyz").await == 503).await;
     let Err(log) = Service::try_start(&pair.context.env).await else { panic!("it cannot write") };
     assert!(log.lines().any(|line| line.starts_with("error: DATABASE_URL: ")), "{log}");
     let lost_at = Instant::now();

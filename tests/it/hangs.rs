@@ -1,13 +1,16 @@
 //! A database that answers nothing is a database that is away: nothing waits for ever, and nothing is lost by it.
 
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::harness::{
     Context, Load, Proxy, REFUSED, Service, assert_delivered, assert_refused_in_time, events, new_dir, run_binary,
-    send_signal, server_pid, timed_post, until, until_stored, with_children,
+    send_signal, server_pid, timed_post, until, until_stored, url, with_children,
 };
 
 /// What has nothing to do with the database is answered at once.
@@ -30,8 +33,8 @@ async fn while_the_database_is_silent_webhooks_are_refused_in_time_and_after_it_
     let mut refused = Vec::new();
     for round in 0..2 {
         proxy.freeze();
-        // The second webhook comes when the first is given up: whatever it meets then, it waits no longer.
-        for n in [10 * round, 10 * round + 1] {
+        // In the first round another webhook comes when the first is given up: whatever it meets, it waits no longer.
+        for n in 10 * round..=9 * round + 1 {
             let (answer, took) = timed_post(&account, &service, &events(n..=n)).await;
             assert_refused_in_time(&answer, took);
             refused.push(n);
@@ -177,13 +180,57 @@ async fn told_to_stop_while_its_private_database_is_silent_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_while_senders_and_segment_are_silent_it_ends() {
+    let mut context = Context::waiting().await;
+    let account = context.account("acme").await;
+    let segment = context.env.iter().find(|(name, _)| name == "SEGMENT_US_URL").expect("set").1.clone();
+    let proxy = Proxy::before(segment.trim_start_matches("http://").parse().expect("an address")).await;
+    context.set("SEGMENT_US_URL", &format!("http://{}", proxy.address));
+    proxy.freeze();
+    let service = context.serve().await;
+    account.accept(&service, &events(0..10)).await;
+    until(async || proxy.n_accepted() > 0).await;
+    let address = service.url.trim_start_matches("http://").to_owned();
+    let mut senders = Vec::new();
+    for said in ["", "POST ", &format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[", account.path)] {
+        let mut sender = TcpStream::connect(&address).await.expect("it listens");
+        sender.write_all(said.as_bytes()).await.expect("written");
+        senders.push(sender);
+    }
+    let began = Instant::now();
+    assert!(service.terminate().await.success());
+    assert!(began.elapsed() < ENDED, "{:?}", began.elapsed());
+    proxy.pass();
+    let _service = context.serve().await;
+    context.messages(10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_while_it_starts_on_a_silent_database_it_ends() {
+    let context = Context::waiting().await;
+    let proxy = Proxy::before_database(&context.options).await;
+    proxy.freeze();
+    let mut starting = tokio::process::Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
+        .env_clear()
+        .envs(context.env_with("DATABASE_URL", &url(&proxy.options(&context.options))))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the binary");
+    until(async || proxy.n_accepted() > 0).await;
+    send_signal(&[starting.id().expect("it runs")], "TERM");
+    let ended = timeout(ENDED, starting.wait()).await;
+    assert!(ended.is_ok(), "it still starts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn commands_and_a_start_give_up_on_a_silent_database() {
     let context = Context::waiting().await;
     context.account("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     proxy.freeze();
-    let url = proxy.options(&context.options);
-    let env = context.env_with("DATABASE_URL", sqlx::ConnectOptions::to_url_lossy(&url).as_str());
+    let env = context.env_with("DATABASE_URL", &url(&proxy.options(&context.options)));
     let commands: [&[&str]; 3] = [&["account", "list"], &["migrate"], &["serve"]];
     let ends = commands.map(async |args| {
         // Which fails where it takes longer than a minute.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nudgespot_source::domain::signature::SigningScheme;
 use nudgespot_source::sandbox::{Faults, Sandbox};
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tokio::time::timeout;
@@ -205,8 +206,8 @@ async fn a_webhook_of_a_source_that_is_deleted_while_it_is_stored_is_not_acknowl
     let deletion = async {
         // The webhook waits for the row, or was refused because of it.
         let is_decided = async || {
-            let waits = "select exists (select from pg_locks where not granted
-                and database = (select oid from pg_database where datname = current_database()))";
+            let waits = "select exists (
+                select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
             let waits: bool = sqlx::query_scalar(waits).fetch_one(&context.pool).await.expect("read");
             waits || is_answered.load(Ordering::Relaxed)
         };
@@ -232,5 +233,49 @@ async fn a_deleted_sources_webhooks_are_never_acknowledged() {
         execute(&context.options, &[&format!("delete from account where id = '{}'", doomed.id)]).await;
         let status = doomed.post(&service, &events(1..2)).await.status;
         assert!(status == 401 || status == 503, "{status}");
+    }
+}
+
+/// Rows that the program does not write, but that somebody with `psql` may: times that are none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_no_task_can_read_ends_the_program_or_concerns_its_source_alone() {
+    let of_account = "update account set previous_secret = secret, previous_secret_until = 'infinity' where id = $1";
+    let of_block = "update event_block set since = 'infinity' where account_id = $1";
+    for unreadable in [of_account, of_block] {
+        let context = Context::waiting().await;
+        let mut service = context.serve().await;
+        let (strange, other) = (context.account("strange").await, context.account("other").await);
+        context.run(&["account", "pause", "strange"]).await;
+        context.run(&["account", "set", "other", "--allow-untimestamped", "true"]).await;
+        let body = events(0..1).to_string();
+        let by_body = other.sign(SigningScheme::Body, &body);
+        assert_eq!(other.post_signed(&service, &body, &by_body).await.status, 200);
+        strange.accept(&service, &events(0..1)).await;
+        let resume = "update delivery set paused_by = null, paused_reason = null where account_id = $1";
+        for statement in [unreadable, resume] {
+            sqlx::query(statement).bind(id(&strange)).execute(&context.pool).await.expect("written");
+        }
+        context.run(&["account", "set", "other", "--allow-untimestamped", "false"]).await;
+        // Either the others' changes are acted on, and their events delivered, or the program ends, and says why.
+        let ended = timeout(Duration::from_secs(30), async {
+            loop {
+                if let Some(status) = service.ended() {
+                    return Some(status);
+                }
+                let answer = other.try_post(&service, &body, &by_body).await;
+                if answer.is_ok_and(|answer| answer.status == 401) {
+                    return None;
+                }
+            }
+        });
+        if let Some(status) = ended.await.unwrap_or_else(|_| panic!("half alive: {unreadable}")) {
+            assert!(!status.success() && service.log().contains("error: "), "{}", service.log());
+            continue;
+        }
+        for n in 1..50 {
+            other.accept(&service, &events(n..=n)).await;
+            context.messages(usize::try_from(n).expect("small") + 1).await;
+        }
+        assert!(service.terminate().await.success());
     }
 }

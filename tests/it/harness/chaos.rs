@@ -22,6 +22,8 @@ pub struct Proxy {
 #[derive(Clone, Copy)]
 struct Conduct {
     mode: Mode,
+    /// Where new connections lead.
+    target: SocketAddr,
     n_accepted: u64,
     /// Connections below this number pass no byte ever again, and are never closed.
     black_holes_below: u64,
@@ -47,16 +49,15 @@ impl Proxy {
     pub async fn bind(address: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let conduct = Conduct { mode: Mode::Pass, n_accepted: 0, black_holes_below: 0, closed_below: 0 };
+        let conduct = Conduct { mode: Mode::Pass, target, n_accepted: 0, black_holes_below: 0, closed_below: 0 };
         let conduct = watch::Sender::new(conduct);
-        let acceptor = tokio::spawn(accept(listener, target, conduct.clone()));
+        let acceptor = tokio::spawn(accept(listener, conduct.clone()));
         Self { address, conduct, acceptor }
     }
 
     /// A proxy before a PostgreSQL server.
     pub async fn before_database(server: &PgConnectOptions) -> Self {
-        let host = server.get_host().parse().expect("an address");
-        Self::before(SocketAddr::new(host, server.get_port())).await
+        Self::before(address_of(server)).await
     }
 
     /// How to connect to the server through the proxy.
@@ -80,6 +81,11 @@ impl Proxy {
         self.conduct.send_modify(|conduct| conduct.black_holes_below = conduct.n_accepted);
     }
 
+    /// New connections lead to the server at `target`, as when an address moves to another machine.
+    pub fn redirect(&self, target: SocketAddr) {
+        self.conduct.send_modify(|conduct| conduct.target = target);
+    }
+
     /// Closes all connections. New ones work.
     pub fn cut(&self) {
         self.conduct.send_modify(|conduct| conduct.closed_below = conduct.n_accepted);
@@ -101,6 +107,11 @@ impl Proxy {
     }
 }
 
+/// Where a PostgreSQL server listens.
+pub fn address_of(server: &PgConnectOptions) -> SocketAddr {
+    SocketAddr::new(server.get_host().parse().expect("an address"), server.get_port())
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.acceptor.abort();
@@ -108,7 +119,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, conduct: watch::Sender<Conduct>) {
+async fn accept(listener: TcpListener, conduct: watch::Sender<Conduct>) {
     loop {
         let Ok((client, _)) = listener.accept().await else { return };
         if matches!(conduct.borrow().mode, Mode::Refuse) {
@@ -119,12 +130,13 @@ async fn accept(listener: TcpListener, target: SocketAddr, conduct: watch::Sende
             number = conduct.n_accepted;
             conduct.n_accepted += 1;
         });
-        tokio::spawn(connect(client, target, Gate { number, conduct: conduct.subscribe() }));
+        tokio::spawn(connect(client, Gate { number, conduct: conduct.subscribe() }));
     }
 }
 
-async fn connect(client: TcpStream, target: SocketAddr, mut gate: Gate) {
+async fn connect(client: TcpStream, mut gate: Gate) {
     let Some(()) = gate.open().await else { return };
+    let target = gate.conduct.borrow().target;
     let Ok(server) = TcpStream::connect(target).await else { return };
     // Delays are for the test to choose.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));

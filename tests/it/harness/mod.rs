@@ -20,9 +20,9 @@ use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use chaos::Proxy;
-pub use cluster::{OwnCluster, execute, new_dir, send_signal, server_pid, shared_cluster, with_children};
-pub use load::{Load, REFUSED, Sent, assert_delivered, assert_refused_in_time, n_repeated, timed_post, until_stored};
+pub use chaos::{Proxy, address_of};
+pub use cluster::{OwnCluster, execute, new_dir, send_signal, server_pid, shared_cluster, url, with_children};
+pub use load::{Load, REFUSED, assert_delivered, assert_refused_in_time, n_repeated, timed_post, until_stored};
 pub use sender::{Account, Answer, events};
 pub use service::Service;
 

@@ -76,6 +76,11 @@ impl Service {
         assert!(done.success());
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a state")
+    }
+
     /// What a GET of this path is answered.
     pub async fn get(&self, path: &str) -> u16 {
         let response = sender::http().get(format!("{}{path}", self.url)).send().await;
