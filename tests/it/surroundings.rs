@@ -251,6 +251,7 @@ async fn every_url_that_psql_takes_is_taken() {
         "postgres://USER@127.0.0.1:PORT/DATABASE?password=ENCODED",
         "postgres://127.0.0.1:PORT,127.0.0.1:PORT/DATABASE?user=USER&password=ENCODED&target_session_attrs=read-write",
         "postgres://USER:ENCODED@127.0.0.1:1,127.0.0.1:PORT/DATABASE",
+        "postgres:///DATABASE?host=127.0.0.1,localhost&port=1,PORT&user=USER&password=ENCODED",
     ] {
         let service = Service::try_start(&context.env_with("DATABASE_URL", &named.url(form))).await;
         let service = service.unwrap_or_else(|log| panic!("{form}: {log}"));
