@@ -1,6 +1,9 @@
 //! What every test stands on: a database of its own, a stand-in for Segment, and the real binary.
 
+mod chaos;
 mod cluster;
+mod load;
+pub mod replication;
 pub mod sender;
 mod service;
 
@@ -17,7 +20,9 @@ use tokio::process::Command;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use cluster::{OwnCluster, new_dir, shared_cluster};
+pub use chaos::{Proxy, address_of};
+pub use cluster::{OwnCluster, execute, new_dir, send_signal, server_pid, shared_cluster, url, with_children};
+pub use load::{Load, REFUSED, assert_delivered, assert_refused_in_time, n_repeated, timed_post, until_stored};
 pub use sender::{Account, Answer, events};
 pub use service::Service;
 
@@ -26,10 +31,14 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub const MASTER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// How many tests run services at a time: each takes two dozen of PostgreSQL's connections.
 static PLACES: Semaphore = Semaphore::const_new(3);
+/// The places of tests that mostly wait for limits of time: they need no processor meanwhile.
+static WAITING_PLACES: Semaphore = Semaphore::const_new(6);
 
 /// A test's own world.
 pub struct Context {
     pub pool: PgPool,
+    /// How to connect to the database.
+    pub options: PgConnectOptions,
     pub segment: Arc<Sandbox>,
     pub env: Vec<(String, String)>,
     _place: SemaphorePermit<'static>,
@@ -43,14 +52,27 @@ impl Context {
 
     /// A world with a database in this cluster.
     pub async fn on(server: &PgConnectOptions) -> Self {
-        let place = PLACES.acquire().await.expect("never closed");
+        Self::with_place(server, PLACES.acquire().await.expect("never closed")).await
+    }
+
+    /// A world for a test that mostly waits, with a database in the cluster that all tests share.
+    pub async fn waiting() -> Self {
+        Self::waiting_on(&shared_cluster()).await
+    }
+
+    /// A world for a test that mostly waits, with a database in this cluster.
+    pub async fn waiting_on(server: &PgConnectOptions) -> Self {
+        Self::with_place(server, WAITING_PLACES.acquire().await.expect("never closed")).await
+    }
+
+    async fn with_place(server: &PgConnectOptions, place: SemaphorePermit<'static>) -> Self {
         let name = format!("test_{}", hex::encode(nudgespot_source::random::bytes::<8>()));
         let admin = PgPoolOptions::new().max_connections(1).connect_with(server.clone()).await.expect("the cluster");
         sqlx::query(sqlx::AssertSqlSafe(format!("create database {name}"))).execute(&admin).await.expect("created");
         admin.close().await;
         let options = server.clone().database(&name);
         let database_url = cluster::url(&options);
-        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options.clone());
         let segment = Sandbox::new(Faults::default());
         let (segment_server, _, address) = segment.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         tokio::spawn(segment_server);
@@ -66,18 +88,30 @@ impl Context {
             ("LOG_FORMAT", "json"),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { pool, segment, env, _place: place }
+        Self { pool, options, segment, env, _place: place }
     }
 
     /// Sets a variable for what is started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.env.retain(|(n, _)| n != name);
-        self.env.push((name.to_owned(), value.to_owned()));
+        self.env = self.env_with(name, value);
     }
 
     /// Starts the real binary, and waits until it listens.
     pub async fn serve(&self) -> Service {
         Service::start(&self.env).await
+    }
+
+    /// Starts the real binary with its database behind this proxy. Everything else goes to the database directly.
+    pub async fn serve_through(&self, proxy: &Proxy) -> Service {
+        Service::start(&self.env_with("DATABASE_URL", &cluster::url(&proxy.options(&self.options)))).await
+    }
+
+    /// The environment, but for one variable.
+    pub fn env_with(&self, name: &str, value: &str) -> Vec<(String, String)> {
+        let mut env = self.env.clone();
+        env.retain(|(n, _)| n != name);
+        env.push((name.to_owned(), value.to_owned()));
+        env
     }
 
     /// Runs a command with `--json`, which must succeed, and returns what it prints.

@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::Service;
+use super::{PATIENCE, Service};
 
 /// One account, as Nudgespot knows it.
 #[derive(Clone)]
@@ -36,7 +36,7 @@ static HTTP: LazyLock<()> = LazyLock::new(|| {
 /// A client of its own: connections belong to the runtime of a test.
 pub fn http() -> reqwest::Client {
     LazyLock::force(&HTTP);
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
 }
 
 impl Account {

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::{PATIENCE, sender};
 
 /// A `serve` that listens. Killed when dropped.
 pub struct Service {
@@ -33,6 +33,8 @@ impl Service {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .envs(env.iter().map(|(name, value)| (name, value)))
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -87,6 +89,17 @@ impl Service {
         let pid = self.child.id().expect("it runs").to_string();
         let done = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill");
         assert!(done.success());
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a state")
+    }
+
+    /// What a GET of this path is answered.
+    pub async fn get(&self, path: &str) -> u16 {
+        let response = sender::http().get(format!("{}{path}", self.url)).send().await;
+        response.expect("an answer").status().as_u16()
     }
 
     /// Ends it as an operator would.
