@@ -23,7 +23,8 @@ use crate::due::{Call, Due};
 use crate::ingest::{self, CommitLoops, Ingest};
 use crate::metrics::Metrics;
 use crate::segment::Client;
-use crate::store::retention;
+use crate::store::block::UnreadableBlock;
+use crate::store::{consistency, retention};
 use crate::web::{Servers, State};
 
 /// One for leases, one for settlements.
@@ -47,6 +48,7 @@ struct Stages {
     sweep: Sweep,
     listener: Listener,
     retention: Duration,
+    metrics: Arc<Metrics>,
     pools: [PgPool; 2],
 }
 
@@ -90,14 +92,14 @@ impl App {
     /// Where a server fails, or the private cluster cannot be left in good order.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let Self { stages, mut backend } = self;
-        let Stages { servers, commit_loops, dispatch, sweep, listener, retention, pools } = stages;
+        let Stages { servers, commit_loops, dispatch, sweep, listener, retention, metrics, pools } = stages;
         let [stop_dispatch, stop_rest] = [CancellationToken::new(), CancellationToken::new()];
         let cluster = backend.cluster.take();
         let dispatch = tokio::spawn(dispatch.run(stop_dispatch.clone()));
         let rest = [
             tokio::spawn(sweep.run(stop_rest.clone())),
             tokio::spawn(listener.run(stop_rest.clone())),
-            tokio::spawn(forget(backend.pool.clone(), retention, stop_rest.clone())),
+            tokio::spawn(forget(backend.pool.clone(), retention, metrics, stop_rest.clone())),
         ];
         let watch = cluster.map(|mut cluster| {
             let stop = stop_rest.clone();
@@ -139,6 +141,12 @@ impl Stages {
         let [ingest_pool, dispatch_pool] = &pools;
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);
+        for raised in consistency::raise_heads(&backend.pool).await? {
+            tracing::error!(
+                account.id = %raised.account_id, head_seq = raised.head_seq,
+                "the count of an account's events lay behind its log; raised. Was a part of the database restored?"
+            );
+        }
         let (ingest, commit_loops) = Ingest::start(ingest_pool, config.max_waiting, &due, &metrics);
         let sweep = Sweep::new(backend.pool.clone(), Arc::clone(&due)).await?;
         let courier = Courier {
@@ -156,7 +164,7 @@ impl Stages {
         };
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };
-        let state = State::new(directory, ingest, backend.pool.clone(), metrics, config.max_body_bytes);
+        let state = State::new(directory, ingest, backend.pool.clone(), Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         Ok(Self {
@@ -166,6 +174,7 @@ impl Stages {
             sweep,
             listener,
             retention: config.retention,
+            metrics,
             pools,
         })
     }
@@ -204,12 +213,16 @@ impl Listener {
     }
 }
 
-async fn forget(pool: PgPool, retention: Duration, stop: CancellationToken) {
+async fn forget(pool: PgPool, retention: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
         match stop.run_until_cancelled(retention::forget(&pool, OffsetDateTime::now_utc(), retention)).await {
             None => return,
-            Some(Ok(0)) => {}
-            Some(Ok(rows)) => tracing::info!(rows, "forgot what is old"),
+            Some(Ok(forgotten)) => {
+                metrics.unreadable_blocks(UnreadableBlock::Damaged.as_str(), forgotten.n_damaged);
+                if forgotten.n_rows > 0 {
+                    tracing::info!(rows = forgotten.n_rows, "forgot what is old");
+                }
+            }
             Some(Err(error)) => tracing::warn!(%error, "cannot forget what is old"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_none() {

@@ -25,6 +25,12 @@ pub struct Metrics {
     /// From the start of a commit's statement to its end, in seconds.
     pub commit_seconds: Histogram,
     segment_answers: Family<Labels<1>, Counter>,
+    segment_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Numbers of the log that had no event.
+    pub missing_events: Counter,
+    unreadable_blocks: Family<[(&'static str, &'static str); 1], Counter>,
+    unopened_secrets: Family<[(&'static str, &'static str); 1], Counter>,
+    unknown_settings: Family<[(&'static str, &'static str); 1], Counter>,
     /// From sending a batch to its answer, in seconds.
     pub segment_seconds: Histogram,
     /// From the receipt of the oldest event of a batch to Segment's taking it, in seconds.
@@ -85,6 +91,11 @@ impl Default for Metrics {
             commit_events: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
             commit_seconds: seconds(),
             segment_answers: Family::default(),
+            segment_failures: Family::default(),
+            missing_events: Counter::default(),
+            unreadable_blocks: Family::default(),
+            unopened_secrets: Family::default(),
+            unknown_settings: Family::default(),
             segment_seconds: seconds(),
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 16)),
             backlog_events: Gauge::default(),
@@ -104,6 +115,27 @@ impl Default for Metrics {
             "segment_answers",
             "Batches by the status that Segment answered with (none: no answer)",
             m.segment_answers.clone(),
+        );
+        registry.register(
+            "segment_failures",
+            "Batches that Segment did not answer, by the cause",
+            m.segment_failures.clone(),
+        );
+        registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
+        registry.register(
+            "unreadable_blocks",
+            "Times that a block of the log could not be read, by the cause",
+            m.unreadable_blocks.clone(),
+        );
+        registry.register(
+            "unopened_secrets",
+            "Times that no master key of this program opened a secret or key",
+            m.unopened_secrets.clone(),
+        );
+        registry.register(
+            "unknown_settings",
+            "Times that an account had a setting that this program does not know",
+            m.unknown_settings.clone(),
         );
         registry.register("segment_seconds", "How long Segment takes to answer a batch", m.segment_seconds.clone());
         registry.register(
@@ -147,6 +179,26 @@ impl Metrics {
     pub fn segment_answer(&self, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.segment_answers.get_or_create(&[("status", status)]).inc();
+    }
+
+    /// Counts a batch that Segment did not answer, by the cause.
+    pub fn segment_failure(&self, cause: &'static str) {
+        self.segment_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Counts `n` blocks of the log that could not be read, by the cause.
+    pub fn unreadable_blocks(&self, cause: &'static str, n: u64) {
+        self.unreadable_blocks.get_or_create(&[("cause", cause)]).inc_by(n);
+    }
+
+    /// Counts a secret or key that no master key of this program opens.
+    pub fn unopened_secret(&self, what: &'static str) {
+        self.unopened_secrets.get_or_create(&[("what", what)]).inc();
+    }
+
+    /// Counts a setting of an account that this program does not know.
+    pub fn unknown_setting(&self, what: &'static str) {
+        self.unknown_settings.get_or_create(&[("what", what)]).inc();
     }
 
     /// The metrics as text (OpenMetrics), with the backlog as it is now.

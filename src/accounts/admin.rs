@@ -15,7 +15,9 @@ use crate::domain::secret::SigningSecret;
 use crate::domain::write_key::WriteKey;
 use crate::random;
 use crate::store::account::{self, Changes, SealedAccount, Standing};
+use crate::store::block::UnreadableBlock;
 use crate::store::delivery;
+use crate::store::unreadable::{self, BlockAtCursor};
 use crate::vault::{Field, Vault};
 
 /// How long the previous secret verifies after a rotation.
@@ -39,6 +41,14 @@ pub enum AdminError {
     /// Somebody else changed the account in the same moment.
     #[error("the account was changed by somebody else at the same time; look at it, and try again")]
     Conflict,
+    /// There is nothing to skip.
+    #[error("the account's next events can be read; nothing was skipped")]
+    Readable,
+    /// The events are those of a newer program.
+    #[error(
+        "the account's next events were written by a newer version of the program, which can read them; use that one"
+    )]
+    NewerVersion,
     /// The master keys do not fit the database.
     #[error("MASTER_KEY: {0}")]
     Open(#[from] OpenError),
@@ -166,7 +176,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn pause(&self, id_or_name: &str) -> Result<(), AdminError> {
-        Ok(delivery::pause(&self.pool, self.find(id_or_name).await?.id).await?)
+        let id = self.find(id_or_name).await?.id;
+        there_is(delivery::pause(&self.pool, id).await?, id_or_name)
     }
 
     /// Lets events flow again.
@@ -174,7 +185,28 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn resume(&self, id_or_name: &str) -> Result<(), AdminError> {
-        Ok(delivery::resume(&self.pool, self.find(id_or_name).await?.id).await?)
+        let id = self.find(id_or_name).await?.id;
+        there_is(delivery::resume(&self.pool, id).await?, id_or_name)
+    }
+
+    /// Gives up the events at an account's cursor that cannot be read, so that those behind them flow. Returns how many
+    /// they were.
+    ///
+    /// # Errors
+    /// [`AdminError::Readable`] and [`AdminError::NewerVersion`] where there is nothing to give up; others.
+    pub async fn skip_unreadable(&self, id_or_name: &str) -> Result<i64, AdminError> {
+        let id = self.find(id_or_name).await?.id;
+        let found = unreadable::find_at_cursor(&self.pool, id).await?;
+        let BlockAtCursor { cursor, block } = found.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))?;
+        let block = block.ok_or(AdminError::Readable)?;
+        match block.read() {
+            Ok(_) => Err(AdminError::Readable),
+            Err(UnreadableBlock::NewerVersion) => Err(AdminError::NewerVersion),
+            Err(why @ UnreadableBlock::Damaged) => {
+                let is_done = unreadable::skip(&self.pool, id, cursor, &block, why).await?;
+                if is_done { Ok(block.last_seq - cursor) } else { Err(AdminError::Conflict) }
+            }
+        }
     }
 
     /// Gives the account a new signing secret. The one before verifies for another 24 hours.
@@ -244,6 +276,10 @@ impl Admin {
     fn seal(&self, account: Uuid, field: Field, text: &str) -> Vec<u8> {
         self.vault.seal(account, field, text, random::bytes())
     }
+}
+
+fn there_is(is_there: bool, id_or_name: &str) -> Result<(), AdminError> {
+    if is_there { Ok(()) } else { Err(AdminError::NoSuchAccount(id_or_name.to_owned())) }
 }
 
 fn new_token() -> String {
