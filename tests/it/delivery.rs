@@ -148,3 +148,25 @@ async fn what_is_old_is_forgotten_and_what_waits_is_not() {
     assert_eq!(forget(days(31), month).await, [10, 10, 0]);
     assert_eq!(context.show("waits").await["waiting"], 10);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_as_old_as_their_death() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    context.segment.faults.plan(&account.write_key, [Fault::Status(400, None)]);
+    account.accept(&service, &events(0..1)).await;
+    context.account_is("acme", |shown| shown["dead_letters"] == 1).await;
+    sqlx::query("update dead_letter set received_at = received_at - interval '90 days'")
+        .execute(&context.pool)
+        .await
+        .expect("they waited for long");
+    let forget = async |days, retention| {
+        let (at, day) = (time::OffsetDateTime::now_utc() + time::Duration::days(days), Duration::from_hours(24));
+        nudgespot_source::store::retention::forget(&context.pool, at, day * retention).await.expect("forgotten");
+        context.show("acme").await["dead_letters"].as_i64()
+    };
+    assert_eq!(forget(0, 30).await, Some(1));
+    assert_eq!(forget(29, 30).await, Some(1));
+    assert_eq!(forget(2, 1).await, Some(0), "kept for as long as is set, and no longer");
+}

@@ -1,7 +1,9 @@
 //! The program from outside: the real binary, the real PostgreSQL, HTTP in and HTTP out.
 
+mod causes;
 mod cli;
 mod crash;
+mod damage;
 mod delivery;
 mod harness;
 mod layers;

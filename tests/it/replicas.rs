@@ -152,13 +152,20 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     assert_eq!(blocks.iter().map(|block| block.last_seq).collect::<Vec<_>>(), [1], "no more than asked for");
     let settle = async |lease: &Lease, cursor| {
         let settlement = Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
-        settlement::settle(&context.pool, vec![settlement]).await.expect("up").remove(&id)
+        settlement::settle(&context.pool, &[settlement]).await.expect("up").remove(&id)
     };
     assert_eq!(settle(&first, 1).await, None, "fenced off");
     assert_eq!(settle(&second, 3).await, Some(false));
     assert_eq!(settle(&first, 1).await, None, "still");
+    log::append(&context.pool, &[lane(&account)], &append_of(&account, "d")).await.expect("appended");
+    assert!(acquire(&early).await.is_some());
+    assert!(acquire(&late).await.is_none(), "leased");
+    let set_back = "update delivery set leased_until = leased_until + interval '1 hour'";
+    sqlx::query(set_back).execute(&context.pool).await.expect("the clock goes back");
+    let (fourth, _) = acquire(&late).await.expect("no lease is longer than a lease");
+    assert_eq!(settle(&fourth, 4).await, Some(false));
     let shown = context.show("acme").await;
-    assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(3), &json!(0)));
+    assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(7), &json!(0)));
     early.resign().await;
     late.resign().await;
 }
@@ -207,7 +214,7 @@ async fn set_write_key_while_a_step_settles(context: &Context, account: &Account
 }
 
 /// Waits until somebody waits for such a lock.
-async fn until_blocked(context: &Context, lock: &'static str) {
+pub async fn until_blocked(context: &Context, lock: &'static str) {
     let blocked = format!(
         "select count(*) > 0 from pg_locks
         where not granted and {lock} and database = (select oid from pg_database where datname = current_database())"
