@@ -63,6 +63,19 @@ create table event_block (
 -- It comes compressed.
 alter table event_block alter column events set storage external;
 
+-- Blocks that could not be read, out of the way of those that can: after their events had been delivered, or when an
+-- operator gave them up. Their events' ids are not known to anybody, and stay in `known_event`.
+create table unreadable_block (
+    account_id uuid not null,
+    last_seq bigint not null,
+    n_events int not null,
+    since timestamptz not null,
+    events bytea not null,
+    found_at timestamptz not null default now(),
+    reason text not null,
+    primary key (account_id, last_seq)
+);
+
 -- The event ids of the log. This is the deduplication. Bytes, not text: a sender may put any character in an id. And the
 -- id itself, not a hash of it, and before the account: senders mostly number their events in order, and then new ones, of
 -- whatever account, go to the same page of the index.
@@ -82,7 +95,8 @@ create table log_head (
     n_rejected bigint not null default 0
 ) with (fillfactor = 50);
 
-create type pause_author as enum ('admin', 'segment');
+-- 'log': an event block at the cursor cannot be read.
+create type pause_author as enum ('admin', 'segment', 'log');
 
 -- One row an account: what became of it. Written on every request to Segment.
 create table delivery (
@@ -90,17 +104,30 @@ create table delivery (
     -- Events after it, up to log_head.head_seq, wait.
     cursor_seq bigint not null default 0,
     n_delivered bigint not null default 0,
+    -- Numbers of the log that the cursor has passed and that had no event any more.
+    n_missing bigint not null default 0,
     -- Failed attempts since the last answer that moved the cursor.
     n_attempts int not null default 0,
+    -- Events that Segment refused one by one, since it took one, or since an admin changed something.
+    n_refused int not null default 0,
     -- '-infinity' while leased. An admin's call sets it to its time, and is not overruled by a step that began before.
     next_attempt_at timestamptz not null default '-infinity',
+    -- When the wait until `next_attempt_at` began.
+    waiting_since timestamptz not null default '-infinity',
     -- A lease is void when its time is up, or when its holder's session is gone. `lease` is the fencing number.
     lease bigint not null default 0,
     leased_until timestamptz not null default '-infinity',
     leased_by int not null default 0,
     paused_by pause_author,
-    paused_reason text
+    paused_reason text,
+    -- Why the last attempt failed; null once one has succeeded.
+    last_error text
 ) with (fillfactor = 50);
+
+-- Whether a wait (of `delivery`) is over. No wait is longer than an hour (domain/retry.rs): where it began after now, or
+-- ends later than that, the clock was set back meanwhile, and nobody knows how much of it has passed.
+create function is_due(next_attempt_at timestamptz, waiting_since timestamptz) returns boolean language sql stable
+return next_attempt_at <= now() or waiting_since > now() or next_attempt_at > waiting_since + interval '1 hour';
 
 create sequence lease_holder as int cycle;
 
@@ -117,6 +144,7 @@ create table dead_letter (
     dead_at timestamptz not null default now(),
     primary key (account_id, seq)
 );
+create index dead_letter_dead_at_idx on dead_letter using brin (dead_at);
 
 create type attempt_outcome as enum ('delivered', 'retry', 'refused', 'paused');
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::Database;
 use crate::local_postgres::{ClusterError, PrivateCluster};
@@ -38,8 +38,6 @@ pub enum BackendError {
 pub struct Backend {
     /// Finds the host that takes writes.
     pub connector: Arc<Connector>,
-    /// For commands.
-    pub pool: PgPool,
     /// Opens and seals.
     pub vault: Arc<Vault>,
     /// The private cluster, if that is where the database is.
@@ -73,7 +71,6 @@ impl Backend {
 
     async fn connect(hosts: Vec<PgConnectOptions>, master_key: &str) -> Result<Self, BackendError> {
         let vault = Arc::new(Vault::parse(master_key)?);
-        let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(hosts[0].clone());
         let connector = Connector::new(hosts);
         let mut connection = Connection::new(&connector, Session::COMMAND);
         let check = connection.run(async |db| stats::check_server(db).await).await;
@@ -91,7 +88,7 @@ impl Backend {
             migrate(&mut connection).await?;
         }
         connection.close().await;
-        Ok(Self { connector, pool, vault, cluster: None })
+        Ok(Self { connector, vault, cluster: None })
     }
 
     /// A connection of its own for one user of the database.
@@ -100,12 +97,17 @@ impl Backend {
         Connection::new(&self.connector, session)
     }
 
+    /// A connection for a command.
+    #[must_use]
+    pub fn command_connection(&self) -> Connection {
+        self.connection(Session::COMMAND)
+    }
+
     /// Closes the connections and leaves the private cluster.
     ///
     /// # Errors
     /// Where the cluster cannot be left in good order.
     pub async fn close(self) -> Result<(), ClusterError> {
-        self.pool.close().await;
         match self.cluster {
             Some(cluster) => cluster.leave().await,
             None => Ok(()),

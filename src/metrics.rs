@@ -25,6 +25,12 @@ pub struct Metrics {
     /// From the start of a commit's statement to its end, in seconds.
     pub commit_seconds: Histogram,
     segment_answers: Family<Labels<1>, Counter>,
+    segment_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Numbers of the log that had no event.
+    pub missing_events: Counter,
+    unreadable_blocks: Family<[(&'static str, &'static str); 1], Counter>,
+    unopened_secrets: Family<[(&'static str, &'static str); 1], Counter>,
+    unknown_settings: Family<[(&'static str, &'static str); 1], Counter>,
     /// From sending a batch to its answer, in seconds.
     pub segment_seconds: Histogram,
     /// From the receipt of the oldest event of a batch to Segment's taking it, in seconds.
@@ -35,7 +41,6 @@ pub struct Metrics {
     paused_accounts: Gauge,
     account_backlog_events: Family<Labels<1>, Gauge>,
     account_backlog_seconds: Family<Labels<1>, Seconds>,
-    unopened_secrets: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 /// Events, counted by kind (`None`: one that Segment does not know, or not looked at) and fate.
@@ -86,6 +91,11 @@ impl Default for Metrics {
             commit_events: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
             commit_seconds: seconds(),
             segment_answers: Family::default(),
+            segment_failures: Family::default(),
+            missing_events: Counter::default(),
+            unreadable_blocks: Family::default(),
+            unopened_secrets: Family::default(),
+            unknown_settings: Family::default(),
             segment_seconds: seconds(),
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 16)),
             backlog_events: Gauge::default(),
@@ -94,7 +104,6 @@ impl Default for Metrics {
             paused_accounts: Gauge::default(),
             account_backlog_events: Family::default(),
             account_backlog_seconds: Family::default(),
-            unopened_secrets: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -106,6 +115,27 @@ impl Default for Metrics {
             "segment_answers",
             "Batches by the status that Segment answered with (none: no answer)",
             m.segment_answers.clone(),
+        );
+        registry.register(
+            "segment_failures",
+            "Batches that Segment did not answer, by the cause",
+            m.segment_failures.clone(),
+        );
+        registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
+        registry.register(
+            "unreadable_blocks",
+            "Times that a block of the log could not be read, by the cause",
+            m.unreadable_blocks.clone(),
+        );
+        registry.register(
+            "unopened_secrets",
+            "Times that no master key of this program opened a secret or key",
+            m.unopened_secrets.clone(),
+        );
+        registry.register(
+            "unknown_settings",
+            "Times that an account had a setting that this program does not know",
+            m.unknown_settings.clone(),
         );
         registry.register("segment_seconds", "How long Segment takes to answer a batch", m.segment_seconds.clone());
         registry.register(
@@ -126,11 +156,6 @@ impl Default for Metrics {
             "account_backlog_oldest_seconds",
             "Age of the oldest event that waits, of the accounts where most do",
             m.account_backlog_seconds.clone(),
-        );
-        registry.register(
-            "unopened_secrets",
-            "Stored keys and secrets that no key in MASTER_KEY opened, by what they are",
-            m.unopened_secrets.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -156,9 +181,24 @@ impl Metrics {
         self.segment_answers.get_or_create(&[("status", status)]).inc();
     }
 
-    /// Counts a stored secret that could not be opened.
+    /// Counts a batch that Segment did not answer, by the cause.
+    pub fn segment_failure(&self, cause: &'static str) {
+        self.segment_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Counts `n` blocks of the log that could not be read, by the cause.
+    pub fn unreadable_blocks(&self, cause: &'static str, n: u64) {
+        self.unreadable_blocks.get_or_create(&[("cause", cause)]).inc_by(n);
+    }
+
+    /// Counts a secret or key that no master key of this program opens.
     pub fn unopened_secret(&self, what: &'static str) {
         self.unopened_secrets.get_or_create(&[("what", what)]).inc();
+    }
+
+    /// Counts a setting of an account that this program does not know.
+    pub fn unknown_setting(&self, what: &'static str) {
+        self.unknown_settings.get_or_create(&[("what", what)]).inc();
     }
 
     /// The metrics as text (OpenMetrics), with the backlog as it is now.

@@ -83,7 +83,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
         postgres: program.postgres_pid(),
         report: Report::default(),
         duration: Duration::from_secs(args.seconds),
-        admin: Admin::new(backend.pool.clone(), Arc::clone(&backend.vault)),
+        admin: Admin::new(backend.command_connection(), Arc::clone(&backend.vault)),
         backend,
         service,
         sink,

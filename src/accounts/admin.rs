@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{OpenError, open_previous_secret, open_secret, open_write_key};
@@ -15,7 +16,10 @@ use crate::domain::secret::SigningSecret;
 use crate::domain::write_key::WriteKey;
 use crate::random;
 use crate::store::account::{self, Changes, SealedAccount, Standing};
+use crate::store::block::UnreadableBlock;
+use crate::store::connection::Connection;
 use crate::store::delivery;
+use crate::store::unreadable::{self, BlockAtCursor};
 use crate::vault::{Field, Vault};
 
 /// How long the previous secret verifies after a rotation.
@@ -23,7 +27,7 @@ const OVERLAP: Duration = Duration::from_hours(24);
 
 /// Administers accounts.
 pub struct Admin {
-    pool: PgPool,
+    db: Mutex<Connection>,
     vault: Arc<Vault>,
 }
 
@@ -39,6 +43,14 @@ pub enum AdminError {
     /// Somebody else changed the account in the same moment.
     #[error("the account was changed by somebody else at the same time; look at it, and try again")]
     Conflict,
+    /// There is nothing to skip.
+    #[error("the account's next events can be read; nothing was skipped")]
+    Readable,
+    /// The events are those of a newer program.
+    #[error(
+        "the account's next events were written by a newer version of the program, which can read them; use that one"
+    )]
+    NewerVersion,
     /// The master keys do not fit the database.
     #[error("MASTER_KEY: {0}")]
     Open(#[from] OpenError),
@@ -79,8 +91,12 @@ pub struct Edit {
 impl Admin {
     /// Administers the accounts of a database.
     #[must_use]
-    pub fn new(pool: PgPool, vault: Arc<Vault>) -> Self {
-        Self { pool, vault }
+    pub fn new(connection: Connection, vault: Arc<Vault>) -> Self {
+        Self { db: Mutex::new(connection), vault }
+    }
+
+    async fn db<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy) -> sqlx::Result<T> {
+        self.db.lock().await.run(statement).await
     }
 
     /// Creates an account, with a token and a secret of its own.
@@ -107,7 +123,7 @@ impl Admin {
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
         };
-        account::insert(&self.pool, &account).await.map_err(|error| name_taken(error, name))?;
+        self.db(async |db| account::insert(db, &account).await).await.map_err(|error| name_taken(error, name))?;
         Ok(Created { id, token, secret })
     }
 
@@ -116,7 +132,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchAccount`], or the database's trouble.
     pub async fn find(&self, id_or_name: &str) -> Result<SealedAccount, AdminError> {
-        account::find(&self.pool, id_or_name).await?.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))
+        let found = self.db(async |db| account::find(db, id_or_name).await).await?;
+        found.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))
     }
 
     /// The account of that id or name, or all, each with how it stands.
@@ -126,9 +143,10 @@ impl Admin {
     pub async fn survey(&self, only: Option<&str>) -> Result<Vec<(SealedAccount, Standing)>, AdminError> {
         let accounts = match only {
             Some(id_or_name) => vec![self.find(id_or_name).await?],
-            None => account::list(&self.pool, None).await?,
+            None => self.db(async |db| account::list(db, None).await).await?,
         };
-        let standings = account::standings(&self.pool, only.and(accounts.first()).map(|account| account.id)).await?;
+        let id = only.and(accounts.first()).map(|account| account.id);
+        let standings = self.db(async |db| account::standings(db, id).await).await?;
         let mut standings: std::collections::HashMap<_, _> = standings.into_iter().map(|s| (s.id, s)).collect();
         Ok(accounts.into_iter().filter_map(|a| standings.remove(&a.id).map(|standing| (a, standing))).collect())
     }
@@ -155,11 +173,12 @@ impl Admin {
             unsubscribe_event: edit.unsubscribe_event.map(|event| event.as_str().to_owned()),
             allow_untimestamped: edit.allow_untimestamped,
         };
-        let updated = account::update(&self.pool, id, &changes).await.map_err(|error| match &edit.name {
-            Some(name) => name_taken(error, name),
-            None => error.into(),
-        });
-        there(updated?, id_or_name)
+        let updated =
+            self.db(async |db| account::update(db, id, &changes).await).await.map_err(|error| match &edit.name {
+                Some(name) => name_taken(error, name),
+                None => error.into(),
+            });
+        there_is(updated?, id_or_name)
     }
 
     /// Stops delivery; webhooks are taken as ever.
@@ -167,7 +186,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn pause(&self, id_or_name: &str) -> Result<(), AdminError> {
-        Ok(delivery::pause(&self.pool, self.find(id_or_name).await?.id).await?)
+        let id = self.find(id_or_name).await?.id;
+        there_is(self.db(async |db| delivery::pause(db, id).await).await?, id_or_name)
     }
 
     /// Lets events flow again.
@@ -175,7 +195,28 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn resume(&self, id_or_name: &str) -> Result<(), AdminError> {
-        Ok(delivery::resume(&self.pool, self.find(id_or_name).await?.id).await?)
+        let id = self.find(id_or_name).await?.id;
+        there_is(self.db(async |db| delivery::resume(db, id).await).await?, id_or_name)
+    }
+
+    /// Gives up the events at an account's cursor that cannot be read, so that those behind them flow. Returns how many
+    /// they were.
+    ///
+    /// # Errors
+    /// [`AdminError::Readable`] and [`AdminError::NewerVersion`] where there is nothing to give up; others.
+    pub async fn skip_unreadable(&self, id_or_name: &str) -> Result<i64, AdminError> {
+        let id = self.find(id_or_name).await?.id;
+        let found = self.db(async |db| unreadable::find_at_cursor(db, id).await).await?;
+        let BlockAtCursor { cursor, block } = found.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))?;
+        let block = block.ok_or(AdminError::Readable)?;
+        match block.read() {
+            Ok(_) => Err(AdminError::Readable),
+            Err(UnreadableBlock::NewerVersion) => Err(AdminError::NewerVersion),
+            Err(why @ UnreadableBlock::Damaged) => {
+                let is_done = self.db(async |db| unreadable::skip(db, id, cursor, &block, why).await).await?;
+                if is_done { Ok(block.last_seq - cursor) } else { Err(AdminError::Conflict) }
+            }
+        }
     }
 
     /// Gives the account a new signing secret. The one before verifies for another 24 hours.
@@ -203,7 +244,8 @@ impl Admin {
     /// [`AdminError`].
     pub async fn rotate_url(&self, id_or_name: &str) -> Result<String, AdminError> {
         let token = new_token();
-        there(account::update_token(&self.pool, self.find(id_or_name).await?.id, &token).await?, id_or_name)?;
+        let id = self.find(id_or_name).await?.id;
+        there_is(self.db(async |db| account::update_token(db, id, &token).await).await?, id_or_name)?;
         Ok(token)
     }
 
@@ -212,7 +254,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn delete(&self, id_or_name: &str) -> Result<(), AdminError> {
-        Ok(account::delete(&self.pool, self.find(id_or_name).await?.id).await?)
+        let id = self.find(id_or_name).await?.id;
+        Ok(account::delete(&mut *self.db.lock().await, id).await?)
     }
 
     /// Seals all keys and secrets anew, under the first master key. Returns the number of accounts.
@@ -220,7 +263,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]; the accounts before the one that failed are done.
     pub async fn rekey(&self) -> Result<usize, AdminError> {
-        let accounts = account::list(&self.pool, None).await?;
+        let accounts = self.db(async |db| account::list(db, None).await).await?;
         for account in &accounts {
             let write_key = match &account.write_key {
                 Some(sealed) => Some(open_write_key(&self.vault, account.id, sealed)?),
@@ -239,7 +282,11 @@ impl Admin {
     }
 
     async fn reseal(&self, account: &SealedAccount, new: &SealedAccount) -> Result<(), AdminError> {
-        if account::reseal(&self.pool, account, new).await? { Ok(()) } else { Err(AdminError::Conflict) }
+        if self.db(async |db| account::reseal(db, account, new).await).await? {
+            Ok(())
+        } else {
+            Err(AdminError::Conflict)
+        }
     }
 
     fn seal(&self, account: Uuid, field: Field, text: &str) -> Vec<u8> {
@@ -248,7 +295,7 @@ impl Admin {
 }
 
 /// What was changed may have been deleted since it was found.
-fn there(is_there: bool, id_or_name: &str) -> Result<(), AdminError> {
+fn there_is(is_there: bool, id_or_name: &str) -> Result<(), AdminError> {
     if is_there { Ok(()) } else { Err(AdminError::NoSuchAccount(id_or_name.to_owned())) }
 }
 

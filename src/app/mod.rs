@@ -12,7 +12,6 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +25,9 @@ use crate::ingest::Ingest;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
 use crate::segment::Client;
-use crate::store::connection::Session;
-use crate::store::retention;
+use crate::store::block::UnreadableBlock;
+use crate::store::connection::{Connection, Session};
+use crate::store::{consistency, retention};
 use crate::web::{Servers, State};
 use supervisor::{Stage, Supervisor};
 
@@ -148,6 +148,7 @@ struct Parts<W> {
     sweep: Sweep,
     directory: Arc<Directory>,
     due: Arc<Due>,
+    metrics: Arc<Metrics>,
 }
 
 impl Parts<()> {
@@ -158,6 +159,13 @@ impl Parts<()> {
         let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
         let directory = Directory::load(&backend.connector, Arc::clone(&backend.vault), Arc::clone(&metrics)).await?;
         let directory = Arc::new(directory);
+        let raised = backend.connection(Session::COMMAND).run(async |db| consistency::raise_heads(db).await).await?;
+        for raised in raised {
+            tracing::error!(
+                account.id = %raised.account_id, head_seq = raised.head_seq,
+                "the count of an account's events lay behind its log; raised. Was a part of the database restored?"
+            );
+        }
         let (ingest, commit_workers) = Ingest::new(&backend.connector, config.max_waiting, &due, &metrics);
         let sweep = Sweep::new(&backend.connector, Arc::clone(&due)).await?;
         let courier = Courier {
@@ -174,17 +182,17 @@ impl Parts<()> {
             settlements: Together::new(backend.connection(Session::DELIVERY)),
         };
         let health = backend.connection(Session::HEALTH);
-        let state = State::new(Arc::clone(&directory), ingest, health, metrics, config.max_body_bytes);
+        let state = State::new(Arc::clone(&directory), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due));
-        Ok(Parts { servers, commit_workers, dispatch, sweep, directory, due })
+        Ok(Parts { servers, commit_workers, dispatch, sweep, directory, due, metrics })
     }
 }
 
 impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
     fn start(self, config: &Config, mut backend: Backend) -> App {
-        let Self { mut servers, commit_workers, dispatch, sweep, directory, due } = self;
+        let Self { mut servers, commit_workers, dispatch, sweep, directory, due, metrics } = self;
         let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
         let mut supervisor = Supervisor::default();
         for (name, server) in servers.take() {
@@ -200,7 +208,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             directory.watch(&due, stop).await;
             Ok(())
         });
-        let forget = forget(backend.pool.clone(), config.retention, stop_support.clone());
+        let forget = forget(backend.connection(Session::BACKGROUND), config.retention, metrics, stop_support.clone());
         supervisor.spawn(Stage::Support, "the retention", unfailing(forget));
         let cluster = backend.cluster.take().map(|mut cluster| {
             let (watched, cluster_back) = oneshot::channel();
@@ -221,12 +229,16 @@ async fn unfailing(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn forget(pool: PgPool, retention: Duration, stop: CancellationToken) {
+async fn forget(mut db: Connection, retention: Duration, metrics: Arc<Metrics>, stop: CancellationToken) {
     loop {
-        match stop.run_until_cancelled(retention::forget(&pool, OffsetDateTime::now_utc(), retention)).await {
+        match stop.run_until_cancelled(retention::forget(&mut db, OffsetDateTime::now_utc(), retention)).await {
             None => return,
-            Some(Ok(0)) => {}
-            Some(Ok(rows)) => tracing::info!(rows, "forgot what is old"),
+            Some(Ok(forgotten)) => {
+                metrics.unreadable_blocks(UnreadableBlock::Damaged.as_str(), forgotten.n_damaged);
+                if forgotten.n_rows > 0 {
+                    tracing::info!(rows = forgotten.n_rows, "forgot what is old");
+                }
+            }
             Some(Err(error)) => tracing::warn!(%error, "cannot forget what is old"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_none() {

@@ -55,6 +55,13 @@ pub enum Command {
         #[arg(value_name = "A")]
         account: String,
     },
+    /// Give up the events at the head of the queue that cannot be read, so that those behind them flow. They are kept in
+    /// the table `unreadable_block`, and counted as missing.
+    SkipUnreadable {
+        /// Its id or name.
+        #[arg(value_name = "A")]
+        account: String,
+    },
     /// Make a new signing secret; the one before verifies for another 24 hours.
     RotateSecret {
         /// Its id or name.
@@ -115,9 +122,15 @@ struct Shown {
     unsubscribe_event: String,
     allow_untimestamped: bool,
     paused_reason: Option<String>,
+    /// Why the last attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
     waiting: i64,
     oldest_waiting_seconds: i64,
     delivered: i64,
+    /// Events that the log should hold, and does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<i64>,
     dead_letters: i64,
     rejected: i64,
     ignored: i64,
@@ -127,7 +140,7 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
     let config = Config::new(env)?;
     let command = ask(command)?;
     let backend = Backend::open(&config.database).await?;
-    let admin = Admin::new(backend.pool.clone(), std::sync::Arc::clone(&backend.vault));
+    let admin = Admin::new(backend.command_connection(), std::sync::Arc::clone(&backend.vault));
     let done = Session { admin, config: &config, json }.run(command).await;
     backend.close().await?;
     done
@@ -170,6 +183,11 @@ impl Session<'_> {
             Command::Resume { account } => {
                 self.admin.resume(&account).await?;
                 self.show(&account).await
+            }
+            Command::SkipUnreadable { account } => {
+                let n_skipped = self.admin.skip_unreadable(&account).await?;
+                self.print(&json!({"skipped": n_skipped}));
+                Ok(())
             }
             Command::RotateSecret { account } => {
                 let rotated = self.admin.rotate_secret(&account, OffsetDateTime::now_utc()).await?;
@@ -249,9 +267,11 @@ impl Session<'_> {
             unsubscribe_event: account.unsubscribe_event.clone(),
             allow_untimestamped: account.allow_untimestamped,
             paused_reason: standing.paused_reason.clone(),
+            last_error: standing.last_error.clone(),
             waiting: standing.waiting,
             oldest_waiting_seconds: standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds()),
             delivered: standing.delivered,
+            missing: Some(standing.missing).filter(|missing| *missing > 0),
             dead_letters: standing.dead_letters,
             rejected: standing.rejected,
             ignored: standing.ignored,

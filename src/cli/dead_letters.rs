@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::json;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,7 +15,7 @@ use crate::config::{Config, Environment};
 use crate::domain::account::UnsubscribeEvent;
 use crate::domain::event::{Kind, MessageId};
 use crate::domain::timestamp;
-use crate::store::connection::Session;
+use crate::store::connection::Connection;
 use crate::store::dead_letter::{self, DeadLetter, Filter};
 use crate::store::replay;
 
@@ -65,19 +64,20 @@ struct Shown {
 pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Result<()> {
     let config = Config::new(env)?;
     let backend = Backend::open(&config.database).await?;
-    let admin = Admin::new(backend.pool.clone(), std::sync::Arc::clone(&backend.vault));
+    let admin = Admin::new(backend.command_connection(), std::sync::Arc::clone(&backend.vault));
     let done = match command {
-        Command::List(which) => list(&admin, &backend.pool, which, json).await,
+        Command::List(which) => list(&admin, &backend, which, json).await,
         Command::Replay(which) => replay(&admin, &backend, which, json).await,
     };
     backend.close().await?;
     done
 }
 
-async fn list(admin: &Admin, pool: &PgPool, which: Which, json: bool) -> anyhow::Result<()> {
+async fn list(admin: &Admin, backend: &Backend, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
     let unsubscribe = account.unsubscribe_event.parse()?;
-    let letters: Vec<Shown> = all(pool, account.id, &filter(which))
+    let mut db = backend.command_connection();
+    let letters: Vec<Shown> = all(&mut db, account.id, &filter(which))
         .await?
         .into_iter()
         .map(|letter| shown(letter, account.id, unsubscribe))
@@ -92,9 +92,8 @@ async fn list(admin: &Admin, pool: &PgPool, which: Which, json: bool) -> anyhow:
 
 async fn replay(admin: &Admin, backend: &Backend, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
-    let seqs: Vec<i64> =
-        all(&backend.pool, account.id, &filter(which)).await?.into_iter().map(|letter| letter.seq).collect();
-    let (mut n_replayed, mut db) = (0, backend.connection(Session::COMMAND));
+    let (mut n_replayed, mut db) = (0, backend.command_connection());
+    let seqs: Vec<i64> = all(&mut db, account.id, &filter(which)).await?.into_iter().map(|letter| letter.seq).collect();
     for piece in seqs.chunks(usize::try_from(PIECE)?) {
         n_replayed += replay::replay(&mut db, account.id, piece).await?;
         show_progress(n_replayed, seqs.len())?;
@@ -103,11 +102,12 @@ async fn replay(admin: &Admin, backend: &Backend, which: Which, json: bool) -> a
     Ok(())
 }
 
-async fn all(pool: &PgPool, account: Uuid, filter: &Filter) -> sqlx::Result<Vec<DeadLetter>> {
+async fn all(db: &mut Connection, account: Uuid, filter: &Filter) -> sqlx::Result<Vec<DeadLetter>> {
     let mut letters: Vec<DeadLetter> = Vec::new();
     loop {
         let after = letters.last().map_or(0, |letter| letter.seq);
-        let piece = dead_letter::list_after(pool, account, filter, after, PIECE).await?;
+        let page = db.run(async |db| dead_letter::list_after(db, account, filter, after, PIECE).await);
+        let piece = page.await?;
         if piece.is_empty() {
             return Ok(letters);
         }

@@ -79,7 +79,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     }
     let app = App::start(&config).await?;
     let url = format!("http://{}", app.public_address());
-    let admin = Admin::new(app.backend().pool.clone(), Arc::clone(&app.backend().vault));
+    let admin = Admin::new(app.backend().command_connection(), Arc::clone(&app.backend().vault));
     let name = AccountName::parse("demo")?;
     let write_key = WriteKey::parse("demo-write-key")?;
     let account = admin.create(&name, Some(&write_key), Region::Us).await?;

@@ -1,6 +1,7 @@
 //! Which event of a refused batch is the bad one?
 
-/// Halves a refused batch until the bad event stands alone. The good ones before it are delivered on the way.
+/// Halves a refused batch until the bad event stands alone. The good ones before it are delivered on the way. The event
+/// after it goes alone as well: where everything is refused, that is soon known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bisection(Option<Suspects>);
 
@@ -33,8 +34,13 @@ impl Bisection {
         });
     }
 
-    /// The bad event is found.
-    pub fn found(&mut self) {
+    /// The bad event is found, at this place of the log.
+    pub fn found(&mut self, at: i64) {
+        self.0 = Some(Suspects { limit: 1, until: at });
+    }
+
+    /// Whatever was known of the events says nothing any more.
+    pub fn reset(&mut self) {
         self.0 = None;
     }
 }
@@ -60,7 +66,7 @@ mod tests {
             } else if n_events == 1 {
                 dead.push(last);
                 cursor = last;
-                bisection.found();
+                bisection.found(last);
             } else {
                 bisection.refused(n_events, last);
             }
@@ -75,6 +81,23 @@ mod tests {
             assert_eq!(dead, [bad]);
             assert!(n_requests <= 22, "{bad}: {n_requests}");
         }
+    }
+
+    #[test]
+    fn where_all_are_refused_ten_stand_alone_soon() {
+        let (mut bisection, mut cursor, mut n_alone, mut n_requests) = (Bisection::default(), 0, 0, 0);
+        while n_alone < 10 {
+            n_requests += 1;
+            match bisection.limit().unwrap_or(1_000) {
+                1 => {
+                    n_alone += 1;
+                    cursor += 1;
+                    bisection.found(cursor);
+                }
+                n => bisection.refused(n, cursor + i64::try_from(n).expect("small")),
+            }
+        }
+        assert!(n_requests <= 20, "{n_requests}");
     }
 
     proptest! {

@@ -7,28 +7,33 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::bisection::Bisection;
+use super::plan::{BatchPlan, Reader, Unreadable};
+use super::statements::{self, Acquired};
 use super::together::{Together, Trouble};
 use crate::accounts::open_write_key;
 use crate::config::Endpoints;
 use crate::domain::account::UnsubscribeEvent;
-use crate::domain::event::{Kind, MessageId};
+use crate::domain::event::Kind;
 use crate::domain::region::Region;
-use crate::domain::retry;
-use crate::domain::track::TrackTooLarge;
+use crate::domain::retry::{self, LONGEST_WAIT};
 use crate::metrics::{EventFate, Metrics, Tally};
 use crate::random;
-use crate::segment::{Answer, Batch, Client, Destination, Outcome};
-use crate::store::block::{Block, UnreadableBlock};
+use crate::segment::{Answer, Client, Destination, Failure, Outcome};
+use crate::store::block::UnreadableBlock;
 use crate::store::connection::Connection;
-use crate::store::lease::{self, Lease, StoredBlock};
-use crate::store::settlement::{self, Attempt, Dead, Settlement};
+use crate::store::lease::Lease;
+use crate::store::settlement::{Attempt, Dead, Pause, Settlement};
 use crate::vault::Vault;
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
 const READ: usize = 1_000;
 /// A batch of so many events is worth its request.
 const WORTHWHILE: usize = 100;
-/// How long to leave an account alone whose log and counters disagree.
+/// When so many events in a row were refused one by one, it is not the events.
+const MAX_REFUSED: i32 = 10;
+/// How long this program leaves an account to others whose events it cannot handle.
+const WITHHOLD: Duration = Duration::from_secs(10);
+/// How long to leave an account alone in which a step found nothing to do, against what the database said.
 const DISAGREEMENT: Duration = Duration::from_mins(1);
 
 /// Takes accounts' events to Segment, a step at a time.
@@ -46,9 +51,9 @@ pub struct Courier {
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Leases that are asked for.
-    pub leases: Together<Uuid, (Uuid, i64), (Lease, Vec<StoredBlock>)>,
+    pub leases: Together<Uuid, (Uuid, i64), Result<Acquired, Trouble>>,
     /// Settlements that are to be written.
-    pub settlements: Together<Uuid, Settlement, bool>,
+    pub settlements: Together<Uuid, Settlement, Result<bool, Trouble>>,
 }
 
 /// What to do after a step.
@@ -64,22 +69,9 @@ pub enum Next {
     Retry(Duration),
     /// More waits, and nothing can be done about it for so long, unless an admin does something.
     Sleep(Duration),
-}
-
-/// What was read: the events to send, and those that cannot be sent any more.
-#[derive(Default)]
-struct Reading {
-    batch: Batch,
-    kinds: Vec<Kind>,
-    first_sent: Option<i64>,
-    /// Since when the first of the batch waits.
-    since: Option<OffsetDateTime>,
-    last: Option<i64>,
-    unsent: Vec<Dead>,
-    /// The first of the batch, in case that it stands alone and is refused.
-    suspect: Option<Dead>,
-    /// When the first event after it becomes too old, where the account cannot send.
-    next_expiry: Option<OffsetDateTime>,
+    /// More waits, which this program cannot handle, though another may: it leaves the account alone for so long, even if
+    /// the database says that it is due, unless an admin does something.
+    Withhold(Duration),
 }
 
 /// What came of a step, to be settled.
@@ -93,38 +85,70 @@ struct Done {
     next: Next,
 }
 
+impl Done {
+    /// Of a step that delivered nothing.
+    fn of(settlement: Settlement, next: Next) -> Self {
+        Self { settlement, delivered: vec![], since: None, next }
+    }
+}
+
+/// An account's settings, as far as its delivery is concerned.
+struct Settings {
+    /// Where its events go; `None`: they must wait for an admin.
+    destination: Option<Destination>,
+    unsubscribe: UnsubscribeEvent,
+}
+
+/// This program cannot make use of an account's settings; one with another master key, or a newer one, may.
+struct UnusableSettings;
+
 impl Courier {
     /// Takes the next events of `account` to Segment, if there are any, and settles what came of it.
     ///
     /// # Errors
-    /// The database's trouble. What was sent and could not be settled will be sent again.
+    /// Where the database did not store it: try again. What was sent and could not be settled will be sent again.
     pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
-        let acquire = async |db: &mut Connection, accounts: Vec<_>| {
-            db.run(async |db| lease::acquire(db, &accounts, self.holder).await).await
+        let acquire =
+            async |db: &mut Connection, accounts: Vec<_>| statements::acquire(db, &accounts, self.holder).await;
+        let Acquired { lease, blocks, next_seq } =
+            match self.leases.ask(account, (account, to_i64(n_events)), acquire).await? {
+                None => return Ok(Next::Rest),
+                Some(Ok(acquired)) => acquired,
+                Some(Err(error)) => {
+                    tracing::error!(account.id = %account, %error, "the events of an account cannot be read");
+                    return Ok(Next::Withhold(WITHHOLD));
+                }
+            };
+        if let Some(next_seq) = next_seq {
+            return self.settle(pass_missing(&lease, next_seq)).await;
+        }
+        let Ok(Settings { destination, unsubscribe }) = self.settings(&lease) else {
+            return self.settle(Done::of(Settlement::stay(&lease), Next::Withhold(WITHHOLD))).await;
         };
-        let acquired = self.leases.ask(account, (account, to_i64(n_events)), acquire).await?;
-        let Some((lease, blocks)) = acquired else {
-            return Ok(Next::Rest);
+        let reader = Reader {
+            unsubscribe: destination.is_some().then_some(unsubscribe),
+            max_age: self.max_age,
+            n_events: to_i64(n_events),
         };
-        let destination = self.destination(&lease);
-        let reading = self.read(&lease, &blocks, destination.is_some(), n_events).map_err(|error| {
-            tracing::error!(account.id = %account, %error, "the log cannot be read");
-            sqlx::Error::Decode(error.into())
-        })?;
+        let plan = reader.read(&lease, &blocks, OffsetDateTime::now_utc());
         drop(blocks);
-        let n_unsent = reading.unsent.len();
-
-        let done = match destination {
-            Some(destination) if !reading.batch.is_empty() => self.send(&lease, &destination, reading, bisection).await,
-            _ => settle_unsent(&lease, reading),
+        let done = match (destination, &plan.unreadable) {
+            (_, Some(unreadable)) => self.stop_at(&lease, unreadable),
+            (Some(destination), None) if !plan.batch.is_empty() => {
+                self.send(&lease, &destination, plan, bisection).await
+            }
+            _ => settle_unsent(&lease, plan),
         };
-        let n_dead = done.settlement.dead.len();
+        self.settle(done).await
+    }
 
-        let settle = async |db: &mut Connection, settlements: Vec<Settlement>| {
-            db.run(async |db| settlement::settle(db, &settlements).await).await
-        };
-        let Some(more) = self.settlements.ask(account, done.settlement, settle).await? else {
+    /// Settles a step. Returns what to do next.
+    async fn settle(&self, done: Done) -> Result<Next, Trouble> {
+        let (account, n_dead) = (done.settlement.account_id, done.settlement.dead.len());
+        let n_missing = done.settlement.n_missing.unsigned_abs();
+        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
+        let Some(more) = self.settlements.ask(account, done.settlement, settle).await?.transpose()? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(Next::Rest);
         };
@@ -134,93 +158,67 @@ impl Courier {
         }
         tally.add(None, EventFate::DeadLettered, n_dead);
         self.metrics.events(tally);
+        self.metrics.missing_events.inc_by(n_missing);
         if let Some(since) = done.since {
             self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
-        }
-        if n_unsent > 0 {
-            tracing::warn!(account.id = %account, events = n_unsent, "events were too old (or too large) to deliver");
         }
         Ok(if more { done.next } else { Next::Rest })
     }
 
-    /// Where the account's events go; `None` where they must wait for an admin.
-    fn destination(&self, lease: &Lease) -> Option<Destination> {
-        if lease.is_paused {
-            return None;
-        }
-        let sealed = lease.write_key.as_deref()?;
-        match open_write_key(&self.vault, lease.account_id, sealed) {
-            Ok(write_key) => {
-                let region: Region = lease.region.parse().ok()?;
-                Some(Destination { endpoint: self.endpoints.of(region).clone(), write_key })
+    fn settings(&self, lease: &Lease) -> Result<Settings, UnusableSettings> {
+        let unknown = |what: &'static str, value: &str| {
+            tracing::error!(
+                account.id = %lease.account_id, what, value,
+                "an account has a setting that this program does not know; it is left to newer ones"
+            );
+            self.metrics.unknown_setting(what);
+            UnusableSettings
+        };
+        let unsubscribe = lease.unsubscribe_event.parse();
+        let unsubscribe = unsubscribe.map_err(|_| unknown("unsubscribe_event", &lease.unsubscribe_event))?;
+        let Some(sealed) = lease.write_key.as_deref().filter(|_| !lease.is_paused) else {
+            return Ok(Settings { destination: None, unsubscribe });
+        };
+        let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
+        let write_key = open_write_key(&self.vault, lease.account_id, sealed).map_err(|error| {
+            tracing::error!(
+                account.id = %lease.account_id, %error,
+                "a write key cannot be opened; the account is left to programs that can"
+            );
+            self.metrics.unopened_secret("write_key");
+            UnusableSettings
+        })?;
+        let endpoint = self.endpoints.of(region).clone();
+        Ok(Settings { destination: Some(Destination { endpoint, write_key }), unsubscribe })
+    }
+
+    /// What to do where the block after the cursor cannot be read.
+    fn stop_at(&self, lease: &Lease, unreadable: &Unreadable) -> Done {
+        let Unreadable { first, last, why } = unreadable;
+        let stay = Settlement::stay(lease);
+        tracing::error!(
+            account.id = %lease.account_id, from_seq = first, to_seq = last, %why,
+            "events of the log cannot be read"
+        );
+        self.metrics.unreadable_blocks(why.as_str(), 1);
+        match why {
+            UnreadableBlock::NewerVersion => Done::of(stay, Next::Withhold(WITHHOLD)),
+            UnreadableBlock::Damaged if lease.is_paused => {
+                Done::of(Settlement { wait: LONGEST_WAIT, ..stay }, Next::Sleep(LONGEST_WAIT))
             }
-            Err(error) => {
-                tracing::error!(account.id = %lease.account_id, %error, "a write key cannot be opened");
-                None
+            UnreadableBlock::Damaged => {
+                let reason = format!(
+                    "the log cannot be read from event {first} to {last}: {why}. Restore the event_block from a backup \
+                     and resume the account, or give these events up: `account skip-unreadable {}`",
+                    lease.account_id
+                );
+                Done::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, Next::Go)
             }
         }
     }
 
-    /// Reads what comes next: a batch, unless it cannot be sent, and what has expired before and among it.
-    fn read(
-        &self,
-        lease: &Lease,
-        blocks: &[StoredBlock],
-        can_send: bool,
-        n_events: usize,
-    ) -> Result<Reading, UnreadableBlock> {
-        let unsubscribe = lease.unsubscribe_event.parse().unwrap_or(UnsubscribeEvent::EmailUnsubscribed);
-        let deadline = OffsetDateTime::now_utc() - self.max_age;
-        let end = lease.cursor.saturating_add(to_i64(n_events));
-        let mut reading = Reading::default();
-        for stored in blocks {
-            let block = Block::decompress(&stored.events)?;
-            let first = stored.last_seq - to_i64(block.len()) + 1;
-            let waiting = (first..=end).zip(block.records()).filter(|(seq, _)| *seq > lease.cursor);
-            for (seq, event) in waiting {
-                let dead = |reason| Dead {
-                    seq,
-                    kind: event.kind,
-                    event_id: event.event_id.to_owned(),
-                    received_at: event.received_at,
-                    track: String::from_utf8_lossy(event.track).into_owned(),
-                    reason,
-                };
-                if stored.since <= deadline {
-                    reading.unsent.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));
-                } else if !can_send {
-                    reading.next_expiry = Some(stored.since + self.max_age);
-                    return Ok(reading);
-                } else {
-                    let message_id = MessageId::new(lease.account_id, event.event_id);
-                    if reading.batch.push(message_id, event.kind.segment_event(unsubscribe), event.track) {
-                        if reading.batch.len() == 1 {
-                            reading.first_sent = Some(seq);
-                            reading.since = Some(stored.since);
-                            reading.suspect = Some(dead(String::new()));
-                        }
-                        reading.kinds.push(event.kind);
-                    } else if reading.batch.is_empty() {
-                        // Accepted by a version that put less around it; it must not hold up what comes after it.
-                        reading.unsent.push(dead(TrackTooLarge.to_string()));
-                    } else {
-                        return Ok(reading);
-                    }
-                }
-                reading.last = Some(seq);
-            }
-        }
-        Ok(reading)
-    }
-
-    async fn send(
-        &self,
-        lease: &Lease,
-        destination: &Destination,
-        reading: Reading,
-        bisection: &mut Bisection,
-    ) -> Done {
-        let Reading { batch, kinds, first_sent, since, last, unsent, suspect, .. } = reading;
+    async fn send(&self, lease: &Lease, destination: &Destination, plan: BatchPlan, bisection: &mut Bisection) -> Done {
+        let BatchPlan { batch, kinds, first_sent, since, last, unsent, suspect, .. } = plan;
         let last = last.unwrap_or(lease.cursor);
         let n_events = batch.len();
         let (sent_at, began) = (SystemTime::now(), Instant::now());
@@ -228,6 +226,9 @@ impl Courier {
         let duration = began.elapsed();
         self.metrics.segment_answer(answer.status);
         self.metrics.segment_seconds.observe(duration.as_secs_f64());
+        if let Some(failure) = answer.failure {
+            self.metrics.segment_failure(failure.as_str());
+        }
         log_answer(lease, &answer, n_events);
 
         let attempt = Attempt {
@@ -242,59 +243,99 @@ impl Courier {
         };
         let reason = answer.reason.unwrap_or_default();
         let stay = Settlement { attempt: Some(attempt), ..Settlement::stay(lease) };
-        let go = |settlement| Done { settlement, delivered: vec![], since: None, next: Next::Go };
         match answer.outcome {
             Outcome::Delivered => {
                 bisection.settled(last);
-                let pass =
-                    Settlement { cursor: last, n_delivered: to_i64(n_events), dead: unsent, n_attempts: 0, ..stay };
                 let is_small = n_events < WORTHWHILE && bisection.limit().is_none();
-                Done { delivered: kinds, since, next: if is_small { Next::Soon } else { Next::Go }, ..go(pass) }
+                log_unsent(lease, unsent.len());
+                Done {
+                    settlement: Settlement {
+                        cursor: last,
+                        n_delivered: to_i64(n_events),
+                        dead: unsent,
+                        n_attempts: 0,
+                        n_refused: 0,
+                        ..stay
+                    },
+                    delivered: kinds,
+                    since,
+                    next: if is_small { Next::Soon } else { Next::Go },
+                }
+            }
+            Outcome::Refused if n_events == 1 && lease.n_refused + 1 >= MAX_REFUSED => {
+                bisection.reset();
+                let reason = format!(
+                    "ten events in a row were refused by Segment, the last like this: {reason}. Are the endpoint and the \
+                     write key right? Save a key, or resume the account, to go on"
+                );
+                tracing::warn!(account.id = %lease.account_id, reason, "delivery paused");
+                Done::of(Settlement { pause: Some(Pause::Segment(reason)), n_attempts: 0, ..stay }, Next::Go)
             }
             Outcome::Refused if n_events == 1 => {
-                bisection.found();
+                bisection.found(last);
                 let dead = unsent.into_iter().chain(suspect.map(|suspect| Dead { reason, ..suspect })).collect();
-                go(Settlement { cursor: last, dead, n_attempts: 0, ..stay })
+                let n_refused = lease.n_refused + 1;
+                Done::of(Settlement { cursor: last, dead, n_attempts: 0, n_refused, ..stay }, Next::Go)
             }
             Outcome::Refused => {
                 bisection.refused(n_events, last);
-                go(Settlement { n_attempts: 0, ..stay })
+                Done::of(Settlement { n_attempts: 0, ..stay }, Next::Go)
             }
             Outcome::Retry { after } => {
                 let n_attempts = lease.n_attempts.saturating_add(1);
                 let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
-                Done { next: Next::Retry(wait), ..go(Settlement { n_attempts, wait, ..stay }) }
+                Done::of(Settlement { n_attempts, wait, last_error: Some(reason), ..stay }, Next::Retry(wait))
             }
-            Outcome::Pause => go(Settlement { pause: Some(reason), ..stay }),
+            Outcome::Pause => Done::of(Settlement { pause: Some(Pause::Segment(reason)), ..stay }, Next::Go),
         }
     }
 }
 
+/// Passes the numbers before `next_seq`, which have no events.
+fn pass_missing(lease: &Lease, next_seq: i64) -> Done {
+    let cursor = lease.cursor.max(next_seq - 1);
+    let n_missing = cursor - lease.cursor;
+    if n_missing > 0 {
+        tracing::error!(
+            account.id = %lease.account_id, from_seq = lease.cursor + 1, to_seq = cursor, n_missing,
+            "events are missing from the log; was a part of the database restored?"
+        );
+    }
+    Done::of(Settlement { cursor, n_missing, ..Settlement::stay(lease) }, Next::Go)
+}
+
 /// Settles a step in which nothing was to be sent.
-fn settle_unsent(lease: &Lease, reading: Reading) -> Done {
-    let wait = match reading.next_expiry {
+fn settle_unsent(lease: &Lease, plan: BatchPlan) -> Done {
+    let wait = match plan.next_expiry {
         Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
-        None if reading.unsent.is_empty() => {
+        None if plan.unsent.is_empty() => {
             tracing::error!(account.id = %lease.account_id, "events are counted, but not there");
             DISAGREEMENT
         }
         None => Duration::ZERO,
     };
-    let cursor = reading.last.unwrap_or(lease.cursor);
-    Done {
-        settlement: Settlement { cursor, dead: reading.unsent, wait, ..Settlement::stay(lease) },
-        delivered: vec![],
-        since: None,
-        next: if wait > Duration::ZERO { Next::Sleep(wait) } else { Next::Go },
+    let wait = wait.min(LONGEST_WAIT);
+    log_unsent(lease, plan.unsent.len());
+    let cursor = plan.last.unwrap_or(lease.cursor);
+    Done::of(
+        Settlement { cursor, dead: plan.unsent, wait, ..Settlement::stay(lease) },
+        if wait > Duration::ZERO { Next::Sleep(wait) } else { Next::Go },
+    )
+}
+
+fn log_unsent(lease: &Lease, n_events: usize) {
+    if n_events > 0 {
+        tracing::warn!(account.id = %lease.account_id, n_events, "events were too old (or too large) to deliver");
     }
 }
 
 fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {
     let reason = answer.reason.as_deref().unwrap_or_default();
+    let cause = answer.failure.map_or("answer", Failure::as_str);
     match answer.outcome {
         Outcome::Delivered => tracing::debug!(account.id = %lease.account_id, n_events, "delivered"),
         Outcome::Retry { .. } => {
-            tracing::info!(account.id = %lease.account_id, n_events, reason, attempts = lease.n_attempts + 1, "to be sent again");
+            tracing::info!(account.id = %lease.account_id, n_events, cause, reason, attempts = lease.n_attempts + 1, "to be sent again");
         }
         Outcome::Refused => tracing::warn!(account.id = %lease.account_id, n_events, reason, "refused"),
         Outcome::Pause => tracing::warn!(account.id = %lease.account_id, n_events, reason, "delivery paused"),

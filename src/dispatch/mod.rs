@@ -9,6 +9,8 @@
 
 mod bisection;
 mod courier;
+mod plan;
+mod statements;
 mod sweep;
 mod together;
 
@@ -212,7 +214,7 @@ impl Dispatch {
         let rest = REST.saturating_mul(u32::try_from(n_served).unwrap_or(u32::MAX)).clamp(SHORT_REST, LONG_REST);
         turn.bisection = bisection;
         match (next, &turn.state) {
-            (Next::Retry(wait) | Next::Sleep(wait), _) => {
+            (Next::Retry(wait) | Next::Sleep(wait) | Next::Withhold(wait), _) => {
                 let until = Instant::now() + wait;
                 turn.is_failing = matches!(next, Next::Retry(_));
                 turn.state = State::Asleep { until };

@@ -5,17 +5,19 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait that the program chooses by itself.
 pub const LONGEST: Duration = Duration::from_mins(5);
-/// The longest wait that Segment may ask for. Beyond it, the answer is taken for a mistake.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// The longest wait that Segment may ask for: beyond it, it is asked whether it still means it. Also the longest wait of
+/// all: an account that cannot send is looked at as often. The database knows it too, see `is_due` in its schema.
+pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// The wait after `n_failed` attempts in a row, of which the last asked for `retry_after`.
 ///
 /// From 0.5 s, doubling to 5 min; `jitter`, evenly spread over 0 to 1, adds up to half of that, so that accounts that
-/// failed together do not come back together. A `Retry-After` goes before: Segment knows when it will be ready.
+/// failed together do not come back together. A `Retry-After` goes before: Segment knows when it will be ready. One that
+/// says "now" says nothing.
 #[must_use]
 pub fn wait(n_failed: u32, retry_after: Option<Duration>, jitter: f64) -> Duration {
-    if let Some(asked) = retry_after {
-        return asked.clamp(FIRST, LONGEST_RETRY_AFTER);
+    if let Some(asked) = retry_after.filter(|asked| !asked.is_zero()) {
+        return asked.clamp(FIRST, LONGEST_WAIT);
     }
     let doublings = n_failed.saturating_sub(1).min(16);
     let base = (FIRST * 2u32.pow(doublings)).min(LONGEST.mul_f64(1.0 / 1.5));
@@ -39,6 +41,7 @@ mod tests {
     fn retry_after_goes_before() {
         assert_eq!(wait(9, Some(Duration::from_secs(3)), 1.0), Duration::from_secs(3));
         assert_eq!(wait(1, Some(Duration::ZERO), 0.0), FIRST, "never at once");
-        assert_eq!(wait(1, Some(Duration::MAX), 0.0), LONGEST_RETRY_AFTER);
+        assert_eq!(wait(4, Some(Duration::ZERO), 0.0), Duration::from_secs(4), "nor again and again");
+        assert_eq!(wait(1, Some(Duration::MAX), 0.0), LONGEST_WAIT);
     }
 }

@@ -2,17 +2,19 @@
 
 use std::time::{Duration, SystemTime};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 
 use super::Batch;
+use super::failure::Failure;
 use super::outcome::{Outcome, retry_after};
 use crate::domain::write_key::WriteKey;
 
 /// No answer in this time is none.
-const TIMEOUT: Duration = Duration::from_secs(15);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of the load balancers in front of Segment, so that no request meets a closing
 /// connection; and names are resolved again with each new connection.
 const IDLE: Duration = Duration::from_secs(15);
@@ -41,6 +43,8 @@ pub struct Destination {
 pub struct Answer {
     /// The HTTP status; `None`: there was no answer.
     pub status: Option<u16>,
+    /// Why there was none.
+    pub failure: Option<Failure>,
     /// What is to be done now.
     pub outcome: Outcome,
     /// What went wrong, in words for the account's admin.
@@ -76,29 +80,42 @@ impl Client {
             .send()
             .await;
         match response {
-            Ok(response) => answer(response, sent_at).await,
+            Ok(response) => answer(response, destination, sent_at).await,
             Err(error) => {
-                Answer { status: None, outcome: Outcome::Retry { after: None }, reason: Some(no_answer(&error)) }
+                let failure = Failure::of(&error);
+                Answer {
+                    status: None,
+                    failure: Some(failure),
+                    outcome: Outcome::Retry { after: None },
+                    reason: Some(failure.words(&host(&destination.endpoint))),
+                }
             }
         }
     }
 }
 
-async fn answer(response: Response, now: SystemTime) -> Answer {
+/// The URL's host and port, without the credentials that may be in it.
+fn host(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+async fn answer(response: Response, destination: &Destination, now: SystemTime) -> Answer {
     let status = response.status().as_u16();
     let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| retry_after(v, now));
     let outcome = Outcome::of(status, after);
-    let text = read_text(response).await;
+    let text = read_text(response, &destination.write_key).await;
     let reason = match outcome {
         Outcome::Delivered => None,
         _ if text.is_empty() => Some(format!("Segment answered {status}")),
         _ => Some(format!("Segment answered {status}: {text}")),
     };
-    Answer { status: Some(status), outcome, reason }
+    Answer { status: Some(status), failure: None, outcome, reason }
 }
 
-/// The beginning of an answer's body, on one line. The status has been said: a body that breaks off changes nothing.
-async fn read_text(mut response: Response) -> String {
+/// The beginning of an answer's body, on one line and without the write key, should it be quoted there. The status has
+/// been said: a body that breaks off changes nothing.
+async fn read_text(mut response: Response, write_key: &WriteKey) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         bytes.extend_from_slice(&chunk);
@@ -106,16 +123,36 @@ async fn read_text(mut response: Response) -> String {
             break;
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON_CHARS).collect()
+    one_line(&String::from_utf8_lossy(&bytes), write_key)
 }
 
-fn no_answer(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        format!("no answer from Segment in {} s", TIMEOUT.as_secs())
-    } else if error.is_connect() {
-        "no connection to Segment".to_owned()
-    } else {
-        "the connection to Segment was lost".to_owned()
+fn one_line(text: &str, write_key: &WriteKey) -> String {
+    let key = write_key.expose();
+    let credentials = STANDARD.encode(format!("{key}:"));
+    let text = text.replace(&credentials, "(credentials)").replace(key, "(write key)");
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    words.join(" ").chars().take(MAX_REASON_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_text_is_one_short_harmless_line_that_tells_no_key() {
+        let key = WriteKey::parse("secret-key-1").expect("a key");
+        let text = "a\nb \u{1b}]0;c\r\n key secret-key-1, Basic c2VjcmV0LWtleS0xOg==";
+        assert_eq!(one_line(text, &key), "a b ]0;c key (write key), Basic (credentials)");
+        let late = format!("{} secret-key-1", "x".repeat(190));
+        assert!(!one_line(&late, &key).contains("secret"));
+        assert_eq!(one_line(&"é".repeat(1_000), &key).chars().count(), MAX_REASON_CHARS);
+    }
+
+    #[test]
+    fn a_host_is_shown_without_credentials() {
+        let url = |text| Url::parse(text).expect("a URL");
+        assert_eq!(host(&url("https://user:password@example.com/x?y")), "example.com");
+        assert_eq!(host(&url("http://127.0.0.1:81/")), "127.0.0.1:81");
     }
 }

@@ -2,8 +2,10 @@
 
 mod batch;
 mod client;
+mod failure;
 mod outcome;
 
 pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 pub use client::{Answer, Client, Destination};
+pub use failure::Failure;
 pub use outcome::Outcome;

@@ -47,8 +47,9 @@ impl Outcome {
 #[must_use]
 pub fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     let header = header.trim();
-    if let Ok(seconds) = header.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds: very long.
+        return Some(Duration::from_secs(header.parse().unwrap_or(u64::MAX)));
     }
     let at = httpdate::parse_http_date(header).ok()?;
     Some(at.duration_since(now).unwrap_or(Duration::ZERO))
@@ -69,6 +70,10 @@ mod tests {
                 _ => Outcome::Pause,
             };
             assert_eq!(Outcome::of(status, None), expected, "{status}");
+            let after = Some(Duration::from_secs(7));
+            let asked = Outcome::of(status, after);
+            let is_retry = matches!(expected, Outcome::Retry { .. });
+            assert_eq!(asked, if is_retry { Outcome::Retry { after } } else { expected }, "{status}");
         }
     }
 
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!(retry_after(" 3 ", now), Some(Duration::from_secs(3)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:30 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("99999999999999999999999", now), Some(Duration::from_secs(u64::MAX)));
         for wrong in ["", "soon", "-1", "1.5"] {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }

@@ -1,10 +1,11 @@
 //! Accounts, as the database holds them: keys and secrets sealed.
 
-use sqlx::{PgExecutor, PgPool};
-use time::{OffsetDateTime, PrimitiveDateTime};
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::log;
+use super::connection::Connection;
+use super::retention;
 
 /// What an account's row holds. Sealed fields are opened by [`accounts`](crate::accounts).
 #[derive(Clone, Debug)]
@@ -133,9 +134,9 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
         ),
         tried as (
             update delivery
-            set n_attempts = 0, next_attempt_at = now(),
-                paused_by = case when paused_by = 'admin' then paused_by end,
-                paused_reason = case when paused_by = 'admin' then paused_reason end
+            set n_attempts = 0, n_refused = 0, next_attempt_at = now(),
+                paused_by = case when paused_by <> 'segment' then paused_by end,
+                paused_reason = case when paused_by <> 'segment' then paused_reason end
             from changed where account_id = changed.id and ($3::text is not null or $4::bytea is not null)
         )
         select count(*) as "n!" from changed"#,
@@ -189,11 +190,12 @@ pub async fn reseal(db: impl PgExecutor<'_>, account: &SealedAccount, new: &Seal
 ///
 /// # Errors
 /// The database's trouble. The account may be gone and some of its events still there: they are forgotten in time.
-pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("delete from account where id = $1", id).execute(db).await?;
+pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
+    db.run(async |db| sqlx::query!("delete from account where id = $1", id).execute(db).await).await?;
     loop {
-        let n_deleted = sqlx::query_scalar!(
-            r#"with old_dead_letter as (
+        let n_deleted = db.run(async |db| {
+            sqlx::query_scalar!(
+                r#"with old_dead_letter as (
                 delete from dead_letter where (account_id, seq) in
                     (select account_id, seq from dead_letter where account_id = $1 limit 10000)
                 returning 1
@@ -206,20 +208,25 @@ pub async fn delete(db: &PgPool, id: Uuid) -> sqlx::Result<()> {
             old_attempt as (
                 delete from attempt where id in (select id from attempt where account_id = $1 order by id limit 10000)
                 returning 1
+            ),
+            old_unreadable_block as (
+                delete from unreadable_block where (account_id, last_seq) in
+                    (select account_id, last_seq from unreadable_block where account_id = $1 limit 1000)
+                returning 1
             )
             select (select count(*) from old_dead_letter) + (select count(*) from old_set_aside)
-                + (select count(*) from old_attempt) as "n!""#,
-            id
-        )
-        .fetch_one(db)
-        .await?;
-        if n_deleted == 0 {
+                + (select count(*) from old_attempt) + (select count(*) from old_unreadable_block) as "n!""#,
+                id
+            )
+            .fetch_one(db)
+            .await
+        });
+        if n_deleted.await? == 0 {
             break;
         }
     }
     // Last, as the retention finds by them what a deletion that was broken off has left.
-    log::forget(db, id, i64::MAX, PrimitiveDateTime::MAX.assume_utc()).await?;
-    Ok(())
+    retention::delete_blocks(db, id).await
 }
 
 /// How an account stands: its settings without keys, and its counts.
@@ -231,6 +238,10 @@ pub struct Standing {
     pub waiting: i64,
     pub oldest_waiting_since: Option<OffsetDateTime>,
     pub delivered: i64,
+    /// Events that the log should hold, and does not.
+    pub missing: i64,
+    /// Why the last attempt failed; `None`: it did not.
+    pub last_error: Option<String>,
     pub dead_letters: i64,
     pub rejected: i64,
     pub ignored: i64,
@@ -245,7 +256,7 @@ pub async fn standings(db: impl PgExecutor<'_>, only: Option<Uuid>) -> sqlx::Res
         Standing,
         r#"
         select account_id as id, paused_reason, head_seq - cursor_seq as "waiting!", oldest.since as "oldest_waiting_since?",
-            n_delivered as delivered, n_rejected as rejected, n_ignored as ignored,
+            n_delivered as delivered, n_missing as missing, last_error, n_rejected as rejected, n_ignored as ignored,
             (select count(*) from dead_letter where dead_letter.account_id = delivery.account_id) as "dead_letters!"
         from delivery join log_head using (account_id)
         left join lateral (

@@ -1,8 +1,9 @@
 //! Blocks: how the log keeps events.
 //!
 //! Events of one account that are committed together are written one after the other, and compressed as a whole. They
-//! have most of their text in common, so a block is a small part of what its events would be as rows. The layout is LZ4 of
-//! these, integers with the low byte first, and then a byte for its version:
+//! have most of their text in common, so a block is a small part of what its events would be as rows. A stored block ends,
+//! in every version of the program, with a CRC-32C of all its other bytes and a byte for its version: so damage is told
+//! from what a newer version writes. In this version LZ4 of these comes before that, integers with the low byte first:
 //!
 //! | bytes | |
 //! |---|---|
@@ -12,11 +13,14 @@
 //! | | the sender's event id, UTF-8 |
 //! | | the part of the track call that differs from event to event, JSON |
 
+use crc::{CRC_32_ISCSI, Crc, Table};
 use time::OffsetDateTime;
 
 use crate::domain::event::Kind;
 
 const VERSION: u8 = 1;
+static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+const CRC_BYTES: usize = 4;
 const HEAD_BYTES: usize = 13;
 /// A block is as large as [`FULL_BYTES`] and one event at most; this is far beyond.
 const MAX_BYTES: usize = 1 << 20;
@@ -45,10 +49,58 @@ pub struct Record<'a> {
     pub track: &'a [u8],
 }
 
-/// A block that this program did not write.
-#[derive(Debug, thiserror::Error)]
-#[error("a block of the log cannot be read: {0}")]
-pub struct UnreadableBlock(&'static str);
+/// Why a stored block cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableBlock {
+    /// Its bytes are not those that were written. It will never be readable, unless it is restored.
+    #[error("its bytes are damaged")]
+    Damaged,
+    /// It is as it was written, but not by rules that this program knows: leave it to a newer one.
+    #[error("a newer version of the program wrote it")]
+    NewerVersion,
+}
+
+impl UnreadableBlock {
+    /// Its name, for metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::NewerVersion => "newer_version",
+        }
+    }
+}
+
+/// A block as the log holds it.
+#[derive(Debug)]
+pub struct StoredBlock {
+    /// The number of its last event.
+    pub last_seq: i64,
+    /// How many events it should have.
+    pub n_events: i32,
+    /// Since when its events wait.
+    pub since: OffsetDateTime,
+    /// What [`Block::compress`] made.
+    pub events: Vec<u8>,
+}
+
+impl StoredBlock {
+    /// The number of its first event.
+    #[must_use]
+    pub fn first_seq(&self) -> i64 {
+        self.last_seq - i64::from(self.n_events) + 1
+    }
+
+    /// Its events.
+    ///
+    /// # Errors
+    /// [`UnreadableBlock`]. Nothing of it can be used then; the blocks around it can.
+    pub fn read(&self) -> Result<Block, UnreadableBlock> {
+        let block = Block::decompress(&self.events)?;
+        let is_whole = i32::try_from(block.len()).is_ok_and(|n| n == self.n_events);
+        if is_whole { Ok(block) } else { Err(UnreadableBlock::Damaged) }
+    }
+}
 
 impl Block {
     /// Adds an event. Ids and tracks are far below 64 KiB, by the rules of the payload.
@@ -98,29 +150,53 @@ impl Block {
     /// The block as it is stored.
     #[must_use]
     pub fn compress(&self) -> Vec<u8> {
-        let mut stored = lz4_flex::block::compress_prepend_size(&self.bytes);
-        stored.push(VERSION);
-        stored
+        seal(lz4_flex::block::compress_prepend_size(&self.bytes), VERSION)
     }
 
     /// The block that was stored so.
     ///
     /// # Errors
-    /// It was written by a newer program, or something else has changed it.
+    /// [`UnreadableBlock`].
     pub fn decompress(stored: &[u8]) -> Result<Self, UnreadableBlock> {
-        let Some((&VERSION, compressed)) = stored.split_last() else { return Err(UnreadableBlock("its version")) };
+        let (compressed, version) = unseal(stored).ok_or(UnreadableBlock::Damaged)?;
+        // What is undamaged and yet not understood is not ours.
+        let newer = UnreadableBlock::NewerVersion;
+        if version != VERSION {
+            return Err(newer);
+        }
         let bytes = match lz4_flex::block::uncompressed_size(compressed) {
             Ok((size, compressed)) if size <= MAX_BYTES => lz4_flex::block::decompress(compressed, size).ok(),
             _ => None,
         };
-        let bytes = bytes.ok_or(UnreadableBlock("its compression"))?;
+        let bytes = bytes.ok_or(newer)?;
         let (mut rest, mut n_events) = (bytes.as_slice(), 0);
         while !rest.is_empty() {
-            split(&mut rest).ok_or(UnreadableBlock("its events"))?;
+            split(&mut rest).ok_or(newer)?;
             n_events += 1;
         }
         Ok(Self { bytes, n_events })
     }
+}
+
+/// Adds what every version of the program puts at the end of a block.
+fn seal(mut bytes: Vec<u8>, version: u8) -> Vec<u8> {
+    bytes.extend_from_slice(&checksum(&bytes, version).to_le_bytes());
+    bytes.push(version);
+    bytes
+}
+
+/// Takes it off; `None`: the block is damaged.
+fn unseal(stored: &[u8]) -> Option<(&[u8], u8)> {
+    let (&version, rest) = stored.split_last()?;
+    let (bytes, crc) = rest.split_last_chunk::<CRC_BYTES>()?;
+    (checksum(bytes, version) == u32::from_le_bytes(*crc)).then_some((bytes, version))
+}
+
+fn checksum(bytes: &[u8], version: u8) -> u32 {
+    let mut digest = CRC.digest();
+    digest.update(bytes);
+    digest.update(&[version]);
+    digest.finalize()
 }
 
 /// Takes the first event off.
@@ -171,15 +247,46 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_stored_is_read_or_refused(stored: Vec<u8>) {
-            if let Ok(block) = Block::decompress(&stored) {
-                prop_assert_eq!(block.records().count(), block.len());
+        fn whatever_is_stored_is_read_or_refused(bytes: Vec<u8>, version in 0u8..3) {
+            for stored in [bytes.clone(), seal(bytes.clone(), version), seal(lz4_flex::block::compress_prepend_size(&bytes), 1)] {
+                if let Ok(block) = Block::decompress(&stored) {
+                    prop_assert_eq!(block.records().count(), block.len());
+                }
             }
         }
     }
 
     #[test]
-    fn a_block_that_was_cut_or_is_of_another_version_is_refused() {
+    fn a_block_with_a_wrong_bit_anywhere_or_too_few_bytes_is_damaged() {
+        let stored = block().compress();
+        assert!(Block::decompress(&stored).is_ok());
+        for bit in 0..stored.len() * 8 {
+            let mut damaged = stored.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Block::decompress(&damaged).err(), Some(UnreadableBlock::Damaged), "bit {bit}");
+        }
+        for n in 0..stored.len() {
+            assert_eq!(Block::decompress(&stored[..n]).err(), Some(UnreadableBlock::Damaged), "{n} bytes");
+            assert_eq!(Block::decompress(&stored[n + 1..]).err(), Some(UnreadableBlock::Damaged), "all but {n} bytes");
+        }
+        let stored =
+            |n_events| StoredBlock { last_seq: 7, n_events, since: OffsetDateTime::UNIX_EPOCH, events: stored.clone() };
+        assert_eq!(stored(1).read().map(|block| block.len()), Ok(1));
+        assert_eq!(stored(2).read().err(), Some(UnreadableBlock::Damaged), "another number of events");
+    }
+
+    #[test]
+    fn a_block_by_other_rules_is_of_a_newer_version() {
+        let newer = seal(b"whatever".to_vec(), VERSION + 1);
+        let mut cut = block();
+        cut.bytes.pop();
+        let unknown_kind = Block { bytes: vec![0; HEAD_BYTES], n_events: 1 };
+        for stored in [newer, cut.compress(), unknown_kind.compress()] {
+            assert_eq!(Block::decompress(&stored).err(), Some(UnreadableBlock::NewerVersion));
+        }
+    }
+
+    fn block() -> Block {
         let mut block = Block::default();
         block.push(Record {
             kind: Kind::Opened,
@@ -187,13 +294,6 @@ mod tests {
             event_id: b"evt_1",
             track: br#"{"userId":"u"}"#,
         });
-        let stored = block.compress();
-        assert!(Block::decompress(&stored).is_ok());
-        assert!(Block::decompress(&stored[1..]).is_err());
-        assert!(Block::decompress(&stored[..stored.len() - 1]).is_err());
-        let mut cut = Block { bytes: block.bytes[..block.bytes.len() - 1].to_vec(), n_events: 1 };
-        assert!(Block::decompress(&cut.compress()).is_err());
-        cut.bytes = vec![0; HEAD_BYTES];
-        assert!(Block::decompress(&cut.compress()).is_err(), "no kind has the number 0");
+        block
     }
 }

@@ -15,7 +15,7 @@ pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<U
     // A row an account, and rows that change all the time: reading all costs less than keeping an index.
     sqlx::query_scalar!(
         "select account_id from delivery join log_head using (account_id)
-        where cursor_seq < head_seq and next_attempt_at <= now()
+        where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
         order by next_attempt_at limit $1",
         limit
     )
@@ -23,32 +23,33 @@ pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<U
     .await
 }
 
-/// Pauses an account until its admin resumes it.
+/// Pauses an account until its admin resumes it; says whether there is such an account.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
+/// Where it is not known to be committed: try again.
+pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
         "update delivery set paused_by = 'admin', paused_reason = $2 where account_id = $1",
         account,
         PAUSED_BY_ADMIN
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
-/// Lets an account's events flow again, from now, whatever held them.
+/// Lets an account's events flow again, from now, whatever held them; says whether there is such an account.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update delivery set paused_by = null, paused_reason = null, n_attempts = 0, next_attempt_at = now()
+/// Where it is not known to be committed: try again.
+pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update delivery
+        set paused_by = null, paused_reason = null, n_attempts = 0, n_refused = 0, next_attempt_at = now()
         where account_id = $1",
         account
     )
     .execute(db)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }

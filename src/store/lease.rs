@@ -2,16 +2,16 @@
 //!
 //! A lease ends by itself after [`LEASE`], or when its holder's session with the database ends: a process that was
 //! killed gives its accounts free at once. The lease number (fencing) keeps a process that slept past its lease from
-//! moving a cursor.
+//! moving a cursor. A lease that ends later than [`LEASE`] from now was made before the clock was set back, and is void.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::append::MAX_BLOCK_EVENTS;
+use super::block::StoredBlock;
 use super::connection::Connection;
 use super::lock;
 
@@ -94,6 +94,8 @@ pub struct Lease {
     pub cursor: i64,
     /// Failed attempts in a row.
     pub n_attempts: i32,
+    /// Events refused one by one, in a row.
+    pub n_refused: i32,
     /// Whether the account is paused: its events may expire, but are not sent.
     pub is_paused: bool,
     /// The sealed write key, if there is one yet.
@@ -102,17 +104,6 @@ pub struct Lease {
     pub region: String,
     /// What an unsubscription is called.
     pub unsubscribe_event: String,
-}
-
-/// A block of the log, as it is stored.
-#[derive(Debug)]
-pub struct StoredBlock {
-    /// The number of its last event.
-    pub last_seq: i64,
-    /// Since when its events wait.
-    pub since: OffsetDateTime,
-    /// See [`Block`](super::block::Block).
-    pub events: Vec<u8>,
 }
 
 /// Leases those of the accounts that have something to do now, and reads what lies after their cursors: the blocks that
@@ -134,9 +125,10 @@ pub async fn acquire(
             select delivery.account_id, asked.n_events
             from unnest($1::uuid[], $2::bigint[]) as asked (account_id, n_events)
             join delivery using (account_id) join log_head using (account_id)
-            where cursor_seq < head_seq and next_attempt_at <= now()
+            where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
                 and case
                     when leased_until <= now() or leased_by = $3 then true
+                    when leased_until > now() + $4 * interval '1 second' then true
                     else not exists (
                         select from pg_locks
                         where locktype = 'advisory' and classid::bigint = $5 and objid::bigint = leased_by and granted
@@ -151,20 +143,20 @@ pub async fn acquire(
                 next_attempt_at = '-infinity'
             from free join account on account.id = free.account_id
             where delivery.account_id = free.account_id
-            returning delivery.account_id, n_events, lease, cursor_seq, n_attempts, paused_by is not null as is_paused,
+            returning delivery.account_id, n_events as n_asked, lease, cursor_seq, n_attempts, n_refused, paused_by is not null as is_paused,
                 write_key, region, unsubscribe_event
         )
         select account_id as "account_id!", lease as "lease!", cursor_seq as "cursor!", n_attempts as "n_attempts!",
-            is_paused as "is_paused!", write_key, region as "region!", unsubscribe_event as "unsubscribe_event!",
-            last_seq as "last_seq?", since as "since?", events as "events?"
+            n_refused as "n_refused!", is_paused as "is_paused!", write_key, region as "region!", unsubscribe_event as "unsubscribe_event!",
+            last_seq as "last_seq?", n_events as "n_events?", since as "since?", events as "events?"
         from leased
         left join lateral (
             -- The index finds the upper bound, as no block is larger; what lies beyond the first 500 KB fits no batch.
-            select last_seq, since, events, sum(octet_length(events)) over (order by last_seq) - octet_length(events) as before
+            select last_seq, n_events, since, events, sum(octet_length(events)) over (order by last_seq) - octet_length(events) as before
             from event_block
             where event_block.account_id = leased.account_id
-                and last_seq > cursor_seq and last_seq <= cursor_seq + leased.n_events + $6::bigint
-                and last_seq - event_block.n_events < cursor_seq + leased.n_events
+                and last_seq > cursor_seq and last_seq <= cursor_seq + leased.n_asked + $6::bigint
+                and last_seq - event_block.n_events < cursor_seq + leased.n_asked
         ) as block on before < $7::bigint
         order by account_id, last_seq
         "#,
@@ -185,15 +177,45 @@ pub async fn acquire(
             number: row.lease,
             cursor: row.cursor,
             n_attempts: row.n_attempts,
+            n_refused: row.n_refused,
             is_paused: row.is_paused,
             write_key: row.write_key,
             region: row.region,
             unsubscribe_event: row.unsubscribe_event,
         };
         let (_, blocks) = acquired.entry(row.account_id).or_insert((lease, Vec::new()));
-        if let (Some(last_seq), Some(since), Some(events)) = (row.last_seq, row.since, row.events) {
-            blocks.push(StoredBlock { last_seq, since, events });
+        if let (Some(last_seq), Some(n_events), Some(since), Some(events)) =
+            (row.last_seq, row.n_events, row.since, row.events)
+        {
+            blocks.push(StoredBlock { last_seq, n_events, since, events });
         }
     }
     Ok(acquired)
+}
+
+/// The number of the first event after each of these accounts' cursors that is in the log, or of the next that will be.
+/// For accounts where [`acquire`] did not find the event after the cursor: a statement of its own, it sees what is there
+/// by now.
+///
+/// # Errors
+/// Where the database does not answer; nothing has changed, ask again later.
+pub async fn next_seqs(db: impl PgExecutor<'_>, cursors: &[(Uuid, i64)]) -> sqlx::Result<HashMap<Uuid, i64>> {
+    let (account_ids, cursors): (Vec<Uuid>, Vec<i64>) = cursors.iter().copied().unzip();
+    let rows = sqlx::query!(
+        r#"
+        select account_id as "account_id!", coalesce(
+            (
+                select last_seq - n_events + 1 from event_block
+                where event_block.account_id = asked.account_id and last_seq > asked.cursor_seq order by last_seq limit 1
+            ),
+            head_seq + 1
+        ) as "next_seq!"
+        from unnest($1::uuid[], $2::bigint[]) as asked (account_id, cursor_seq) join log_head using (account_id)
+        "#,
+        &account_ids,
+        &cursors,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.account_id, row.next_seq)).collect())
 }

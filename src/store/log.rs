@@ -7,16 +7,11 @@
 
 use std::collections::HashSet;
 
-use sqlx::{PgExecutor, PgPool};
-use time::OffsetDateTime;
+use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::append::Append;
-use super::block::Block;
 use super::lock;
-
-/// How many blocks are forgotten at a time: they are read and decompressed for it.
-const FORGOTTEN_TOGETHER: i64 = 16;
 
 /// One of the few parts of the log that are written independently of each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,47 +131,6 @@ pub async fn appendable(db: impl PgExecutor<'_>, lanes: &[Lane], accounts: &[Uui
         lanes.is_some_and(|lanes| lanes.contains(&i32::from(Lane::of(account).0))).then_some(account)
     };
     Ok(rows.into_iter().filter_map(|row| is_free(row.account_id, row.lanes)).collect())
-}
-
-/// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
-/// Returns how many these were.
-///
-/// # Errors
-/// The database's trouble; what went until then is gone.
-pub(super) async fn forget(db: &PgPool, account: Uuid, cursor: i64, before: OffsetDateTime) -> sqlx::Result<u64> {
-    let mut n_forgotten = 0;
-    loop {
-        let oldest = sqlx::query!(
-            "select last_seq, since, events from event_block
-            where account_id = $1 and last_seq <= $2 order by last_seq limit $3",
-            account,
-            cursor,
-            FORGOTTEN_TOGETHER
-        )
-        .fetch_all(db)
-        .await?;
-        let (mut last_seq, mut event_ids) = (0, Vec::new());
-        for stored in oldest.iter().take_while(|block| block.since < before) {
-            let block = Block::decompress(&stored.events).map_err(|error| sqlx::Error::Decode(error.into()))?;
-            event_ids.extend(block.records().map(|event| event.event_id.to_owned()));
-            last_seq = stored.last_seq;
-        }
-        if event_ids.is_empty() {
-            return Ok(n_forgotten);
-        }
-        sqlx::query!(
-            "with forgotten as (
-                delete from event_block where account_id = $1 and last_seq <= $2
-            )
-            delete from known_event where account_id = $1 and event_id = any($3)",
-            account,
-            last_seq,
-            &event_ids
-        )
-        .execute(db)
-        .await?;
-        n_forgotten += u64::try_from(event_ids.len()).unwrap_or(u64::MAX);
-    }
 }
 
 /// Whether an append failed because an event is in the log already.

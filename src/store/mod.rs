@@ -7,6 +7,7 @@ pub mod account;
 pub mod append;
 pub mod block;
 pub mod connection;
+pub mod consistency;
 pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
@@ -16,6 +17,7 @@ pub mod retention;
 pub mod set_aside;
 pub mod settlement;
 pub mod stats;
+pub mod unreadable;
 
 use sqlx::migrate::Migrator;
 
@@ -35,7 +37,16 @@ mod lock {
     pub const HOLDER: i32 = 0x6e73_0002;
 }
 
+/// Whether a statement for several accounts failed because of the rows of one of them: what they hold (classes 22, 23 and
+/// XX: data exceptions, violated constraints, damaged pages), or a lock that somebody holds on them. The same statement
+/// for each account alone then does what can be done.
+#[must_use]
+pub fn is_of_one_account(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "55P03" || ["22", "23", "XX"].iter().any(|class| code.starts_with(class)))
+}
+
 /// PostgreSQL's `text` holds every character but U+0000, for which its stand-in is stored.
-fn storable(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -1,51 +1,207 @@
 //! Forgetting what is settled, in pieces that lock nothing for long.
+//!
+//! Whatever goes wrong with one account does not keep the others' events: it is logged, and tried again next time.
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgQueryResult;
+use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::log;
+use super::block::{Block, StoredBlock, UnreadableBlock};
+use super::connection::Connection;
+use super::unreadable;
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
 const PIECE: i64 = 5_000;
+/// How many blocks are forgotten at a time: they are read and decompressed for it.
+const BLOCKS_PIECE: i64 = 16;
 
-/// Forgets events that are settled, attempts, events set aside and changes, all older than `retention` before `now`.
-/// What still waits is never forgotten. Returns how many rows went.
+/// What a run has done.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// How many events and other rows went.
+    pub n_rows: u64,
+    /// How many damaged blocks were set aside.
+    pub n_damaged: u64,
+}
+
+/// Forgets events that are settled, dead letters, attempts, events set aside and changes, all older than `retention`
+/// before `now`; dead letters are as old as their death. What still waits is never forgotten.
 ///
 /// # Errors
-/// The database's trouble; what went until then is gone, and the next run goes on.
-pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sqlx::Result<u64> {
+/// Where the database does not answer; what went until then is gone, and the next run goes on.
+pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duration) -> sqlx::Result<Forgotten> {
     let before = now - retention;
     let events_before = now - retention.max(DEDUPLICATION);
-    let mut n_forgotten = 0;
-    let accounts = sqlx::query!("select account_id, cursor_seq from delivery").fetch_all(db).await?;
+    let mut forgotten = Forgotten::default();
+    let accounts = db.run(async |db| sqlx::query!("select account_id, cursor_seq from delivery").fetch_all(db).await);
+    let accounts = accounts.await?;
     for account in accounts {
-        n_forgotten += log::forget(db, account.account_id, account.cursor_seq, events_before).await?;
+        let done =
+            forget_blocks(db, account.account_id, account.cursor_seq, [events_before, now], &mut forgotten).await;
+        go_on(account.account_id, done)?;
     }
-    n_forgotten += in_pieces(|| {
+    // What is left of accounts whose deletion was broken off. The accounts in the log are found one by one, by the index.
+    let deleted = db.run(async |db| {
+        sqlx::query_scalar!(
+            r#"
+        with recursive logged as (
+            (select account_id from event_block order by account_id limit 1)
+            union all
+            select (
+                select event_block.account_id from event_block
+                where event_block.account_id > logged.account_id order by event_block.account_id limit 1
+            ) from logged where account_id is not null
+        )
+        select account_id as "account_id!" from logged
+        where account_id is not null and not exists (select from account where account.id = logged.account_id)
+        "#
+        )
+        .fetch_all(db)
+        .await
+    });
+    let deleted = deleted.await?;
+    for account_id in deleted {
+        go_on(account_id, super::account::delete(db, account_id).await)?;
+    }
+    forgotten.n_rows += forget_others(db, before).await?;
+    Ok(forgotten)
+}
+
+/// An error that the database answers with concerns this account alone.
+fn go_on(account: Uuid, done: sqlx::Result<()>) -> sqlx::Result<()> {
+    match done {
+        Err(error) if error.as_database_error().is_some() => {
+            tracing::error!(account.id = %account, %error, "cannot forget what is old of an account");
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
+async fn forget_blocks(
+    db: &mut Connection,
+    account: Uuid,
+    cursor: i64,
+    [before, now]: [OffsetDateTime; 2],
+    forgotten: &mut Forgotten,
+) -> sqlx::Result<()> {
+    loop {
+        let oldest = db.run(async |db| oldest_blocks(db, account, cursor).await).await?;
+        let (mut last_seq, mut event_ids, mut unreadable) = (None, Vec::new(), None);
+        for stored in oldest.iter().take_while(|block| block.since < before) {
+            match stored.read() {
+                Ok(block) => event_ids.extend(block.records().map(|event| event.event_id.to_owned())),
+                Err(why) => {
+                    unreadable = Some((stored, why));
+                    break;
+                }
+            }
+            last_seq = Some(stored.last_seq);
+        }
+        if let Some(last_seq) = last_seq {
+            forgotten.n_rows += db.run(async |db| delete_blocks_until(db, account, last_seq, &event_ids).await).await?;
+        }
+        match unreadable {
+            Some((block, why @ UnreadableBlock::Damaged)) => {
+                tracing::error!(
+                    account.id = %account, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
+                    "an old block of the log cannot be read; set aside as an unreadable_block"
+                );
+                db.run(async |db| unreadable::set_aside(db, account, block, why, now).await).await?;
+                forgotten.n_damaged += 1;
+            }
+            Some((block, why @ UnreadableBlock::NewerVersion)) => {
+                tracing::warn!(
+                    account.id = %account, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
+                    "an old block of the log is left to the program that can read it"
+                );
+                return Ok(());
+            }
+            None if last_seq.is_none() => return Ok(()),
+            None => {}
+        }
+    }
+}
+
+/// Deletes all blocks of an account, and the ids of those events that can be read.
+///
+/// # Errors
+/// Where the database does not answer; what went until then is gone.
+pub(super) async fn delete_blocks(db: &mut Connection, account: Uuid) -> sqlx::Result<()> {
+    loop {
+        let oldest = db.run(async |db| oldest_blocks(db, account, i64::MAX).await).await?;
+        let Some(last) = oldest.last() else { return Ok(()) };
+        let blocks: Vec<_> = oldest.iter().filter_map(|block| block.read().ok()).collect();
+        let events = blocks.iter().flat_map(Block::records);
+        let event_ids: Vec<_> = events.map(|event| event.event_id.to_owned()).collect();
+        db.run(async |db| delete_blocks_until(db, account, last.last_seq, &event_ids).await).await?;
+    }
+}
+
+async fn oldest_blocks(db: impl PgExecutor<'_>, account: Uuid, until: i64) -> sqlx::Result<Vec<StoredBlock>> {
+    sqlx::query_as!(
+        StoredBlock,
+        "select last_seq, n_events, since, events from event_block
+        where account_id = $1 and last_seq <= $2 order by last_seq limit $3",
+        account,
+        until,
+        BLOCKS_PIECE
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Deletes an account's blocks up to `last_seq`, with their events' ids; returns how many events these were.
+async fn delete_blocks_until(
+    db: impl PgExecutor<'_>,
+    account: Uuid,
+    last_seq: i64,
+    event_ids: &[Vec<u8>],
+) -> sqlx::Result<u64> {
+    sqlx::query!(
+        "with forgotten as (
+            delete from event_block where account_id = $1 and last_seq <= $2
+        )
+        delete from known_event where account_id = $1 and event_id = any($3)",
+        account,
+        last_seq,
+        event_ids
+    )
+    .execute(db)
+    .await?;
+    Ok(u64::try_from(event_ids.len()).unwrap_or(u64::MAX))
+}
+
+/// Forgets what is not part of the log.
+async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
+    let mut n_forgotten = in_pieces(db, async |db| {
         sqlx::query!(
             "delete from dead_letter where (account_id, seq) in
-                (select account_id, seq from dead_letter where received_at < $1 limit $2)",
-            events_before,
+                (select account_id, seq from dead_letter where dead_at < $1 limit $2)",
+            before,
             PIECE
         )
         .execute(db)
+        .await
     })
     .await?;
-    // What is left of accounts whose deletion was broken off.
-    let deleted = sqlx::query_scalar!(
-        "select distinct account_id from event_block
-        where not exists (select from account where account.id = event_block.account_id)"
-    )
-    .fetch_all(db)
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from unreadable_block where (account_id, last_seq) in
+                (select account_id, last_seq from unreadable_block where found_at < $1 limit $2)",
+            before,
+            PIECE
+        )
+        .execute(db)
+        .await
+    })
     .await?;
-    for account_id in deleted {
-        super::account::delete(db, account_id).await?;
-    }
-    n_forgotten += in_pieces(|| {
+    n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
             "delete from set_aside where (account_id, digest) in
                 (select account_id, digest from set_aside where received_at < $1 limit $2)",
@@ -53,9 +209,10 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
             PIECE
         )
         .execute(db)
+        .await
     })
     .await?;
-    n_forgotten += in_pieces(|| {
+    n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
             "delete from attempt using (select id from attempt order by id limit $2) as oldest
             where attempt.id = oldest.id and started_at < $1",
@@ -63,28 +220,33 @@ pub async fn forget(db: &PgPool, now: OffsetDateTime, retention: Duration) -> sq
             PIECE
         )
         .execute(db)
+        .await
     })
     .await?;
     // Programs read changes within a second; a day is for one that was stopped in a debugger.
-    n_forgotten += sqlx::query!(
-        "delete from account_change where changed_at < now() - interval '1 day'
-            and version < (select max(version) from account_change)"
-    )
-    .execute(db)
-    .await?
-    .rows_affected();
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from account_change using (select version from account_change order by version limit $1) as oldest
+            where account_change.version = oldest.version and changed_at < now() - interval '1 day'
+                and oldest.version < (select max(version) from account_change)",
+            PIECE
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
     Ok(n_forgotten)
 }
 
-async fn in_pieces<F>(delete: impl Fn() -> F) -> sqlx::Result<u64>
-where
-    F: Future<Output = sqlx::Result<PgQueryResult>>,
-{
+async fn in_pieces(
+    db: &mut Connection,
+    delete: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<PgQueryResult> + Copy,
+) -> sqlx::Result<u64> {
     let mut n_deleted = 0;
     loop {
-        let n = delete().await?.rows_affected();
+        let n = db.run(delete).await?.rows_affected();
         n_deleted += n;
-        if n < PIECE.unsigned_abs() {
+        if n == 0 {
             return Ok(n_deleted);
         }
     }

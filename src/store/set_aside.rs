@@ -41,8 +41,8 @@ impl SetAside {
         let mut digest = [0; 16];
         digest.copy_from_slice(&Sha256::digest(&payload)[..16]);
         let (fate, name, reason) = match why {
-            Why::Ignored { name } => ("ignored", Some(storable(name)), None),
-            Why::Rejected { reason } => ("rejected", None, Some(storable(reason))),
+            Why::Ignored { name } => ("ignored", Some(storable(&name)), None),
+            Why::Rejected { reason } => ("rejected", None, Some(storable(&reason))),
         };
         self.account_ids.push(account);
         self.digests.push(Uuid::from_bytes(digest));

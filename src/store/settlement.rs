@@ -26,12 +26,18 @@ pub struct Settlement {
     pub n_delivered: i64,
     /// The others that it passes.
     pub dead: Vec<Dead>,
+    /// The numbers that it passes and that have no event.
+    pub n_missing: i64,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
-    /// How long to leave the account alone.
+    /// Events refused one by one in a row, from now.
+    pub n_refused: i32,
+    /// How long to leave the account alone: [`LONGEST_WAIT`](crate::domain::retry::LONGEST_WAIT) at most.
     pub wait: Duration,
-    /// Pause the account for this reason.
-    pub pause: Option<String>,
+    /// Why the request failed, where it is to be made again. Kept until one succeeds or the account is paused.
+    pub last_error: Option<String>,
+    /// Pause the account.
+    pub pause: Option<Pause>,
     /// The request to Segment, if one was made.
     pub attempt: Option<Attempt>,
 }
@@ -47,12 +53,24 @@ impl Settlement {
             cursor: lease.cursor,
             n_delivered: 0,
             dead: Vec::new(),
+            n_missing: 0,
             n_attempts: lease.n_attempts,
+            n_refused: lease.n_refused,
             wait: Duration::ZERO,
+            last_error: None,
             pause: None,
             attempt: None,
         }
     }
+}
+
+/// Why an account is paused, in words for its admin or the operator.
+#[derive(Debug)]
+pub enum Pause {
+    /// Segment does not take its events.
+    Segment(String),
+    /// The block at its cursor cannot be read.
+    Log(String),
 }
 
 /// An event that is given up.
@@ -89,9 +107,13 @@ struct Settlements {
     before: Vec<i64>,
     cursors: Vec<i64>,
     n_delivered: Vec<i64>,
+    n_missing: Vec<i64>,
     n_attempts: Vec<i32>,
+    n_refused: Vec<i32>,
     wait_seconds: Vec<f64>,
+    last_errors: Vec<Option<String>>,
     pauses: Vec<Option<String>>,
+    pause_authors: Vec<Option<String>>,
 }
 
 /// Requests to Segment, column by column.
@@ -122,14 +144,23 @@ struct DeadLetters {
 
 impl Settlements {
     fn push(&mut self, settlement: &Settlement) {
+        let (author, reason) = match &settlement.pause {
+            None => (None, None),
+            Some(Pause::Segment(reason)) => (Some("segment"), Some(reason)),
+            Some(Pause::Log(reason)) => (Some("log"), Some(reason)),
+        };
         self.account_ids.push(settlement.account_id);
         self.leases.push(settlement.lease);
         self.before.push(settlement.before);
         self.cursors.push(settlement.cursor);
         self.n_delivered.push(settlement.n_delivered);
+        self.n_missing.push(settlement.n_missing);
         self.n_attempts.push(settlement.n_attempts);
+        self.n_refused.push(settlement.n_refused);
         self.wait_seconds.push(settlement.wait.as_secs_f64());
-        self.pauses.push(settlement.pause.clone().map(storable));
+        self.last_errors.push(settlement.last_error.as_deref().map(storable));
+        self.pauses.push(reason.map(|reason| storable(reason)));
+        self.pause_authors.push(author.map(str::to_owned));
     }
 }
 
@@ -143,7 +174,7 @@ impl Attempts {
         self.duration_ms.push(milliseconds(attempt.duration));
         self.statuses.push(attempt.status.and_then(|status| i16::try_from(status).ok()));
         self.outcomes.push(attempt.outcome.to_owned());
-        self.reasons.push(attempt.reason.clone().map(storable));
+        self.reasons.push(attempt.reason.as_deref().map(storable));
     }
 }
 
@@ -154,8 +185,8 @@ impl DeadLetters {
         self.kinds.push(dead.kind.number().into());
         self.event_ids.push(dead.event_id.clone());
         self.received_at.push(dead.received_at);
-        self.tracks.push(storable(dead.track.clone()));
-        self.reasons.push(storable(dead.reason.clone()));
+        self.tracks.push(storable(&dead.track));
+        self.reasons.push(storable(&dead.reason));
     }
 }
 
@@ -176,24 +207,32 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         with settled as (
             update delivery
             set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
-                n_attempts = done.n_attempts,
+                n_missing = delivery.n_missing + done.n_missing,
                 -- Where an admin has called since the lease, what failed with the settings of before says nothing.
+                n_attempts = case when next_attempt_at > '-infinity' then delivery.n_attempts else done.n_attempts end,
+                n_refused = case when next_attempt_at > '-infinity' then delivery.n_refused else done.n_refused end,
                 next_attempt_at = case
                     when next_attempt_at > '-infinity' then next_attempt_at
                     when wait > 0 then now() + wait * interval '1 second'
                     else '-infinity'
                 end,
+                waiting_since = now(),
                 leased_until = '-infinity',
+                last_error = case
+                    when done.n_delivered = 0 and pause is null then coalesce(done.last_error, delivery.last_error)
+                end,
                 paused_by = case
                     when pause is null or next_attempt_at > '-infinity' then paused_by
-                    else 'segment'
+                    else author::pause_author
                 end,
                 paused_reason = case
                     when pause is null or next_attempt_at > '-infinity' then paused_reason
                     else pause
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
-                $8::text[]) as done (account_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause)
+                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[])
+                as done (account_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
+                    n_refused, last_error)
             where delivery.account_id = done.account_id and delivery.lease = done.lease and delivery.cursor_seq = before
             returning delivery.account_id, delivery.cursor_seq
         ),
@@ -213,6 +252,8 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
             from unnest($18::uuid[], $19::bigint[], $20::smallint[], $21::bytea[], $22::timestamptz[], $23::text[],
                 $24::text[]) as dead (account_id, seq, kind, event_id, received_at, track, reason)
             join settled using (account_id)
+            -- Where the cursor was set back (a part of the database was restored), its event has died before.
+            on conflict (account_id, seq) do nothing
         )
         select account_id as "account_id!", cursor_seq < head_seq as "more!" from settled join log_head using (account_id)
         "#,
@@ -240,6 +281,10 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &dead.received_at,
         &dead.tracks,
         &dead.reasons,
+        &all.pause_authors as _,
+        &all.n_missing,
+        &all.n_refused,
+        &all.last_errors as _,
     )
     .fetch_all(db)
     .await?;

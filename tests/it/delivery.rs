@@ -138,7 +138,7 @@ async fn what_is_old_is_forgotten_and_what_waits_is_not() {
     let days = |n: i64| now + time::Duration::days(n);
     let month = Duration::from_hours(30 * 24);
     let forget = async |at, retention| {
-        nudgespot_source::store::retention::forget(&context.pool, at, retention).await.expect("forgotten");
+        nudgespot_source::store::retention::forget(&mut context.connection(), at, retention).await.expect("forgotten");
         let count = "select coalesce(sum(n_events), 0) from event_block union all select count(*) from known_event
             union all select count(*) from set_aside";
         sqlx::query_scalar::<_, i64>(count).fetch_all(&context.pool).await.expect("counted")
@@ -147,4 +147,28 @@ async fn what_is_old_is_forgotten_and_what_waits_is_not() {
     assert_eq!(forget(days(6), Duration::from_hours(24)).await, [20, 20, 0], "ids are kept for a week at least");
     assert_eq!(forget(days(31), month).await, [10, 10, 0]);
     assert_eq!(context.show("waits").await["waiting"], 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_as_old_as_their_death() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    context.segment.faults.plan(&account.write_key, [Fault::Status(400, None)]);
+    account.accept(&service, &events(0..1)).await;
+    context.account_is("acme", |shown| shown["dead_letters"] == 1).await;
+    sqlx::query("update dead_letter set received_at = received_at - interval '90 days'")
+        .execute(&context.pool)
+        .await
+        .expect("they waited for long");
+    let forget = async |days, retention| {
+        let (at, day) = (time::OffsetDateTime::now_utc() + time::Duration::days(days), Duration::from_hours(24));
+        nudgespot_source::store::retention::forget(&mut context.connection(), at, day * retention)
+            .await
+            .expect("forgotten");
+        context.show("acme").await["dead_letters"].as_i64()
+    };
+    assert_eq!(forget(0, 30).await, Some(1));
+    assert_eq!(forget(29, 30).await, Some(1));
+    assert_eq!(forget(2, 1).await, Some(0), "kept for as long as is set, and no longer");
 }

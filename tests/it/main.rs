@@ -1,8 +1,10 @@
 //! The program from outside: the real binary, the real PostgreSQL, HTTP in and HTTP out.
 
+mod causes;
 mod cli;
 mod configuration;
 mod crash;
+mod damage;
 mod delivery;
 mod failover;
 mod hangs;

@@ -50,6 +50,7 @@ async fn a_lost_connection_and_no_answer_lead_to_another_attempt() {
     let [first, second, third] = at(&dropped.write_key)[..] else { panic!("three attempts") };
     assert!(second - first >= Duration::from_millis(500) && third - second >= Duration::from_secs(1), "doubling");
     let [first, second] = at(&hung.write_key)[..] else { panic!("two attempts") };
+    assert!(service.log().contains("no answer from 127.0.0.1"));
     assert!((second - first) >= Duration::from_secs(15), "no answer in 15 s");
 }
 
@@ -199,4 +200,73 @@ async fn what_grows_too_old_is_given_up_paused_or_not() {
     context.run(&["account", "set", "keyless", "--write-key", "good-key-1"]).await;
     context.run(&["dead-letters", "replay", "--account", "keyless"]).await;
     context.account_is("keyless", |shown| shown["delivered"] == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_everything_is_refused_the_account_is_paused() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    for status in [400, 413] {
+        let account = context.account(&format!("acme-{status}")).await;
+        context.segment.faults.always(&account.write_key, Some(Fault::Status(status, None)));
+        account.accept(&service, &events(0..1_000)).await;
+        let shown = context.account_is(&account.name, |shown| !shown["paused_reason"].is_null()).await;
+        let reason = shown["paused_reason"].as_str().expect("text");
+        assert!(reason.contains("ten events in a row") && reason.contains(&format!("answered {status}")), "{reason}");
+        assert_eq!((&shown["dead_letters"], &shown["waiting"]), (&json!(9), &json!(991)));
+        let requests = context.segment.requests();
+        let n = requests.iter().filter(|request| request.write_key.as_ref() == Some(&account.write_key)).count();
+        assert!(n <= 25, "{n} requests");
+
+        // Each call of an admin is another chance.
+        context.run(&["account", "resume", &account.name]).await;
+        context
+            .account_is(&account.name, |shown| shown["dead_letters"] == 18 && !shown["paused_reason"].is_null())
+            .await;
+        context.run(&["account", "set", &account.name, "--write-key", "right-key"]).await;
+        let shown = context.account_is(&account.name, |shown| shown["waiting"] == 0).await;
+        assert_eq!((&shown["dead_letters"], &shown["delivered"]), (&json!(18), &json!(982)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_events_are_counted_whenever_they_come_and_whichever_program_sends_them() {
+    let context = Context::new().await;
+    let mut service = context.serve().await;
+    let account = context.account("acme").await;
+    context.segment.faults.always(&account.write_key, Some(Fault::Status(400, None)));
+    for n in 0..9 {
+        account.accept(&service, &events(n..=n)).await;
+        context.account_is("acme", |shown| shown["dead_letters"] == n + 1).await;
+        if n == 4 {
+            assert!(service.terminate().await.success());
+            service = context.serve().await;
+        }
+    }
+    account.accept(&service, &events(9..=9)).await;
+    let shown = context.account_is("acme", |shown| !shown["paused_reason"].is_null()).await;
+    assert_eq!((&shown["dead_letters"], &shown["waiting"]), (&json!(9), &json!(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_events_among_good_ones_pause_nothing() {
+    let mut context = Context::new().await;
+    context.segment = nudgespot_source::sandbox::Sandbox::new(nudgespot_source::sandbox::Faults::by_chance(
+        nudgespot_source::sandbox::Odds { refuse: Some(("poison".to_owned(), 400)), ..Default::default() },
+    ));
+    let (server, _, address) = context.segment.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    tokio::spawn(server);
+    context.set("SEGMENT_US_URL", &format!("http://{address}"));
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    let mut batch = events(0..100);
+    for n in (0..100).filter(|n| n % 5 < 2) {
+        batch[n]["properties"] = json!({"x": "poison"});
+    }
+    account.accept(&service, &batch).await;
+    let shown = context.account_is("acme", |shown| shown["waiting"] == 0).await;
+    assert_eq!(
+        (&shown["dead_letters"], &shown["delivered"], &shown["paused_reason"]),
+        (&json!(40), &json!(60), &json!(null))
+    );
 }

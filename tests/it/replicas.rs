@@ -6,7 +6,6 @@ use nudgespot_source::domain::event::Kind;
 use nudgespot_source::sandbox::Fault;
 use nudgespot_source::store::append::{Append, Events};
 use nudgespot_source::store::block::{Block, Record};
-use nudgespot_source::store::connection::{Connection, Connector, Session};
 use nudgespot_source::store::lease::{self, Lease, LeaseOwner};
 use nudgespot_source::store::log::{self, Lane};
 use nudgespot_source::store::settlement::{self, Settlement};
@@ -141,8 +140,7 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     for event in ["a", "b", "c"] {
         log::append(&context.pool, &[lane(&account)], &append_of(&account, event)).await.expect("appended");
     }
-    let connector = Connector::new(vec![context.pool.connect_options().as_ref().clone()]);
-    let register = async || LeaseOwner::register(Connection::new(&connector, Session::LOOK_UP)).await.expect("up");
+    let register = async || LeaseOwner::register(context.connection()).await.expect("up");
     let (early, late) = (register().await, register().await);
     let acquire = async |holder: &LeaseOwner| {
         let mut acquired = lease::acquire(&context.pool, &[(id, 1)], holder.number()).await.expect("up");
@@ -160,8 +158,15 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     assert_eq!(settle(&first, 1).await, None, "fenced off");
     assert_eq!(settle(&second, 3).await, Some(false));
     assert_eq!(settle(&first, 1).await, None, "still");
+    log::append(&context.pool, &[lane(&account)], &append_of(&account, "d")).await.expect("appended");
+    assert!(acquire(&early).await.is_some());
+    assert!(acquire(&late).await.is_none(), "leased");
+    let set_back = "update delivery set leased_until = leased_until + interval '1 hour'";
+    sqlx::query(set_back).execute(&context.pool).await.expect("the clock goes back");
+    let (fourth, _) = acquire(&late).await.expect("no lease is longer than a lease");
+    assert_eq!(settle(&fourth, 4).await, Some(false));
     let shown = context.show("acme").await;
-    assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(3), &json!(0)));
+    assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(7), &json!(0)));
     early.release().await;
     late.release().await;
 }
@@ -210,7 +215,7 @@ async fn set_write_key_while_a_step_settles(context: &Context, account: &Account
 }
 
 /// Waits until somebody waits for such a lock.
-async fn until_blocked(context: &Context, lock: &'static str) {
+pub async fn until_blocked(context: &Context, lock: &'static str) {
     let blocked = format!(
         "select count(*) > 0 from pg_locks
         where not granted and {lock} and database = (select oid from pg_database where datname = current_database())"

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nudgespot_source::sandbox::{Faults, Sandbox};
+use nudgespot_source::store::connection::{Connection, Connector, Session};
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -89,6 +90,12 @@ impl Context {
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { pool, options, segment, env, _place: place }
+    }
+
+    /// A connection of the program's own kind.
+    pub fn connection(&self) -> Connection {
+        let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
+        Connection::new(&connector, Session::COMMAND)
     }
 
     /// Sets a variable for what is started from now on.
