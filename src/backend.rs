@@ -25,13 +25,13 @@ pub enum BackendError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The key file is damaged.
-    #[error("MASTER_KEY: {0}")]
+    #[error("MASTER_KEY")]
     MasterKey(#[from] InvalidMasterKey),
     /// It cannot be reached.
-    #[error("DATABASE_URL: cannot connect: {0}")]
-    Connect(sqlx::Error),
+    #[error("DATABASE_URL: cannot connect")]
+    Connect(#[source] sqlx::Error),
     /// The schema cannot be brought up to date.
-    #[error("DATABASE_URL: cannot apply the migrations: {0}")]
+    #[error("DATABASE_URL: cannot apply the migrations")]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// It is too old.
     #[error("DATABASE_URL: this is PostgreSQL {}; version 14 or newer is needed", .0 / 10_000)]

@@ -55,7 +55,7 @@ pub enum DirectoryError {
     #[error("cannot read the accounts")]
     Database(#[from] sqlx::Error),
     /// The master keys do not fit the database.
-    #[error("MASTER_KEY: {0}")]
+    #[error("MASTER_KEY")]
     Open(#[from] OpenError),
 }
 
