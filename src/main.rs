@@ -2,17 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use nudgespot_source::cli::Cli;
+use nudgespot_source::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(code) => code,
-        Err(error) => {
-            // One line: causes are joined, line breaks within them too.
-            let text = format!("{error:#}");
-            eprintln!("error: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
-            ExitCode::FAILURE
-        }
+    match Cli::from_arguments() {
+        Ok(cli) => cli.run().unwrap_or_else(|error| cli::report(&error)),
+        Err(code) => code,
     }
 }

@@ -8,6 +8,8 @@ mod output;
 mod sandbox;
 mod serve;
 mod sign;
+mod stdin;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Environment;
 use crate::telemetry;
+pub use output::report;
 
 /// Reverse webhook source: signed Nudgespot email events in, Segment track calls out, nothing lost.
 ///
@@ -72,8 +75,8 @@ impl Cli {
                 Command::DeadLetters(command) => {
                     dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
                 }
-                Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
-                Command::Sign(args) => sign::run(&args, json).map(|()| ExitCode::SUCCESS),
+                Command::Sandbox(args) => sandbox::run(args, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Sign(args) => sign::run(&env, &args, json).map(|()| ExitCode::SUCCESS),
                 Command::Migrate => migrate::run(&env, json).await.map(|()| ExitCode::SUCCESS),
             }
         });

@@ -8,5 +8,8 @@ mod layers;
 mod operations;
 mod outcomes;
 mod private_cluster;
+mod rekey;
 mod replicas;
+mod sandbox;
+mod terminal;
 mod webhook;
