@@ -21,7 +21,7 @@ pub enum BackendError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The key file is damaged.
-    #[error("MASTER_KEY: {0}")]
+    #[error("MASTER_KEY")]
     MasterKey(#[from] InvalidMasterKey),
     /// It cannot be reached, or takes no writes. Start again when it does.
     #[error("DATABASE_URL: cannot connect")]

@@ -2,18 +2,11 @@
 
 use std::process::ExitCode;
 
-use nudgespot_source::cli::Cli;
-use nudgespot_source::telemetry;
+use nudgespot_source::cli::{self, Cli};
 
 fn main() -> ExitCode {
-    match Cli::from_args().run() {
-        Ok(code) => code,
-        Err(error) => {
-            // One line: causes are joined, line breaks within them too.
-            let text = format!("{error:#}");
-            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            eprintln!("error: {}", telemetry::printable(&line));
-            ExitCode::FAILURE
-        }
+    match Cli::from_arguments() {
+        Ok(cli) => cli.run().unwrap_or_else(|error| cli::report(&error)),
+        Err(code) => code,
     }
 }

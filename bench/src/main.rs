@@ -3,6 +3,8 @@
 //! Each party is a process of its own, so that the operating system can say what it costs: the program, its PostgreSQL,
 //! the stand-in for Segment (`sink`), the handler that stores nothing (`bare`), and this load generator.
 
+#![expect(clippy::disallowed_macros, reason = "a tool for those who develop it: a closed pipe may end it")]
+
 mod bare;
 mod copy;
 mod cpu;

@@ -13,6 +13,7 @@ use super::{OpenError, open_previous_secret, open_secret, open_write_key};
 use crate::domain::account::{AccountName, TOKEN_BYTES, UnsubscribeEvent};
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
+use crate::domain::text::with_causes;
 use crate::domain::write_key::WriteKey;
 use crate::random;
 use crate::store::account::{self, Changes, SealedAccount, Standing};
@@ -24,6 +25,8 @@ use crate::vault::{Field, Vault};
 
 /// How long the previous secret verifies after a rotation.
 const OVERLAP: Duration = Duration::from_hours(24);
+/// How often an account is sealed anew that somebody else changes in the same moment.
+const REKEY_ATTEMPTS: u32 = 10;
 
 /// Administers accounts.
 pub struct Admin {
@@ -52,11 +55,31 @@ pub enum AdminError {
     )]
     NewerVersion,
     /// The master keys do not fit the database.
-    #[error("MASTER_KEY: {0}")]
+    #[error("MASTER_KEY")]
     Open(#[from] OpenError),
     /// The database's trouble.
-    #[error("the database: {0}")]
+    #[error("the database")]
     Database(#[from] sqlx::Error),
+}
+
+/// What became of the accounts that were to be sealed anew.
+#[derive(Debug, Default)]
+pub struct Rekeyed {
+    /// How many are sealed under the first master key now.
+    pub n_sealed: usize,
+    /// Those that are not.
+    pub failed: Vec<NotSealed>,
+}
+
+/// An account that is sealed as before.
+#[derive(Debug)]
+pub struct NotSealed {
+    /// The account.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Why, in words for the operator.
+    pub reason: String,
 }
 
 /// A new account.
@@ -258,27 +281,61 @@ impl Admin {
         Ok(account::delete(&mut *self.db.lock().await, id).await?)
     }
 
-    /// Seals all keys and secrets anew, under the first master key. Returns the number of accounts.
+    /// Seals all keys and secrets anew, under the first master key. An account that cannot be is no obstacle to the
+    /// others; a database that is away is.
     ///
     /// # Errors
-    /// [`AdminError`]; the accounts before the one that failed are done.
-    pub async fn rekey(&self) -> Result<usize, AdminError> {
-        let accounts = self.db(async |db| account::list(db, None).await).await?;
-        for account in &accounts {
+    /// [`AdminError::Database`] where the accounts cannot be listed. What becomes of each is in the answer.
+    pub async fn rekey(&self) -> Result<Rekeyed, AdminError> {
+        let mut rekeyed = Rekeyed::default();
+        let mut away: Option<String> = None;
+        for account in self.db(async |db| account::list(db, None).await).await? {
+            let (id, name) = (account.id, account.name.clone());
+            let reason = match &away {
+                Some(reason) => format!("not tried: {reason}"),
+                None => match self.rekey_one(account).await {
+                    Ok(is_there) => {
+                        rekeyed.n_sealed += usize::from(is_there);
+                        continue;
+                    }
+                    Err(error) => {
+                        let reason = with_causes(&error);
+                        if matches!(error, AdminError::Database(cause) if cause.as_database_error().is_none()) {
+                            away = Some(reason.clone());
+                        }
+                        reason
+                    }
+                },
+            };
+            rekeyed.failed.push(NotSealed { id, name, reason });
+        }
+        Ok(rekeyed)
+    }
+
+    /// Says whether the account is still there.
+    async fn rekey_one(&self, mut account: SealedAccount) -> Result<bool, AdminError> {
+        for _ in 0..REKEY_ATTEMPTS {
             let write_key = match &account.write_key {
                 Some(sealed) => Some(open_write_key(&self.vault, account.id, sealed)?),
                 None => None,
             };
             let resealed = SealedAccount {
-                secret: self.seal(account.id, Field::Secret, open_secret(&self.vault, account)?.expose()),
-                previous_secret: open_previous_secret(&self.vault, account)?
+                secret: self.seal(account.id, Field::Secret, open_secret(&self.vault, &account)?.expose()),
+                previous_secret: open_previous_secret(&self.vault, &account)?
                     .map(|secret| self.seal(account.id, Field::PreviousSecret, secret.expose())),
                 write_key: write_key.map(|key| self.seal(account.id, Field::WriteKey, key.expose())),
                 ..account.clone()
             };
-            self.reseal(account, &resealed).await?;
+            if self.db(async |db| account::reseal(db, &account, &resealed).await).await? {
+                return Ok(true);
+            }
+            // Changed or deleted since it was read.
+            match self.db(async |db| account::list(db, Some(&[account.id])).await).await?.pop() {
+                Some(changed) => account = changed,
+                None => return Ok(false),
+            }
         }
-        Ok(accounts.len())
+        Err(AdminError::Conflict)
     }
 
     async fn reseal(&self, account: &SealedAccount, new: &SealedAccount) -> Result<(), AdminError> {

@@ -3,7 +3,7 @@
 mod admin;
 mod directory;
 
-pub use admin::{Admin, AdminError, Created, Edit, Rotated};
+pub use admin::{Admin, AdminError, Created, Edit, NotSealed, Rekeyed, Rotated};
 pub use directory::{Account, Directory, DirectoryError};
 
 use uuid::Uuid;
@@ -20,10 +20,10 @@ pub enum OpenError {
     #[error(transparent)]
     CannotOpen(#[from] CannotOpen),
     /// It opens to something that is no signing secret.
-    #[error("a stored signing secret is damaged: {0}")]
+    #[error("a stored signing secret is damaged")]
     Secret(#[from] InvalidSecret),
     /// It opens to something that is no write key.
-    #[error("a stored write key is damaged: {0}")]
+    #[error("a stored write key is damaged")]
     WriteKey(#[from] InvalidWriteKey),
 }
 

@@ -1,22 +1,29 @@
 //! `account`: what an admin does with accounts. Works on the database; a running service takes notice by itself.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 use clap::Subcommand;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::output;
-use crate::accounts::{Admin, Edit};
+use super::{output, stdin};
+use crate::accounts::{Admin, Edit, NotSealed, Rekeyed};
 use crate::backend::Backend;
 use crate::config::{Config, Environment};
 use crate::domain::account::{AccountName, UnsubscribeEvent};
 use crate::domain::region::Region;
+use crate::domain::text::{visible, with_causes};
 use crate::domain::timestamp::rfc3339;
 use crate::domain::write_key::WriteKey;
 use crate::store::account::{SealedAccount, Standing};
+
+/// Shown where a key is there, but no master key opens it.
+const UNREADABLE_KEY: &str = "????";
+/// How many accounts a complaint names.
+const MAX_TOLD: usize = 5;
 
 /// What to do. `A` is an account's id or its name.
 #[derive(Debug, Subcommand)]
@@ -27,8 +34,8 @@ pub enum Command {
         #[arg(long, value_parser = AccountName::parse)]
         name: AccountName,
         /// The Segment write key; `-` reads it from stdin. Without one, events wait.
-        #[arg(long, value_name = "K")]
-        write_key: Option<String>,
+        #[arg(long, value_name = "K", value_parser = stdin::secret_argument)]
+        write_key: Option<SecretString>,
         /// The region of the Segment workspace.
         #[arg(long, default_value = "us")]
         region: Region,
@@ -98,8 +105,8 @@ pub struct Set {
     #[arg(long, group = "settings", value_parser = AccountName::parse)]
     name: Option<AccountName>,
     /// The Segment write key; `-` reads it from stdin.
-    #[arg(long, group = "settings", value_name = "K")]
-    write_key: Option<String>,
+    #[arg(long, group = "settings", value_name = "K", value_parser = stdin::secret_argument)]
+    write_key: Option<SecretString>,
     /// The region of the Segment workspace: us or eu.
     #[arg(long, group = "settings")]
     region: Option<Region>,
@@ -146,14 +153,22 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
     done
 }
 
-/// Asks what is to be asked before the database is opened.
-fn ask(command: Command) -> anyhow::Result<Command> {
+/// Asks, reads from stdin and checks what is the person's to say, before the database is opened.
+fn ask(mut command: Command) -> anyhow::Result<Command> {
+    if let Command::Create { write_key: Some(key), .. } | Command::Set(Set { write_key: Some(key), .. }) = &mut command
+    {
+        if key.expose_secret() == "-" {
+            *key = stdin::first_line("the write key")?;
+        }
+        parse_write_key(key)?;
+    }
     if let Command::Delete { account, yes: false } = &command {
         if !std::io::stdin().is_terminal() {
             bail!("`account delete` deletes the account and all its events; say --yes if you mean it");
         }
-        eprint!("Delete account `{account}` and all its events? [y/N] ");
-        std::io::stderr().flush()?;
+        let mut stderr = std::io::stderr();
+        write!(stderr, "Delete account `{}` and all its events? [y/N] ", visible(account))?;
+        stderr.flush()?;
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer)?;
         if !matches!(answer.trim(), "y" | "Y" | "yes") {
@@ -186,66 +201,58 @@ impl Session<'_> {
             }
             Command::SkipUnreadable { account } => {
                 let n_skipped = self.admin.skip_unreadable(&account).await?;
-                self.print(&json!({"skipped": n_skipped}));
+                self.print(&json!({"skipped": n_skipped}))?;
                 Ok(())
             }
             Command::RotateSecret { account } => {
                 let rotated = self.admin.rotate_secret(&account, OffsetDateTime::now_utc()).await?;
                 self.print(&json!({
                     "signing_secret": rotated.secret.expose(), "previous_valid_until": rfc3339(rotated.previous_until),
-                }));
-                Ok(())
+                }))
             }
             Command::RotateUrl { account } => {
                 let token = self.admin.rotate_url(&account).await?;
-                self.print(&json!({"webhook_url": self.url(&token), "webhook_path": path(&token)}));
-                Ok(())
+                self.print(&json!({"webhook_url": self.url(&token), "webhook_path": path(&token)}))
             }
             Command::Delete { account, .. } => {
                 self.admin.delete(&account).await?;
-                self.print(&json!({"deleted": account}));
-                Ok(())
+                self.print(&json!({"deleted": account}))
             }
-            Command::Rekey => {
-                let accounts = self.admin.rekey().await?;
-                self.print(&json!({"accounts": accounts}));
-                Ok(())
-            }
+            Command::Rekey => self.rekey(&self.admin.rekey().await?),
         }
     }
 
-    async fn create(&self, name: &AccountName, write_key: Option<String>, region: Region) -> anyhow::Result<()> {
-        let write_key = write_key.map(read_write_key).transpose()?;
+    async fn create(&self, name: &AccountName, write_key: Option<SecretString>, region: Region) -> anyhow::Result<()> {
+        let write_key = write_key.as_ref().map(parse_write_key).transpose()?;
         let created = self.admin.create(name, write_key.as_ref(), region).await?;
         self.print(&json!({
             "account_id": created.id.to_string(),
             "webhook_url": self.url(&created.token),
             "webhook_path": path(&created.token),
             "signing_secret": created.secret.expose(),
-        }));
-        Ok(())
+        }))
     }
 
     async fn list(&self) -> anyhow::Result<()> {
         let accounts = self.admin.survey(None).await?;
-        let accounts = accounts.iter().map(|(a, s)| self.shown(a, s)).collect::<anyhow::Result<Vec<_>>>()?;
+        let accounts: Vec<Shown> = accounts.iter().map(|(a, s)| self.shown(a, s)).collect();
         output::print(self.json, &accounts, || {
             let rows: Vec<Vec<String>> = accounts.iter().map(row).collect();
             output::table(&["name", "account_id", "region", "key", "waiting", "delivered", "dead", "state"], &rows)
-        });
+        })?;
         Ok(())
     }
 
     async fn show(&self, account: &str) -> anyhow::Result<()> {
         for (account, standing) in self.admin.survey(Some(account)).await? {
-            self.print(&self.shown(&account, &standing)?);
+            self.print(&self.shown(&account, &standing))?;
         }
         Ok(())
     }
 
     async fn set(&self, set: Set) -> anyhow::Result<()> {
         let edit = Edit {
-            write_key: set.write_key.map(read_write_key).transpose()?,
+            write_key: set.write_key.as_ref().map(parse_write_key).transpose()?,
             name: set.name,
             region: set.region,
             unsubscribe_event: set.unsubscribe_event,
@@ -256,13 +263,18 @@ impl Session<'_> {
         self.show(if uuid::Uuid::parse_str(&set.account).is_ok() { &set.account } else { name }).await
     }
 
-    fn shown(&self, account: &SealedAccount, standing: &Standing) -> anyhow::Result<Shown> {
+    fn shown(&self, account: &SealedAccount, standing: &Standing) -> Shown {
         let now = OffsetDateTime::now_utc();
-        Ok(Shown {
+        // One key that does not open hides neither the other accounts nor the rest of this one.
+        let write_key_last4 = self.admin.write_key_last4(account).unwrap_or_else(|error| {
+            output::complain(&format!("warning: {}", with_causes(&error)));
+            Some(UNREADABLE_KEY.to_owned())
+        });
+        Shown {
             account_id: account.id.to_string(),
             name: account.name.clone(),
             region: account.region.clone(),
-            write_key_last4: self.admin.write_key_last4(account)?,
+            write_key_last4,
             webhook_url: self.url(&account.token),
             unsubscribe_event: account.unsubscribe_event.clone(),
             allow_untimestamped: account.allow_untimestamped,
@@ -275,7 +287,36 @@ impl Session<'_> {
             dead_letters: standing.dead_letters,
             rejected: standing.rejected,
             ignored: standing.ignored,
-        })
+        }
+    }
+
+    fn rekey(&self, rekeyed: &Rekeyed) -> anyhow::Result<()> {
+        let failed: Vec<_> = rekeyed
+            .failed
+            .iter()
+            .map(|f| json!({"account_id": f.id.to_string(), "name": f.name, "reason": f.reason}))
+            .collect();
+        let value = json!({"accounts": rekeyed.n_sealed, "failed": failed});
+        let printed = output::print(self.json, &value, || {
+            let sealed = format!("{} accounts are sealed under the first key now.", rekeyed.n_sealed);
+            if rekeyed.failed.is_empty() {
+                return sealed;
+            }
+            let row = |f: &NotSealed| vec![f.name.clone(), f.id.to_string(), f.reason.clone()];
+            let rows: Vec<Vec<String>> = rekeyed.failed.iter().map(row).collect();
+            format!("{sealed}\n\n{}", output::table(&["name", "account_id", "reason"], &rows))
+        });
+        if rekeyed.failed.is_empty() {
+            return Ok(printed?);
+        }
+        // Told even where nobody reads stdout.
+        let mut told: Vec<String> =
+            rekeyed.failed.iter().take(MAX_TOLD).map(|f| format!("`{}` ({})", f.name, f.reason)).collect();
+        if rekeyed.failed.len() > MAX_TOLD {
+            told.push(format!("and {} more", rekeyed.failed.len() - MAX_TOLD));
+        }
+        let n_all = rekeyed.n_sealed + rekeyed.failed.len();
+        bail!("{} of {n_all} accounts could not be sealed anew: {}", rekeyed.failed.len(), told.join("; "))
     }
 
     fn url(&self, token: &str) -> String {
@@ -283,8 +324,8 @@ impl Session<'_> {
         format!("{base}{}", path(token))
     }
 
-    fn print(&self, value: &impl Serialize) {
-        output::print(self.json, value, || output::fields(value));
+    fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(output::print(self.json, value, || output::fields(value))?)
     }
 }
 
@@ -304,14 +345,6 @@ fn path(token: &str) -> String {
     format!("/webhooks/nudgespot/{token}")
 }
 
-fn read_write_key(argument: String) -> anyhow::Result<WriteKey> {
-    let text = if argument == "-" {
-        let mut text = String::new();
-        // A key has at most 64 characters; a file piped in by mistake is not read to its end.
-        std::io::stdin().lock().take(1024).read_to_string(&mut text)?;
-        text
-    } else {
-        argument
-    };
-    Ok(WriteKey::parse(&text)?)
+fn parse_write_key(text: &SecretString) -> anyhow::Result<WriteKey> {
+    Ok(WriteKey::parse(text.expose_secret())?)
 }

@@ -1,10 +1,10 @@
 //! `dead-letters`: events that were given up.
 
-use std::io::{IsTerminal, Write};
-
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::json;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::store::dead_letter::{self, DeadLetter, Filter};
 use crate::store::replay;
 
 /// How many are read or replayed at a time.
-const PIECE: i64 = 500;
+const PAGE: i64 = 500;
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -66,69 +66,78 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
     let backend = Backend::open(&config.database).await?;
     let admin = Admin::new(backend.command_connection(), std::sync::Arc::clone(&backend.vault));
     let done = match command {
-        Command::List(which) => list(&admin, &backend, which, json).await,
-        Command::Replay(which) => replay(&admin, &backend, which, json).await,
+        Command::List(which) => list(&admin, backend.command_connection(), which, json).await,
+        Command::Replay(which) => replay(&admin, backend.command_connection(), which, json).await,
     };
     backend.close().await?;
     done
 }
 
-async fn list(admin: &Admin, backend: &Backend, which: Which, json: bool) -> anyhow::Result<()> {
+async fn list(admin: &Admin, mut db: Connection, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
     let unsubscribe = account.unsubscribe_event.parse()?;
-    let mut db = backend.command_connection();
-    let letters: Vec<Shown> = all(&mut db, account.id, &filter(which))
-        .await?
-        .into_iter()
-        .map(|letter| shown(letter, account.id, unsubscribe))
-        .collect();
-    output::print(json, &letters, || {
-        let row = |l: &Shown| vec![l.dead_at.clone(), l.event.clone(), l.event_id.clone(), l.reason.clone()];
-        let rows: Vec<Vec<String>> = letters.iter().map(row).collect();
-        output::table(&["dead_at", "event", "event_id", "reason"], &rows)
-    });
-    Ok(())
+    let mut pages = Pages::begin(&mut db, account.id, filter(which)).await?;
+    let mut list = output::List::new(json, &["dead_at", "event", "event_id", "reason"]);
+    while let Some(page) = pages.next(&mut db).await? {
+        let letters: Vec<Shown> = page.into_iter().map(|letter| shown(letter, account.id, unsubscribe)).collect();
+        list.print(&letters, |l| vec![l.dead_at.clone(), l.event.clone(), l.event_id.clone(), l.reason.clone()])?;
+    }
+    Ok(list.end()?)
 }
 
-async fn replay(admin: &Admin, backend: &Backend, which: Which, json: bool) -> anyhow::Result<()> {
+async fn replay(admin: &Admin, mut db: Connection, which: Which, json: bool) -> anyhow::Result<()> {
     let account = admin.find(&which.account).await?;
-    let (mut n_replayed, mut db) = (0, backend.command_connection());
-    let seqs: Vec<i64> = all(&mut db, account.id, &filter(which)).await?.into_iter().map(|letter| letter.seq).collect();
-    for piece in seqs.chunks(usize::try_from(PIECE)?) {
-        n_replayed += replay::replay(&mut db, account.id, piece).await?;
-        show_progress(n_replayed, seqs.len())?;
+    let mut pages = Pages::begin(&mut db, account.id, filter(which)).await?;
+    let bar = {
+        let (filter, last_seq) = (&pages.filter, pages.last_seq);
+        progress_bar(db.run(async |db| dead_letter::count(db, account.id, filter, last_seq).await).await?)
+    };
+    let mut n_replayed = 0;
+    while let Some(page) = pages.next(&mut db).await? {
+        let seqs: Vec<i64> = page.iter().map(|letter| letter.seq).collect();
+        n_replayed += replay::replay(&mut db, account.id, &seqs).await?;
+        bar.inc(u64::try_from(seqs.len())?);
     }
-    output::print(json, &json!({"replayed": n_replayed}), || format!("{n_replayed} events will be sent again."));
+    bar.finish_and_clear();
+    output::print(json, &json!({"replayed": n_replayed}), || format!("{n_replayed} events will be sent again."))?;
     Ok(())
 }
 
-async fn all(db: &mut Connection, account: Uuid, filter: &Filter) -> sqlx::Result<Vec<DeadLetter>> {
-    let mut letters: Vec<DeadLetter> = Vec::new();
-    loop {
-        let after = letters.last().map_or(0, |letter| letter.seq);
-        let page = db.run(async |db| dead_letter::list_after(db, account, filter, after, PIECE).await);
-        let piece = page.await?;
-        if piece.is_empty() {
-            return Ok(letters);
-        }
-        letters.extend(piece);
+/// An account's dead letters as they were when the command began, page by page. What dies (again) while it runs has a
+/// number in the log after all of them, and is left alone: a letter is not replayed twice.
+struct Pages {
+    account: Uuid,
+    filter: Filter,
+    after: i64,
+    last_seq: i64,
+}
+
+impl Pages {
+    async fn begin(db: &mut Connection, account: Uuid, filter: Filter) -> sqlx::Result<Self> {
+        Ok(Self {
+            account,
+            filter,
+            after: 0,
+            last_seq: db.run(async |db| dead_letter::last_seq(db, account).await).await?,
+        })
+    }
+
+    async fn next(&mut self, db: &mut Connection) -> sqlx::Result<Option<Vec<DeadLetter>>> {
+        let list = async |db: &mut PgConnection| {
+            dead_letter::list_after(db, self.account, &self.filter, self.after, PAGE).await
+        };
+        let mut page = db.run(list).await?;
+        page.retain(|letter| letter.seq <= self.last_seq);
+        let Some(last) = page.last() else { return Ok(None) };
+        self.after = last.seq;
+        Ok(Some(page))
     }
 }
 
-/// A bar on a terminal; nothing elsewhere.
-fn show_progress(n_done: usize, n_all: usize) -> anyhow::Result<()> {
-    const WIDTH: usize = 40;
-    let mut stderr = std::io::stderr();
-    if stderr.is_terminal() {
-        let n_done = n_done.min(n_all);
-        let filled = n_done * WIDTH / n_all.max(1);
-        write!(stderr, "\r[{:<WIDTH$}] {n_done} of {n_all}", "=".repeat(filled))?;
-        if n_done == n_all {
-            writeln!(stderr)?;
-        }
-        stderr.flush()?;
-    }
-    Ok(())
+/// On a terminal; elsewhere it is not seen.
+fn progress_bar(n_all: i64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}").expect("a constant template");
+    ProgressBar::new(n_all.unsigned_abs()).with_style(style)
 }
 
 fn filter(which: Which) -> Filter {

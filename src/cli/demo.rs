@@ -75,7 +75,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     let server = tokio::spawn(server);
     let config = Config::new(&environment(env, &dir.0, &segment.to_string())?)?;
     if !json {
-        println!("Starting a private PostgreSQL and a stand-in for Segment …");
+        output::line("Starting a private PostgreSQL and a stand-in for Segment …")?;
     }
     let app = App::start(&config).await?;
     let url = format!("http://{}", app.public_address());
@@ -89,10 +89,13 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
 
     let webhook_url = format!("{url}/webhooks/nudgespot/{}", account.token);
     let journeys = journeys(&webhook_url, &account, &sandbox).await;
+    let mut printed = Ok(());
     if let Ok(journeys) = &journeys {
-        output::print(json, journeys, || table(journeys));
-        if !args.once {
-            println!("{}", invitation(&webhook_url, &account, &segment.to_string()));
+        printed = output::print(json, journeys, || table(journeys));
+        if !args.once && !json && printed.is_ok() {
+            printed = output::line(&invitation(&webhook_url, &account, &segment.to_string()));
+        }
+        if !args.once && printed.is_ok() {
             stop.cancelled().await;
         }
     }
@@ -100,6 +103,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     service.await??;
     handle.stop(false).await;
     server.await??;
+    printed?;
     let all_arrived = journeys?.iter().all(|journey| journey.track.is_some());
     Ok(if all_arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,15 +8,17 @@ mod output;
 mod sandbox;
 mod serve;
 mod sign;
+mod stdin;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Environment, settings};
 use crate::telemetry;
+pub use output::report;
 
 /// Reverse webhook source: signed Nudgespot email events in, Segment track calls out, nothing lost.
 ///
@@ -53,22 +55,6 @@ enum Command {
 }
 
 impl Cli {
-    /// The command line of this process. Where it is wrong, says so and ends the process with 2.
-    #[must_use]
-    pub fn from_args() -> Self {
-        Self::try_parse().unwrap_or_else(|mut error| {
-            // A value without its option, as in `sign whsec_…`, may be a secret.
-            if let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
-                && error.kind() == ErrorKind::UnknownArgument
-                && !argument.starts_with('-')
-            {
-                error.insert(ContextKind::InvalidArg, ContextValue::String("a value without an option".to_owned()));
-                error.remove(ContextKind::Suggested);
-            }
-            error.exit()
-        })
-    }
-
     /// Runs the command.
     ///
     /// # Errors
@@ -90,8 +76,8 @@ impl Cli {
                 Command::DeadLetters(command) => {
                     dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
                 }
-                Command::Sandbox(args) => sandbox::run(args).await.map(|()| ExitCode::SUCCESS),
-                Command::Sign(args) => sign::run(&args, json).map(|()| ExitCode::SUCCESS),
+                Command::Sandbox(args) => sandbox::run(args, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Sign(args) => sign::run(&env, &args, json).map(|()| ExitCode::SUCCESS),
                 Command::Migrate => migrate::run(&env, json).await.map(|()| ExitCode::SUCCESS),
             }
         });

@@ -1,7 +1,12 @@
 //! `sandbox`: the stand-in for Segment.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use actix_web::http::header::HeaderValue;
+use serde_json::json;
+
+use super::output;
 use crate::config::address;
 use crate::sandbox::{Faults, Odds, Request, Sandbox};
 
@@ -15,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "STATUS[:PROBABILITY]", value_parser = failure)]
     fail: Vec<(u16, f64)>,
     /// The Retry-After of these answers, in seconds or as an HTTP date.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = header_value)]
     retry_after: Option<String>,
     /// Do not answer at all, with a probability (1 where none is given).
     #[arg(long, value_name = "PROBABILITY", num_args = 0..=1, default_value = "0", default_missing_value = "1", value_parser = probability)]
@@ -25,7 +30,7 @@ pub struct Args {
     refuse: Option<String>,
 }
 
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub async fn run(args: Args, json: bool) -> anyhow::Result<()> {
     let odds = Odds {
         fail: args.fail,
         retry_after: args.retry_after,
@@ -37,26 +42,43 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (server, handle, address) = sandbox
         .bind(args.bind)
         .map_err(|error| anyhow::anyhow!("--bind {}: cannot listen there: {error}", args.bind))?;
-    println!("A stand-in for Segment listens on http://{address}; what it keeps: GET http://{address}/messages");
-    println!("To use it: SEGMENT_US_URL=http://{address} nudgespot-source");
-    let watch = async {
-        let (mut seen, mut changed) = (0, sandbox.subscribe());
-        while changed.changed().await.is_ok() {
-            let requests = sandbox.requests();
-            for request in &requests[seen..] {
-                println!("{}", line(request));
-            }
-            seen = requests.len();
-        }
-    };
-    let end = async {
+    // A task that may end before: whoever has read enough of what it prints still has a stand-in to use.
+    tokio::spawn(print(sandbox, address, json));
+    tokio::spawn(async move {
         stop.cancelled().await;
         handle.stop(false).await;
-    };
-    tokio::select! {
-        ended = async { tokio::join!(server, end).0 } => Ok(ended?),
-        () = watch => Ok(()),
+    });
+    Ok(server.await?)
+}
+
+/// Prints where the stand-in is, then a line for each request, as long as somebody reads it.
+async fn print(sandbox: Arc<Sandbox>, address: SocketAddr, json: bool) {
+    let url = format!("http://{address}");
+    let is_read = blocking(move || {
+        output::print(json, &json!({"url": url, "messages_url": format!("{url}/messages")}), || {
+            format!(
+                "A stand-in for Segment listens on {url}; what it keeps: GET {url}/messages\n\
+                 To use it: SEGMENT_US_URL={url} nudgespot-source"
+            )
+        })
+    });
+    if !is_read.await || json {
+        return;
     }
+    let (mut n_seen, mut changed) = (0, sandbox.subscribe());
+    while changed.changed().await.is_ok() {
+        let (requests, n_requests) = sandbox.requests_after(n_seen);
+        n_seen = n_requests;
+        let lines: Vec<String> = requests.iter().map(line).collect();
+        if !lines.is_empty() && !blocking(move || output::line(&lines.join("\n"))).await {
+            return;
+        }
+    }
+}
+
+/// Prints on a thread of its own, as whoever reads may be slow; says whether it could.
+async fn blocking(print: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> bool {
+    tokio::task::spawn_blocking(print).await.is_ok_and(|printed| printed.is_ok())
 }
 
 fn line(request: &Request) -> String {
@@ -76,4 +98,8 @@ fn probability(text: &str) -> Result<f64, String> {
         Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
         _ => Err("a probability is a number from 0 to 1".to_owned()),
     }
+}
+
+fn header_value(text: &str) -> Result<String, String> {
+    HeaderValue::from_str(text).map(|_| text.to_owned()).map_err(|_| "write seconds, or an HTTP date".to_owned())
 }

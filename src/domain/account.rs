@@ -2,12 +2,14 @@
 
 use std::str::FromStr;
 
+use super::text::is_hidden;
+
 /// How many random bytes a webhook token holds.
 pub const TOKEN_BYTES: usize = 16;
 /// The longest account name, in characters.
 pub const MAX_NAME_CHARS: usize = 100;
 
-/// An account's unique name: 1 to 100 characters, none of them a control character, no white space around, and not the
+/// An account's unique name: 1 to 100 characters, all of them to be seen, no white space around, and not the
 /// form of an account id (on the command line either may stand).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountName(String);
@@ -18,8 +20,8 @@ pub enum InvalidName {
     /// Empty, or too long.
     #[error("an account's name has 1 to {MAX_NAME_CHARS} characters")]
     Length,
-    /// A line break or another control character.
-    #[error("an account's name has no line breaks or other control characters")]
+    /// A line break or another character that is not seen.
+    #[error("an account's name has no line breaks, control characters or other characters that are not seen")]
     Control,
     /// It could be mistaken for an account id.
     #[error("an account's name may not look like an account id")]
@@ -34,7 +36,7 @@ impl AccountName {
         if name.is_empty() || name.chars().count() > MAX_NAME_CHARS {
             return Err(InvalidName::Length);
         }
-        if name.chars().any(char::is_control) {
+        if name.chars().any(is_hidden) {
             return Err(InvalidName::Control);
         }
         if uuid::Uuid::parse_str(name).is_ok() {
@@ -95,7 +97,9 @@ mod tests {
         assert_eq!(AccountName::parse(" Acme Ümläut ").map(|n| n.as_str().to_owned()), Ok("Acme Ümläut".to_owned()));
         assert_eq!(AccountName::parse(" "), Err(InvalidName::Length));
         assert_eq!(AccountName::parse(&"x".repeat(101)), Err(InvalidName::Length));
-        assert_eq!(AccountName::parse("a\nb"), Err(InvalidName::Control));
+        for name in ["a\nb", "a\u{9b}31mb", "a\u{202e}b", "a\u{2066}b", "a\u{200b}b", "a\u{2028}b", "a\u{200f}b"] {
+            assert_eq!(AccountName::parse(name), Err(InvalidName::Control), "{name:?}");
+        }
         assert_eq!(AccountName::parse("01234567-89ab-cdef-0123-456789abcdef"), Err(InvalidName::LooksLikeId));
     }
 }

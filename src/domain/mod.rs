@@ -13,6 +13,7 @@ pub mod region;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod text;
 pub mod timestamp;
 pub mod track;
 pub mod write_key;

@@ -61,7 +61,7 @@ impl CommitBatch {
         for (queued, part_index) in webhooks.into_iter().zip(self.part_indexes) {
             let PendingWebhook { webhook, reply, .. } = queued.webhook;
             if stored.gone.contains(&queued.source) {
-                replies.push(reply, Err(NotStored::Database));
+                replies.push(reply, Err(NotStored::SourceGone));
                 continue;
             }
             let mut receipt = webhook.receipt;

@@ -40,6 +40,9 @@ pub enum NotStored {
     /// The database did not commit.
     #[error("the events could not be stored")]
     Database,
+    /// The source was deleted meanwhile.
+    #[error("there is no such source any more")]
+    SourceGone,
     /// The program is about to end.
     #[error("the service is stopping")]
     Stopping,

@@ -1,23 +1,34 @@
 //! Segment's documented rules for `/v1/batch` and `/v1/track`.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 
 use crate::domain::track::MAX_TRACK_BYTES;
 use crate::segment::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
 
+/// A JSON object whose values are as they were written.
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
 /// What Segment would make of a request.
-pub struct Verdict {
+pub struct Verdict<'a> {
     pub status: u16,
     pub message: &'static str,
     pub write_key: Option<String>,
     pub sent_at: Option<String>,
     pub n_events: usize,
     /// The messages that are not dropped.
-    pub keep: Vec<Value>,
+    pub keep: Vec<Message<'a>>,
+}
+
+/// A message with an id.
+pub struct Message<'a> {
+    pub id: String,
+    pub fields: Fields<'a>,
 }
 
 /// Judges a body. `basic_user` is the write key, unless the body has one.
-pub fn judge(body: &[u8], is_batch: bool, basic_user: Option<String>) -> Verdict {
+pub fn judge(body: &[u8], is_batch: bool, basic_user: Option<String>) -> Verdict<'_> {
     let refuse = |status, message, write_key| Verdict {
         status,
         message,
@@ -29,32 +40,47 @@ pub fn judge(body: &[u8], is_batch: bool, basic_user: Option<String>) -> Verdict
     if body.len() > MAX_BATCH_BYTES {
         return refuse(400, "the request is over 500 KB", basic_user);
     }
-    let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(body) else {
+    let Ok(Some(fields)) = serde_json::from_slice::<&RawValue>(body).map(object) else {
         return refuse(400, "the request is not a JSON object", basic_user);
     };
-    let text = |fields: &serde_json::Map<String, Value>, name: &str| Some(fields.get(name)?.as_str()?.to_owned());
     let write_key = basic_user.or_else(|| text(&fields, "writeKey"));
     if write_key.is_none() {
         return refuse(401, "no write key", None);
     }
     let sent_at = text(&fields, "sentAt");
-    let events = match (is_batch, fields.remove("batch")) {
-        (false, _) => vec![Value::Object(fields)],
-        (true, Some(Value::Array(events))) => events,
-        (true, _) => return refuse(400, "there is no batch", write_key),
+    let taken =
+        |n_events, keep| Verdict { status: 200, message: "", write_key: write_key.clone(), sent_at, n_events, keep };
+    if !is_batch {
+        if body.trim_ascii().len() > MAX_TRACK_BYTES {
+            return refuse(400, "the event is over 32 KB", write_key);
+        }
+        return taken(1, message(fields).into_iter().collect());
+    }
+    let Some(Ok(events)) = fields.get("batch").map(|batch| serde_json::from_str::<Vec<&RawValue>>(batch.get())) else {
+        return refuse(400, "there is no batch", write_key);
     };
-    if events.iter().any(|event| event.to_string().len() > MAX_TRACK_BYTES) {
+    if events.iter().any(|event| event.get().len() > MAX_TRACK_BYTES) {
         return refuse(400, "an event is over 32 KB", write_key);
     }
-    let n_events = events.len();
     // Answered with 200 all the same: too many events, and those without an id or an identity, are dropped in silence.
-    let keep = if n_events > MAX_BATCH_EVENTS { Vec::new() } else { events.into_iter().filter(is_kept).collect() };
-    Verdict { status: 200, message: "", write_key, sent_at, n_events, keep }
+    let n_events = events.len();
+    let events = if n_events > MAX_BATCH_EVENTS { Vec::new() } else { events };
+    taken(n_events, events.into_iter().filter_map(object).filter_map(message).collect())
 }
 
-fn is_kept(event: &Value) -> bool {
-    let has = |name: &str| event.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
-    has("messageId") && (has("userId") || has("anonymousId"))
+fn object(value: &RawValue) -> Option<Fields<'_>> {
+    serde_json::from_str(value.get()).ok()
+}
+
+fn text(fields: &Fields, name: &str) -> Option<String> {
+    serde_json::from_str(fields.get(name)?.get()).ok()
+}
+
+fn message(fields: Fields) -> Option<Message> {
+    let filled = |name: &str| text(&fields, name).filter(|text| !text.is_empty());
+    let id = filled("messageId")?;
+    filled("userId").or_else(|| filled("anonymousId"))?;
+    Some(Message { id, fields })
 }
 
 #[cfg(test)]
@@ -75,7 +101,19 @@ mod tests {
         assert_eq!(verdict(&format!(r#"{{"batch":[{event}],"x":"{}"}}"#, "x".repeat(500_000))).0, 400);
         let large = format!(r#"{{"batch":[{{"messageId":"m","userId":"u","x":"{}"}}]}}"#, "x".repeat(32_000));
         assert_eq!(verdict(&large).0, 400);
-        assert_eq!(verdict("{").0, 400);
+        let exactly = |n: usize| {
+            let event = r#"{"messageId":"m","userId":"u","x":""}"#;
+            event.replace(r#""x":""#, &format!(r#""x":"{}"#, "x".repeat(n - event.len())))
+        };
+        assert_eq!(verdict(&format!(r#"{{"batch":[{}]}}"#, exactly(32_000))), (200, 1));
+        assert_eq!(verdict(&format!(r#"{{"batch":[{}]}}"#, exactly(32_001))).0, 400);
+        let track = |body: &str| judge(body.as_bytes(), false, Some("key".to_owned())).status;
+        assert_eq!((track(&exactly(32_000)), track(&exactly(32_001))), (200, 400));
+        for bad in ["{", "", "[]", "{}", r#"{"batch":{}}"#, r#"{"batch":[{]}"#, r#"{"batch":[]} x"#] {
+            assert_eq!(verdict(bad).0, 400, "{bad}");
+        }
+        assert_eq!(judge(b"{\"batch\":[\"\xff\"]}", true, Some("key".to_owned())).status, 400, "not UTF-8");
+        assert_eq!(verdict(r#"{"batch":[7,null,"x",{"messageId":7,"userId":"u"}]}"#), (200, 0));
         assert_eq!(verdict(r#"{"batch":[{"userId":"u"},{"messageId":"m"}]}"#), (200, 0));
     }
 

@@ -61,3 +61,37 @@ pub async fn list_after(
     .fetch_all(db)
     .await
 }
+
+/// The number of an account's last dead letter; 0 where it has none.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn last_seq(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select coalesce(max(seq), 0) as "seq!" from dead_letter where account_id = $1"#, account)
+        .fetch_one(db)
+        .await
+}
+
+/// How many of an account's dead letters are meant, up to number `last_seq`.
+///
+/// # Errors
+/// The database's trouble.
+pub async fn count(db: impl PgExecutor<'_>, account: Uuid, filter: &Filter, last_seq: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!"
+        from dead_letter
+        where account_id = $1 and seq <= $6
+            and (cardinality($2::smallint[]) = 0 or kind = any($2))
+            and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
+            and ($4::timestamptz is null or dead_at >= $4)
+            and ($5::timestamptz is null or dead_at < $5)"#,
+        account,
+        &filter.kinds,
+        filter.reason,
+        filter.since,
+        filter.until,
+        last_seq
+    )
+    .fetch_one(db)
+    .await
+}

@@ -104,6 +104,9 @@ impl From<MalformedBody> for Problem {
 
 impl From<NotStored> for Problem {
     fn from(cause: NotStored) -> Self {
-        Self::NotStored(cause)
+        match cause {
+            NotStored::SourceGone => Self::InvalidSignature,
+            cause => Self::NotStored(cause),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Context, events, run_binary, sender};
+use crate::harness::{Context, events, run_binary, sender, texts};
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default()
@@ -130,27 +130,82 @@ async fn what_sign_prints_is_what_curl_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sandbox_is_a_segment_to_play_with() {
-    use tokio::io::{AsyncBufReadExt, BufReader};
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
-        .args(["sandbox", "--bind", "127.0.0.1:0", "--fail", "429:1", "--retry-after", "7"])
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the binary");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let line = lines.next_line().await.expect("UTF-8").expect("a line");
-    let url = line.split_whitespace().find(|word| word.starts_with("http")).expect("a URL").trim_end_matches(';');
-    let response = sender::http()
-        .post(format!("{url}/v1/batch"))
-        .basic_auth("key", Some(""))
-        .body(r#"{"batch":[{"messageId":"m","userId":"u"}]}"#)
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (429, &"7".parse().expect("a value")));
-    let kept = sender::http().get(format!("{url}/messages")).send().await.expect("an answer").text().await;
-    assert_eq!(kept.expect("text"), "[]");
+async fn keys_and_secrets_come_where_the_shells_history_does_not_see_them() {
+    let context = Context::new().await;
+    let key = async |args: &[&str], stdin: &str| context.try_run(args, stdin).await;
+    let create = ["account", "create", "--name", "acme", "--write-key", "-", "--json"];
+    for (stdin, says) in [
+        ("", "the first line of stdin is blank; it is to be the write key"),
+        ("\nabcdefgh5678\n", "the first line of stdin is blank"),
+        ("s3cret:k3y\n", "only letters, digits"),
+    ] {
+        let (code, stdout, stderr) = key(&create, stdin).await;
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 1), "{stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("s3cret"), "{stderr}");
+    }
+    assert_eq!(key(&create, " abcdefgh5678 \r\nanother line\n").await.0, 0);
+    assert_eq!(context.show("acme").await["write_key_last4"], "5678");
+    assert_eq!(key(&["account", "set", "acme", "--write-key", "-"], "abcdefgh4321").await.0, 0);
+    assert_eq!(context.show("acme").await["write_key_last4"], "4321");
+
+    let secret = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let env = |secret: &str| vec![("SIGNING_SECRET".to_owned(), secret.to_owned())];
+    let sign = ["sign", "--scheme", "body"];
+    let (code, expected, stderr) = run_binary(&[], &[&sign[..], &["--secret", secret]].concat(), "{}\nx").await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(expected.starts_with("X-Nudgespot-Signature: sha256="), "{expected}");
+    assert_eq!(run_binary(&env(secret), &sign, "{}\nx").await.1, expected);
+    let dash = [&sign[..], &["--secret", "-"]].concat();
+    assert_eq!(run_binary(&env("ignored"), &dash, &format!("{secret}\n{{}}\nx")).await.1, expected);
+    for (env, args, stdin, says) in [
+        (vec![], &sign[..], "{}", "no signing secret: set SIGNING_SECRET"),
+        (env("s3cret"), &sign[..], "{}", "SIGNING_SECRET: a signing secret reads `whsec_`"),
+        (vec![], &dash[..], "\n{}", "the first line of stdin is blank; it is to be the signing secret"),
+        (vec![], &dash[..], "s3cret\n{}", "a signing secret reads `whsec_`"),
+    ] {
+        let (code, stdout, stderr) = run_binary(&env, args, stdin).await;
+        assert_eq!((code, stdout.as_str(), stderr.lines().count()), (1, "", 1), "{stderr}");
+        assert!(stderr.contains(says) && !stderr.contains("s3cret"), "{stderr}");
+    }
+    let (_, json, _) = run_binary(&env(secret), &[&sign[..], &["--json"]].concat(), "").await;
+    assert_eq!(keys(&serde_json::from_str(&json).expect("JSON")), ["X-Nudgespot-Signature"]);
+    let (code, _, stderr) = run_binary(&[], &["sign", secret], "").await;
+    assert_eq!((code, stderr.contains(secret)), (2, false), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_paged_and_none_is_replayed_twice() {
+    let context = Context::new().await;
+    let account = context.create("acme", &[]).await;
+    context
+        .execute(&format!(
+            "insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+            select '{}', n, 2, convert_to('e' || n, 'UTF8'), now(), '{{}}', 'no' from generate_series(1, 1234) as n",
+            account.id
+        ))
+        .await;
+    let ids = |range: std::ops::RangeInclusive<u32>| range.map(|n| format!("e{n}")).collect::<Vec<_>>();
+    let listed = context.run(&["dead-letters", "list", "--account", "acme"]).await;
+    assert_eq!(texts(listed.as_array().expect("one array"), "/event_id"), ids(1..=1234));
+    let (_, table, _) = context.try_run(&["dead-letters", "list", "--account", "acme"], "").await;
+    assert_eq!((table.lines().count(), table.matches("DEAD_AT").count()), (1 + 1234, 1));
+    let columns = |line: &str| line.find(" no").map(|at| at + 1).or_else(|| line.find("REASON"));
+    assert!(table.lines().is_sorted_by_key(columns), "no column becomes narrower");
+
+    // Each letter dies again in the moment in which it is replayed.
+    context
+        .execute(
+            "create function die_again() returns trigger language plpgsql as $$ begin
+                insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+                values (old.account_id, old.seq + 100000, old.kind, old.event_id, now(), old.track, 'again');
+                return null;
+            end $$;
+            create trigger die_again after delete on dead_letter for each row execute function die_again()",
+        )
+        .await;
+    let replayed = context.run(&["dead-letters", "replay", "--account", "acme"]).await;
+    assert_eq!(replayed, json!({"replayed": 1234}));
+    assert_eq!(context.show("acme").await["waiting"], 1234);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,9 +217,33 @@ async fn help_tells_of_every_command() {
         vec!["serve", "--help"],
         vec!["dead-letters", "replay", "--help"],
         vec!["sandbox", "--help"],
+        vec!["sign", "--help"],
     ] {
         let (code, stdout, stderr) = run_binary(&[], &args, "").await;
         assert_eq!((code, stderr.as_str()), (0, ""));
         insta::assert_snapshot!(args.join("-").replace("---", "-"), stdout);
+    }
+    for command in [
+        "serve",
+        "demo",
+        "account create",
+        "account list",
+        "account show",
+        "account pause",
+        "account resume",
+        "account rotate-secret",
+        "account rotate-url",
+        "account delete",
+        "account rekey",
+        "dead-letters",
+        "dead-letters list",
+        "sign",
+        "migrate",
+    ] {
+        for help in ["-h", "--help"] {
+            let args: Vec<&str> = command.split(' ').chain([help]).collect();
+            let (code, stdout, stderr) = run_binary(&[], &args, "").await;
+            assert_eq!((code, stderr.as_str(), stdout.contains("Usage: ")), (0, "", true), "{args:?}");
+        }
     }
 }

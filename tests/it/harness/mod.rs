@@ -74,7 +74,7 @@ impl Context {
         let options = server.clone().database(&name);
         let database_url = cluster::url(&options);
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options.clone());
-        let segment = Sandbox::new(Faults::default());
+        let segment = Sandbox::with_capacity(Faults::default(), 1_000_000);
         let (segment_server, _, address) = segment.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         tokio::spawn(segment_server);
         let segment_url = format!("http://{address}");
@@ -101,6 +101,11 @@ impl Context {
     /// Sets a variable for what is started from now on.
     pub fn set(&mut self, name: &str, value: &str) {
         self.env = self.env_with(name, value);
+    }
+
+    /// Does something to the database behind the program's back.
+    pub async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&self.pool).await.expect("done");
     }
 
     /// Starts the real binary, and waits until it listens.
