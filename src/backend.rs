@@ -61,9 +61,8 @@ impl Backend {
         let (options, master_key, cluster) = match database {
             Database::Server { options, master_key } => (options.as_ref().clone(), master_key.clone(), None),
             Database::Private { data_dir, master_key } => {
-                let cluster = PrivateCluster::join(data_dir).await?;
-                let key = master_key.clone().unwrap_or_else(|| cluster.master_key.clone());
-                (cluster.connect_options(), key, Some(cluster))
+                let cluster = PrivateCluster::join_with(data_dir, master_key.as_deref()).await?;
+                (cluster.connect_options(), cluster.master_key.clone(), Some(cluster))
             }
         };
         let opened = Self::connect(options, &master_key).await;

@@ -1,9 +1,20 @@
 //! What commands print on stdout.
 
 use std::fmt::Write;
+use std::io::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::Value;
+
+/// Prints a line on stdout.
+///
+/// # Errors
+/// Where it cannot be written, such as when nobody reads it any more.
+pub fn line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
 
 /// Prints one JSON value, or the text for a person.
 pub fn print(json: bool, value: &impl Serialize, text: impl FnOnce() -> String) {

@@ -75,8 +75,13 @@ impl Service {
     }
 
     /// Ends it as an operator would.
-    pub async fn terminate(mut self) -> ExitStatus {
+    pub async fn terminate(self) -> ExitStatus {
         self.signal("TERM");
+        self.ended().await
+    }
+
+    /// Waits for its end, after a signal.
+    pub async fn ended(mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("it drains in time").expect("an end")
     }
 
