@@ -224,6 +224,11 @@ async fn a_copy_of_a_running_cluster_leaves_the_original_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn suspended_servers_and_backends_are_replaced() {
+    // At a time: each takes as long as a server is given to answer.
+    tokio::join!(a_suspended_server_is_replaced(), a_suspended_backend_of_a_killed_server_is_not_left_writing());
+}
+
 async fn a_suspended_server_is_replaced() {
     let alone = Alone::without_segment();
     let service = Service::start(&alone.env).await;
@@ -236,7 +241,6 @@ async fn a_suspended_server_is_replaced() {
     assert_eq!(alone.postgres(), None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_backend_of_a_killed_server_is_not_left_writing() {
     let alone = Alone::without_segment();
     let service = Service::start(&alone.env).await;
