@@ -53,9 +53,9 @@ impl Backend {
         let (hosts, master_key, cluster) = match database {
             Database::Server { hosts, master_key } => (hosts.clone(), master_key.clone(), None),
             Database::Private { data_dir, master_key } => {
-                let cluster = PrivateCluster::join(data_dir).await?;
-                let key = master_key.clone().unwrap_or_else(|| cluster.master_key.clone());
-                (vec![cluster.connect_options().application_name("nudgespot-source")], key, Some(cluster))
+                let cluster = PrivateCluster::join_with(data_dir, master_key.as_deref()).await?;
+                let options = cluster.connect_options().application_name("nudgespot-source");
+                (vec![options], cluster.master_key.clone(), Some(cluster))
             }
         };
         let opened = Self::connect(hosts, &master_key).await;

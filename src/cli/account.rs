@@ -146,11 +146,14 @@ struct Shown {
 pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Result<()> {
     let config = Config::new(env)?;
     let command = ask(command)?;
-    let backend = Backend::open(&config.database).await?;
-    let admin = Admin::new(backend.command_connection(), std::sync::Arc::clone(&backend.vault));
-    let done = Session { admin, config: &config, json }.run(command).await;
-    backend.close().await?;
-    done
+    Box::pin(super::until_stopped(async {
+        let backend = Backend::open(&config.database).await?;
+        let admin = Admin::new(backend.command_connection(), std::sync::Arc::clone(&backend.vault));
+        let done = Session { admin, config: &config, json }.run(command).await;
+        backend.close().await?;
+        done
+    }))
+    .await
 }
 
 /// Asks, reads from stdin and checks what is the person's to say, before the database is opened.

@@ -123,10 +123,10 @@ impl Pages {
     }
 
     async fn next(&mut self, db: &mut Connection) -> sqlx::Result<Option<Vec<DeadLetter>>> {
-        let list = async |db: &mut PgConnection| {
+        let list_page = async |db: &mut PgConnection| {
             dead_letter::list_after(db, self.account, &self.filter, self.after, PAGE).await
         };
-        let mut page = db.run(list).await?;
+        let mut page = db.run(list_page).await?;
         page.retain(|letter| letter.seq <= self.last_seq);
         let Some(last) = page.last() else { return Ok(None) };
         self.after = last.seq;

@@ -1,16 +1,19 @@
 //! `demo`: the whole way on one machine, with nothing real at either end.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
+use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
 use crate::accounts::{Admin, Created};
 use crate::app::App;
@@ -26,6 +29,8 @@ use crate::sandbox::{Faults, Sandbox};
 
 /// How long an event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked whether somebody still reads stdout.
+const LOOK_AT_STDOUT: Duration = Duration::from_millis(500);
 
 /// Whether to stay.
 #[derive(Debug, clap::Args)]
@@ -48,64 +53,119 @@ struct Journey {
     arrived_ms: Option<f64>,
 }
 
-/// A folder that is gone when the demo ends.
-struct TemporaryDir(PathBuf);
-
-impl TemporaryDir {
-    fn create() -> std::io::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("nudgespot-demo-{}", hex::encode(random::bytes::<8>())));
-        std::fs::create_dir(&dir)?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(dir = %self.0.display(), %error, "the demo's folder could not be removed");
-        }
-    }
-}
-
 pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let stop = super::stop_signal()?;
+    temporary_dir::remove_leftovers().await;
     let dir = TemporaryDir::create().context("a temporary folder for the demo's database")?;
+    let shown = show(env, args, json, &dir, &stop).await;
+    dir.remove().await;
+    match shown {
+        Ok(Shown::NotAll) => Ok(ExitCode::FAILURE),
+        Ok(Shown::Stopped) if args.once => bail!("interrupted"),
+        Ok(Shown::All | Shown::Stopped) => Ok(ExitCode::SUCCESS),
+        // Whoever reads has seen enough.
+        Err(error) if is_closed_stdout(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error),
+    }
+}
+
+/// How a demo ends.
+enum Shown {
+    /// All six events arrived.
+    All,
+    /// Not all of them did.
+    NotAll,
+    /// A signal came before that was known.
+    Stopped,
+}
+
+/// Starts everything, shows the events' ways, stays where it is to stay, and stops everything, whatever happens.
+async fn show(
+    env: &Environment,
+    args: &Args,
+    json: bool,
+    dir: &TemporaryDir,
+    stop: &CancellationToken,
+) -> anyhow::Result<Shown> {
     let sandbox = Sandbox::new(Faults::default());
     let (server, handle, segment) = sandbox.bind(([127, 0, 0, 1], 0).into())?;
     let server = tokio::spawn(server);
-    let config = Config::new(&environment(env, &dir.0, &segment.to_string())?)?;
+    let config = Config::new(&environment(env, dir.path(), &segment.to_string())?)?;
     if !json {
         output::line("Starting a private PostgreSQL and a stand-in for Segment …")?;
     }
-    let app = App::start(&config).await?;
+    let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
+    let app = app?;
     let url = format!("http://{}", app.public_address());
     let admin = Admin::new(app.backend().command_connection(), Arc::clone(&app.backend().vault));
-    let name = AccountName::parse("demo")?;
-    let write_key = WriteKey::parse("demo-write-key")?;
-    let account = admin.create(&name, Some(&write_key), Region::Us).await?;
-    drop(admin);
     let end = CancellationToken::new();
     let service = tokio::spawn(app.run(end.clone()));
 
-    let webhook_url = format!("{url}/webhooks/nudgespot/{}", account.token);
-    let journeys = journeys(&webhook_url, &account, &sandbox).await;
-    let mut printed = Ok(());
-    if let Ok(journeys) = &journeys {
-        printed = output::print(json, journeys, || table(journeys));
-        if !args.once && !json && printed.is_ok() {
-            printed = output::line(&invitation(&webhook_url, &account, &segment.to_string()));
-        }
-        if !args.once && printed.is_ok() {
-            stop.cancelled().await;
-        }
-    }
+    let segment = segment.to_string();
+    let scene = Scene { url: &url, segment: &segment, sandbox: &sandbox, json, once: args.once };
+    let shown = scene.play(&admin, stop).await;
+    drop(admin);
     end.cancel();
-    service.await??;
+    let ended = service.await;
     handle.stop(false).await;
-    server.await??;
-    printed?;
-    let all_arrived = journeys?.iter().all(|journey| journey.track.is_some());
-    Ok(if all_arrived { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let sandbox_ended = server.await;
+    let shown = shown?;
+    ended??;
+    sandbox_ended??;
+    Ok(shown)
+}
+
+/// A running service with its stand-in, and what is to be shown with them.
+struct Scene<'a> {
+    url: &'a str,
+    segment: &'a str,
+    sandbox: &'a Sandbox,
+    json: bool,
+    once: bool,
+}
+
+impl Scene<'_> {
+    async fn play(&self, admin: &Admin, stop: &CancellationToken) -> anyhow::Result<Shown> {
+        let Some(seen) = stop.run_until_cancelled(self.journeys(admin)).await else { return Ok(Shown::Stopped) };
+        let (journeys, invitation) = seen?;
+        output::line(&if self.json { serde_json::to_string_pretty(&journeys)? } else { table(&journeys) })?;
+        if !self.once {
+            if !self.json {
+                output::line(&invitation)?;
+            }
+            stop.run_until_cancelled(stdout_closed()).await;
+        }
+        let all_arrived = journeys.iter().all(|journey| journey.track.is_some());
+        Ok(if all_arrived { Shown::All } else { Shown::NotAll })
+    }
+
+    async fn journeys(&self, admin: &Admin) -> anyhow::Result<(Vec<Journey>, String)> {
+        let name = AccountName::parse("demo")?;
+        let write_key = WriteKey::parse("demo-write-key")?;
+        let account = admin.create(&name, Some(&write_key), Region::Us).await?;
+        let webhook_url = format!("{}/webhooks/nudgespot/{}", self.url, account.token);
+        let journeys = journeys(&webhook_url, &account, self.sandbox).await?;
+        Ok((journeys, invitation(&webhook_url, &account, self.segment)))
+    }
+}
+
+/// Waits until nobody reads stdout any more, such as a pager that was left.
+async fn stdout_closed() {
+    let stdout = std::io::stdout();
+    loop {
+        let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        // A signal may interrupt it; then it is asked again.
+        let is_closed = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| 0 < n);
+        if is_closed {
+            return;
+        }
+        tokio::time::sleep(LOOK_AT_STDOUT).await;
+    }
+}
+
+fn is_closed_stdout(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
 }
 
 /// The demo's own database and ports, whatever the environment says of real ones.

@@ -9,6 +9,7 @@ mod sandbox;
 mod serve;
 mod sign;
 mod stdin;
+mod temporary_dir;
 mod usage;
 
 use std::process::ExitCode;
@@ -72,13 +73,15 @@ impl Cli {
             match command {
                 Command::Serve => serve::run(&env).await.map(|()| ExitCode::SUCCESS),
                 Command::Demo(args) => demo::run(&env, &args, json).await,
-                Command::Account(command) => account::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Account(command) => {
+                    Box::pin(account::run(&env, command, json)).await.map(|()| ExitCode::SUCCESS)
+                }
                 Command::DeadLetters(command) => {
-                    dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
+                    Box::pin(until_stopped(dead_letters::run(&env, command, json))).await.map(|()| ExitCode::SUCCESS)
                 }
                 Command::Sandbox(args) => sandbox::run(args, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Sign(args) => sign::run(&env, &args, json).map(|()| ExitCode::SUCCESS),
-                Command::Migrate => migrate::run(&env, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Migrate => Box::pin(until_stopped(migrate::run(&env, json))).await.map(|()| ExitCode::SUCCESS),
             }
         });
         // Nothing that matters runs any more; a look-up of a name may, on a thread that cannot be cancelled.
@@ -87,24 +90,56 @@ impl Cli {
     }
 }
 
-/// Cancelled by SIGTERM or Ctrl-C. A second one ends the program at once: nothing acknowledged is lost even then.
+/// Cancelled by SIGTERM, Ctrl-C, SIGQUIT, or when the terminal is closed. A second signal ends the program at once:
+/// nothing acknowledged is lost even then.
 fn stop_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut quit = signal(SignalKind::quit())?;
+    let mut hangup = if hangups_are_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
     let stop = CancellationToken::new();
     let token = stop.clone();
     tokio::spawn(async move {
-        let mut next = async || {
+        let mut asked = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
             }
         };
-        next().await;
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => _ = hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = asked() => {}
+            () = hung_up => {}
+        }
         token.cancel();
         tracing::info!("stopping");
-        next().await;
+        // Not a second hangup: of a closed terminal both the kernel and the shell tell.
+        asked().await;
         std::process::exit(1);
     });
     Ok(stop)
+}
+
+/// Whether whoever started the program wants it to outlive the terminal, as `nohup` does. Told on Linux only.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // A bit a signal, from 1; SIGHUP is 1.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
+/// Runs a command's work on the database to its end, or until a signal. Dropped on the way, it leaves the private
+/// cluster in good order.
+///
+/// # Errors
+/// The work's own, or that it was interrupted.
+async fn until_stopped<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let stop = stop_signal()?;
+    stop.run_until_cancelled(Box::pin(work)).await.unwrap_or_else(|| Err(anyhow::anyhow!("interrupted")))
 }

@@ -1,94 +1,93 @@
-//! The server process of the private cluster.
+//! The server of the private cluster: how it is made, started, and given its password.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Gid, Pid, Uid, User, chown};
+use nix::unistd::{Gid, Uid, User};
+use tokio::time::Instant;
 
 use super::binaries::Binaries;
-use super::{ClusterError, POLL, START, USER, file_error};
+use super::instance::Instance;
+use super::{ClusterError, DATABASE, POLL, USER, file_error, pid_file, process, state};
 
-/// The server: whether it runs, and how to start and stop it.
+/// How long `initdb` may take: it writes 40 MB and waits for the disk.
+const INITDB_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long the password may take to be set: the cluster recovers from a crash first.
+const SET_PASSWORD_TIMEOUT: Duration = Duration::from_mins(2);
+/// How much of the server's log is read for what it died of, in bytes.
+const LOG_TAIL: u64 = 64 << 10;
+
+/// The server, and what it takes to start it.
 pub struct Server {
+    /// Its processes.
+    pub instance: Instance,
     binaries: Binaries,
-    /// PostgreSQL's data directory.
-    cluster: PathBuf,
     log: PathBuf,
+    /// Where in the log the server begins that was started last.
+    log_start: u64,
     /// Who runs the server, where this process is root.
     user: Option<(Uid, Gid)>,
-    /// The server, where this process started it.
-    child: Option<Child>,
-    port: u16,
-}
-
-/// What can be seen of the server's process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// It says that it takes connections.
-    Ready,
-    /// It is on its way up or down.
-    Busy,
-    /// There is none.
-    Gone,
 }
 
 impl Server {
     /// The server of the cluster under `dir`.
     pub fn new(dir: &Path, binaries: Binaries) -> Result<Self, ClusterError> {
-        let user = if Uid::effective().is_root() {
-            let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
-            Some(user.map(|user| (user.uid, user.gid)).ok_or(ClusterError::NoUser)?)
-        } else {
-            None
-        };
-        Ok(Self { binaries, cluster: dir.join("postgres"), log: dir.join("postgres.log"), user, child: None, port: 0 })
+        let instance = Instance::new(dir);
+        let user = server_user(&instance.cluster)?;
+        Ok(Self { instance, binaries, log: dir.join("postgres.log"), log_start: 0, user })
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Makes the cluster, unless it is there. A half-made one of a process that was killed is made anew.
-    pub fn initialize(&self, password: &str) -> Result<(), ClusterError> {
-        if self.cluster.is_dir() {
-            return Ok(());
-        }
-        let new = self.cluster.with_extension("new");
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(file_error(&new))?;
-        }
+    /// Makes the cluster. A half-made one of a process that was killed is made anew.
+    pub async fn initialize(&self, password: &str) -> Result<(), ClusterError> {
+        let cluster = &self.instance.cluster;
+        // An `initdb` that has outlived its parent holds the lock, too.
+        let lock = self.wait_for_claim(INITDB_TIMEOUT).await?;
+        let new = cluster.with_extension("new");
+        state::remove_dir(&new).await?;
         fs::create_dir(&new).map_err(file_error(&new))?;
-        self.give_away(&new)?;
+        self.chown_to_server_user(&new)?;
         let dir = self.open_for_child(&new)?;
         let password_file = self.password_file(password)?;
-        let output = self
-            .command("initdb")
+        let mut command = self.command("initdb");
+        command
             .args(["--username", USER, "--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"])
             .arg(format!("--pwfile={}", fd_path(&password_file)))
             .arg(format!("--pgdata={}", dir.path))
-            .output()
-            .map_err(file_error(&self.binaries.path("initdb")))?;
+            .stdin(lock);
+        let output = process::run(command, None, INITDB_TIMEOUT).await;
+        let output = output.map_err(file_error(&self.binaries.path("initdb")))?;
         if !output.status.success() {
             return Err(ClusterError::Initdb(last_line(&String::from_utf8_lossy(&output.stderr))));
         }
-        fs::rename(&new, &self.cluster).map_err(file_error(&self.cluster))
+        fs::rename(&new, cluster).map_err(file_error(cluster))
+    }
+
+    async fn wait_for_claim(&self, limit: Duration) -> Result<File, ClusterError> {
+        let began = Instant::now();
+        loop {
+            match self.instance.claim()? {
+                Some((lock, _)) => return Ok(lock),
+                None if began.elapsed() < limit => tokio::time::sleep(POLL).await,
+                None => return Err(ClusterError::Locked(self.instance.lock_path().to_owned())),
+            }
+        }
     }
 
     /// A file that only the server's user can read, gone from its folder before anything is written to it.
     fn password_file(&self, password: &str) -> Result<File, ClusterError> {
-        let path = self.cluster.with_extension("pw");
+        let path = self.instance.cluster.with_extension("pw");
         let mut options = OpenOptions::new();
         options.create(true).truncate(true).read(true).write(true).mode(0o600);
         let file = options.open(&path).map_err(file_error(&path))?;
-        self.give_away(&path)?;
+        self.chown_to_server_user(&path)?;
         fs::remove_file(&path).map_err(file_error(&path))?;
         let mut open = &file;
         open.write_all(password.as_bytes()).and_then(|()| open.rewind()).map_err(file_error(&path))?;
@@ -96,94 +95,91 @@ impl Server {
         Ok(file)
     }
 
-    /// Starts the server, whose process is gone, without waiting for it. It keeps its port over restarts, as pools of connections know it.
-    pub fn spawn(&mut self) -> Result<(), ClusterError> {
-        if self.port == 0 || TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-            self.port = free.map_err(file_error(&self.cluster))?.port();
+    /// Makes the files of a cluster that was copied from elsewhere the server's, and closes them to others: PostgreSQL
+    /// insists on it.
+    pub fn take_possession(&self) -> Result<(), ClusterError> {
+        let cluster = &self.instance.cluster;
+        let metadata = fs::metadata(cluster).map_err(file_error(cluster))?;
+        if metadata.mode() & 0o027 != 0 {
+            let closed = fs::set_permissions(cluster, fs::Permissions::from_mode(0o700));
+            closed.map_err(file_error(cluster))?;
         }
-        self.remove_foreign_lock_file()?;
-        let dir = self.open_for_child(&self.cluster)?;
+        let Some((uid, gid)) = self.user else { return Ok(()) };
+        let is_foreign = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() != uid.as_raw());
+        if is_foreign(cluster) || is_foreign(&cluster.join("global/pg_control")) {
+            chown_all(cluster, uid.as_raw(), gid.as_raw()).map_err(file_error(cluster))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server, whose processes are gone, without waiting for it. It keeps its port over restarts, as pools
+    /// of connections know it, unless somebody else has taken it.
+    pub fn spawn(&mut self) -> Result<(), ClusterError> {
+        let Some((lock, name)) = self.instance.claim()? else { return Ok(()) };
+        self.make_ready()?;
+        let cluster = self.instance.cluster.clone();
+        if self.instance.port == 0 || TcpListener::bind((Ipv4Addr::LOCALHOST, self.instance.port)).is_err() {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+            self.instance.port = free.map_err(file_error(&cluster))?.port();
+        }
+        let dir = self.open_for_child(&cluster)?;
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log);
         let log = log.map_err(file_error(&self.log))?;
+        self.log_start = log.metadata().map_err(file_error(&self.log))?.len();
         let child = self
             .command("postgres")
             .arg("-D")
             .arg(dir.path)
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", &format!("port={}", self.port), "-c", "logging_collector=off"])
-            .stdin(Stdio::null())
+            .args(["-c", &format!("port={}", self.instance.port), "-c", "logging_collector=off"])
+            .args(["-c", &format!("cluster_name={name}")])
+            .stdin(lock)
             .stdout(Stdio::null())
             .stderr(log)
             // Ctrl-C in a terminal goes to the whole process group; the server must outlast the program's drain.
             .process_group(0)
             .spawn()
             .map_err(file_error(&self.binaries.path("postgres")))?;
-        self.child = Some(child);
+        self.instance.adopt(child);
         Ok(())
     }
 
-    /// Looks at the server, and learns the port of one that another process started.
-    pub fn look(&mut self) -> Condition {
-        let child_runs = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-        if !child_runs {
-            self.child = None;
+    fn make_ready(&self) -> Result<(), ClusterError> {
+        let path = self.instance.pid_file_path();
+        pid_file::disown(&path).map_err(file_error(&path))
+    }
+
+    /// Gives the role its password, without asking for the one that it has. The server must be gone.
+    pub async fn set_password(&self, password: &str) -> Result<(), ClusterError> {
+        // Held for as long as this takes.
+        let Some((_lock, _)) = self.instance.claim()? else { return Ok(()) };
+        self.make_ready()?;
+        let dir = self.open_for_child(&self.instance.cluster)?;
+        let mut command = self.command("postgres");
+        command
+            .args(["--single", "-D", &dir.path, "-c", "exit_on_error=on", "-c", "logging_collector=off"])
+            // The statement holds the password.
+            .args(["-c", "log_statement=none", "-c", "log_min_error_statement=panic", DATABASE]);
+        let statement = format!("alter role {USER} password '{}'\n", password.replace('\'', "''"));
+        let output = process::run(command, Some(&statement), SET_PASSWORD_TIMEOUT).await;
+        let output = output.map_err(file_error(&self.binaries.path("postgres")))?;
+        if output.status.success() {
+            return Ok(());
         }
-        match self.lock_file() {
-            Some(lock) if lock.is_ready => {
-                self.port = lock.port;
-                Condition::Ready
-            }
-            None if !child_runs => Condition::Gone,
-            Some(_) | None => Condition::Busy,
-        }
+        Err(ClusterError::SetPassword(last_error(&String::from_utf8_lossy(&output.stderr))))
     }
 
-    /// PostgreSQL's own lock file, if the server that wrote it lives. One that was killed leaves the file behind, with
-    /// a process id that may be anybody's by now.
-    fn lock_file(&self) -> Option<LockFile> {
-        let text = fs::read_to_string(self.lock_file_path()).ok()?;
-        let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        let pid = Pid::from_raw(lines.first()?.parse().ok()?);
-        is_server(pid).then_some(LockFile {
-            pid,
-            port: lines.get(3).and_then(|line| line.parse().ok()).unwrap_or(0),
-            is_ready: lines.get(7) == Some(&"ready"),
-        })
-    }
-
-    /// PostgreSQL refuses to start while the process lives that its lock file names, although after a restart of the
-    /// machine, or of a container, that can be any process. The file of a dead process must stay: by it PostgreSQL
-    /// sees to it that no backend of the old server still writes.
-    fn remove_foreign_lock_file(&self) -> Result<(), ClusterError> {
-        let path = self.lock_file_path();
-        let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-        let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).map(Pid::from_raw);
-        match pid {
-            Some(pid) if is_alive(pid) && !is_server(pid) => fs::remove_file(&path).map_err(file_error(&path)),
-            _ => Ok(()),
-        }
-    }
-
-    fn lock_file_path(&self) -> PathBuf {
-        self.cluster.join("postmaster.pid")
-    }
-
+    /// What the server that was started last died of, or why it does not answer.
     pub fn does_not_start(&self) -> ClusterError {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
-        ClusterError::DoesNotStart { log: self.log.clone(), last_line: last_line(&text) }
-    }
-
-    /// Stops the server: a fast shutdown, in which transactions are rolled back and everything is written.
-    pub async fn stop(&mut self) {
-        let Some(lock) = self.lock_file() else { return };
-        if kill(lock.pid, Signal::SIGINT).is_err() {
-            return;
-        }
-        let began = tokio::time::Instant::now();
-        while self.look() != Condition::Gone && began.elapsed() < START {
-            tokio::time::sleep(POLL).await;
-        }
+        let tail = || {
+            let mut file = File::open(&self.log)?;
+            let end = file.metadata()?.len();
+            file.seek(SeekFrom::Start(self.log_start.max(end.saturating_sub(LOG_TAIL))))?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            std::io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        ClusterError::DoesNotStart { log: self.log.clone(), last_line: last_error(&tail().unwrap_or_default()) }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -196,9 +192,9 @@ impl Server {
         command
     }
 
-    fn give_away(&self, path: &Path) -> Result<(), ClusterError> {
+    fn chown_to_server_user(&self, path: &Path) -> Result<(), ClusterError> {
         let Some((uid, gid)) = self.user else { return Ok(()) };
-        chown(path, Some(uid), Some(gid)).map_err(|errno| file_error(path)(errno.into()))
+        chown(path, Some(uid.as_raw()), Some(gid.as_raw())).map_err(file_error(path))
     }
 
     /// Opens a folder so that a child reaches it.
@@ -223,10 +219,31 @@ struct Opened {
     _dir: File,
 }
 
-struct LockFile {
-    pid: Pid,
-    port: u16,
-    is_ready: bool,
+/// Who runs the server: for root, whoever has the cluster; a new one, or one that root has copied, is given to
+/// `postgres` or `nobody`.
+fn server_user(cluster: &Path) -> Result<Option<(Uid, Gid)>, ClusterError> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    if let Ok(metadata) = fs::metadata(cluster)
+        && metadata.uid() != 0
+    {
+        let uid = Uid::from_raw(metadata.uid());
+        let user = User::from_uid(uid).ok().flatten();
+        return Ok(Some((uid, user.map_or(Gid::from_raw(metadata.gid()), |user| user.gid))));
+    }
+    let user = ["postgres", "nobody"].into_iter().find_map(|name| User::from_name(name).ok().flatten());
+    Ok(Some(user.map(|user| (user.uid, user.gid)).ok_or(ClusterError::NoUser)?))
+}
+
+fn chown_all(path: &Path, uid: u32, gid: u32) -> std::io::Result<()> {
+    lchown(path, Some(uid), Some(gid))?;
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            chown_all(&entry?.path(), uid, gid)?;
+        }
+    }
+    Ok(())
 }
 
 fn inherit(file: &File, path: &Path) -> Result<(), ClusterError> {
@@ -241,15 +258,10 @@ fn fd_path(file: &File) -> String {
     format!("/dev/fd/{}", file.as_raw_fd())
 }
 
-fn is_alive(pid: Pid) -> bool {
-    // EPERM: it lives, and is somebody else's.
-    !matches!(kill(pid, None), Err(nix::errno::Errno::ESRCH))
-}
-
-/// Whether the process lives and is a PostgreSQL server, as far as the system tells.
-fn is_server(pid: Pid) -> bool {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-    is_alive(pid) && name.map_or(true, |name| name.trim() == "postgres")
+/// The last line that tells of an error, else the last line.
+fn last_error(log: &str) -> String {
+    let is_error = |line: &&str| ["PANIC:", "FATAL:", "ERROR:"].iter().any(|level| line.contains(level));
+    log.lines().rev().find(is_error).map_or_else(|| last_line(log), |line| line.trim().to_owned())
 }
 
 fn last_line(text: &str) -> String {

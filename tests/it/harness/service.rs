@@ -103,8 +103,13 @@ impl Service {
     }
 
     /// Ends it as an operator would.
-    pub async fn terminate(mut self) -> ExitStatus {
+    pub async fn terminate(self) -> ExitStatus {
         self.signal("TERM");
+        self.into_end().await
+    }
+
+    /// Waits for its end, after a signal.
+    pub async fn into_end(mut self) -> ExitStatus {
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it drains in time").expect("an end");
         if !status.success() {
             eprintln!("it ended with {status}: {}", self.log());
