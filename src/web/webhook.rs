@@ -137,9 +137,8 @@ async fn authenticate<'b>(
     body: &'b [u8],
     now: OffsetDateTime,
 ) -> Result<(Uuid, Verified<'b>), Problem> {
-    let signature =
-        Signature::from_headers(|name| headers.get_all(name).map(actix_web::http::header::HeaderValue::as_bytes))
-            .map_err(|_| Problem::InvalidSignature)?;
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let signature = Signature::from_headers(headers).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
         let account = state.directory.find(token);
         let keyring = account.as_ref().map_or_else(|| state.directory.decoy(), |account| &account.keyring);

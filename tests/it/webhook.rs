@@ -176,6 +176,17 @@ async fn after_a_rotation_both_secrets_verify_and_a_new_url_replaces_the_old() {
     assert!((time::Duration::hours(23)..=time::Duration::hours(24)).contains(&overlap), "{overlap}");
     let renewed = Account { secret, ..account.clone() };
     assert_eq!(renewed.post(&service, &events(0..1)).await.status, 200);
+    let standard = account.sign(SigningScheme::Standard, &body);
+    let old_names = ["svix-id", "svix-timestamp", "svix-signature"];
+    let svix: Vec<_> = old_names.into_iter().zip(&standard).map(|(name, (_, value))| (name, value.clone())).collect();
+    for (headers, status) in [
+        (svix.clone(), 200),
+        ([svix.clone(), standard.clone()].concat(), 401),
+        ([svix[..2].to_vec(), standard[2..].to_vec()].concat(), 401),
+        ([svix.clone(), svix[..1].to_vec()].concat(), 401),
+    ] {
+        assert_eq!(account.post_signed(&service, &body, &headers).await.status, status, "{headers:?}");
+    }
     assert_eq!(account.post(&service, &events(1..2)).await.status, 200);
     sqlx::query("update account set previous_secret_until = now()").execute(&context.pool).await.expect("updated");
     until(async || account.post(&service, &events(2..3)).await.status == 401).await;
