@@ -57,12 +57,12 @@ impl Webhook {
                 }
                 Fate::Ignored { name } => {
                     receipt.ignored += 1;
-                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.to_owned()));
+                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.into_owned()));
                 }
                 Fate::Rejected(rejection) => {
                     let reason = rejection.to_string();
                     receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
-                    set_aside.push((Why::Rejected { reason }, element.raw.to_owned()));
+                    set_aside.push((Why::Rejected { reason }, element.raw.into_owned()));
                 }
             }
         }
