@@ -31,9 +31,8 @@ pub async fn run(secret: &str) -> anyhow::Result<()> {
 
 async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let now = OffsetDateTime::now_utc();
-    let headers = request.headers();
-    let signature = Signature::from_headers(|name| headers.get_all(name).map(|value| value.as_bytes()));
-    let Ok(signature) = signature else { return HttpResponse::Unauthorized().finish() };
+    let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let Ok(signature) = Signature::from_headers(headers) else { return HttpResponse::Unauthorized().finish() };
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };

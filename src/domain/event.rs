@@ -103,6 +103,12 @@ fn normalize(name: &str) -> Cow<'_, str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventId<'a>(pub(super) Cow<'a, str>);
 
+impl<'a> From<&'a str> for EventId<'a> {
+    fn from(id: &'a str) -> Self {
+        Self(Cow::Borrowed(id))
+    }
+}
+
 impl EventId<'_> {
     /// The id of an event that came without one: a hash over its canonical JSON.
     #[must_use]

@@ -3,6 +3,7 @@
 //! What is passed on is copied byte for byte, so numbers keep their digits, and most of a webhook is never decoded.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -14,7 +15,7 @@ pub const MAX_KEYS: usize = 1_000;
 
 /// A JSON object, one level deep: its keys, in order, with the text of their values. Of a key that comes twice the last
 /// value counts, as in ECMAScript.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Object<'a> {
@@ -38,29 +39,40 @@ impl<'a> Object<'a> {
         Some(self.0.remove(at).1)
     }
 
-    /// Removes the first of `keys` whose value `read` accepts, and returns what it made of it. Keys before it that hold
-    /// nothing (`null`, a blank string) go as well: the sender said nothing there.
+    /// Removes the first of `keys` whose value `read` accepts, and returns what it made of it.
     pub fn take_first<T>(&mut self, keys: &[&str], read: impl Fn(&'a RawValue) -> Option<T>) -> Option<T> {
-        for key in keys {
-            let Some(value) = self.find(key) else { continue };
-            let found = read(value);
-            if found.is_some() || is_blank(value) {
-                self.take(key);
-            }
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
+        keys.iter().find_map(|key| {
+            let found = read(self.find(key)?)?;
+            self.take(key);
+            Some(found)
+        })
     }
 
-    /// Adds the entries of `other` whose keys are not here yet.
-    pub fn merge(&mut self, other: Self) {
+    /// Removes the keys of which `is_field` holds and whose value says nothing (see [`is_blank`]).
+    pub fn drop_blank(&mut self, is_field: impl Fn(&str) -> bool) {
+        self.retain(|key, value| !(is_blank(value) && is_field(key)));
+    }
+
+    /// Keeps the entries of which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(&str, &'a RawValue) -> bool) {
+        self.0.retain(|(key, value)| keep(key, value));
+    }
+
+    /// Adds the entries of `other` whose keys are not here yet, and returns the others.
+    #[must_use]
+    pub fn merge(&mut self, other: Self) -> Self {
+        let mut conflicts = Self::default();
         for (key, value) in other.0 {
-            if self.find(&key).is_none() {
-                self.0.push((key, value));
-            }
+            let to = if self.find(&key).is_some() { &mut conflicts } else { &mut *self };
+            to.0.push((key, value));
         }
+        conflicts
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The entries, in order.
@@ -90,10 +102,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut entries: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(12);
+                let mut index = NameIndex::default();
                 while let Some(Text(key)) = map.next_key()? {
                     let value = map.next_value()?;
-                    if let Some(entry) = entries.iter_mut().find(|(k, _)| *k == key) {
-                        entry.1 = value;
+                    if let Some(at) = index.position(&entries, &key) {
+                        entries[at].1 = value;
                     } else if entries.len() < MAX_KEYS {
                         entries.push((key, value));
                     } else {
@@ -107,8 +120,30 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
+/// Finds a name in a list of distinct names that only grows: by walking it while it is short, by a hash table from then
+/// on. Walking alone would cost the square of the names that a stranger chooses to send.
+#[derive(Debug, Default)]
+pub struct NameIndex<'a>(Option<HashMap<Cow<'a, str>, usize>>);
+
+impl<'a> NameIndex<'a> {
+    /// Up to here a walk is faster.
+    const MAX_WALK: usize = 32;
+
+    /// The place of `name` in `list`, which must be the same in every call, but for what was added at its end.
+    pub fn position<V>(&mut self, list: &[(Cow<'a, str>, V)], name: &str) -> Option<usize> {
+        if list.len() <= Self::MAX_WALK {
+            return list.iter().position(|(other, _)| other == name);
+        }
+        let places = self.0.get_or_insert_default();
+        for (at, (other, _)) in list.iter().enumerate().skip(places.len()) {
+            places.insert(other.clone(), at);
+        }
+        places.get(name).copied()
+    }
+}
+
 /// A string, borrowed unless it has escapes. (serde's own `Cow` always copies.)
-struct Text<'a>(Cow<'a, str>);
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -150,7 +185,13 @@ pub fn number(raw: &RawValue) -> Option<&str> {
 /// Whether `raw` says nothing: `null`, or a string of white space.
 #[must_use]
 pub fn is_blank(raw: &RawValue) -> bool {
-    raw.get() == "null" || string(raw).is_some_and(|text| text.trim().is_empty())
+    match raw.get().as_bytes() {
+        b"null" | b"\"\"" => true,
+        // Nearly every string: it begins with something that is neither white space nor may stand for it.
+        [b'"', first, ..] if first.is_ascii_graphic() && *first != b'\\' => false,
+        [b'"', ..] => string(raw).is_some_and(|text| text.trim().is_empty()),
+        _ => false,
+    }
 }
 
 /// Whether `raw` means something to every JSON parser. A [`RawValue`] is only known to be well-formed: its strings may
@@ -165,6 +206,18 @@ pub fn is_portable(raw: &RawValue) -> bool {
         _ => text.len() <= 20 && !text.contains(['e', 'E']),
     };
     plain || serde_json::from_str::<serde_json::Value>(text).is_ok()
+}
+
+/// Writes `text` as a JSON string, always in the same way.
+pub(super) fn write_string(out: &mut String, text: &str) {
+    let plain = text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
+    if plain {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +243,42 @@ mod tests {
         };
         assert!(Object::parse(raw(&with(MAX_KEYS))).is_ok());
         assert!(Object::parse(raw(&with(MAX_KEYS + 1))).is_err());
+    }
+
+    #[test]
+    fn many_names_are_told_apart_as_few_are() {
+        for n in [1, 31, 32, 33, 34, 100, MAX_KEYS] {
+            let keys: Vec<String> = (0..n).map(|i| format!(r#""k{i}":{i},"k{}":-1"#, i / 2)).collect();
+            let text = format!("{{{}}}", keys.join(","));
+            let object = Object::parse(raw(&text)).expect("readable").expect("an object");
+            assert_eq!(object.iter().count(), n);
+            for i in 0..n {
+                let last = if i <= (n - 1) / 2 { "-1".to_owned() } else { i.to_string() };
+                assert_eq!(object.find(&format!("k{i}")).map(RawValue::get), Some(last.as_str()), "k{i} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn blank_is_what_says_nothing() {
+        for (text, expected) in [
+            ("null", true),
+            (r#""""#, true),
+            (r#"" ""#, true),
+            (r#""\t\u00a0""#, true),
+            ("\"\u{3000}\"", true),
+            (r#""x""#, false),
+            (r#"" x""#, false),
+            (r#""\u0000""#, false),
+            ("\"\u{e4}\"", false),
+            (r#""\ud800""#, false),
+            ("0", false),
+            ("false", false),
+            ("[]", false),
+            ("{}", false),
+        ] {
+            assert_eq!(is_blank(raw(text)), expected, "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`payload`] parsed into [`event`]s, each [`event`] mapped to a [`track`].
 
 pub mod account;
+mod canonical;
 pub mod event;
 pub mod json;
 pub mod payload;

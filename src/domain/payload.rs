@@ -3,32 +3,52 @@
 //! A bad event never spoils the others: it is set aside with its reason.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write};
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::event::{EmailEvent, EventId, Kind};
 use super::json::{self, Object};
-use super::properties::{Properties, Value};
+use super::properties::{Client, Properties, Value};
 use super::recipient::Recipient;
 use super::signature::Verified;
 use super::timestamp;
 use super::track::{Track, TrackTooLarge};
+use draft::Draft;
+
+mod draft;
 
 /// The longest event id, in bytes.
 pub const MAX_EVENT_ID_BYTES: usize = 512;
-const LISTS: [&str; 3] = ["activities", "events", "_json"];
+/// The most elements of a body: each costs far more memory than its two bytes or more.
+pub const MAX_ELEMENTS: usize = 10_000;
+/// The most bytes that the defaults of a batch may come to when each of its elements has them.
+pub const MAX_DEFAULTS_BYTES: usize = 16 << 20;
+/// The keys under which a batch has its list.
+const BATCH_KEYS: [&str; 3] = ["activities", "events", "_json"];
 
-/// The body is not JSON, or has not the shape of one event or many.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the body is not JSON, or neither an event nor a list of events")]
-pub struct MalformedBody;
+/// Why there are no events to be had of a body.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is not JSON, or has not the shape of one event or many.
+    #[error("the body is not JSON, or neither an event nor a list of events")]
+    Malformed,
+    /// It has more than [`MAX_ELEMENTS`].
+    #[error("the body has more than {MAX_ELEMENTS} elements")]
+    TooManyElements,
+    /// Its defaults come to more than [`MAX_DEFAULTS_BYTES`].
+    #[error("the keys beside the list come to more than {MAX_DEFAULTS_BYTES} bytes when each event has them")]
+    DefaultsTooLarge,
+}
 
 /// One element of a body.
 #[derive(Debug)]
 pub struct Element<'a> {
-    /// Its JSON text, as it came.
-    pub raw: &'a str,
+    /// Its JSON text, as it came. What is no [`Fate::Event`], and of a batch with defaults, is a batch of one: sent again,
+    /// it would mean the same.
+    pub raw: Cow<'a, str>,
     /// What it turned out to be.
     pub fate: Fate<'a>,
 }
@@ -53,6 +73,9 @@ pub enum Rejection {
     /// The element is a number, a string, or the like.
     #[error("not an object")]
     NotAnObject,
+    /// A list of events that is empty, though something was said beside it.
+    #[error("no events: the list is empty")]
+    NoEvents,
     /// Neither `event` nor `type` nor `name`.
     #[error("no event name")]
     NoName,
@@ -82,94 +105,138 @@ impl From<serde_json::Error> for Rejection {
 /// Parses a webhook's body. `received_at` stands in for the time of events that name none.
 ///
 /// # Errors
-/// [`MalformedBody`] where there is no event to speak of. What is wrong with a single event is its [`Fate`].
-pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<Element<'_>>, MalformedBody> {
-    let text = std::str::from_utf8(body.bytes()).map_err(|_| MalformedBody)?;
+/// [`BodyError`]: nothing of the body is used. What is wrong with a single event is its [`Fate`].
+pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<Element<'_>>, BodyError> {
+    let text = std::str::from_utf8(body.bytes()).map_err(|_| BodyError::Malformed)?;
     // Some senders begin a JSON text with a byte order mark, which RFC 8259 lets a parser ignore.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
-    let elements = if text.starts_with('[') {
-        serde_json::from_str::<Vec<&RawValue>>(text).map_err(|_| MalformedBody)?
+    if text.starts_with('[') {
+        Ok(elements(parse_list(text)?, &Object::default(), received_at))
     } else if text.starts_with('{') {
-        elements_of_object(text)?
+        parse_object(text, received_at)
     } else {
-        return Err(MalformedBody);
-    };
-    Ok(elements
-        .into_iter()
-        .map(|raw| Element { raw: raw.get(), fate: fate_of(raw, received_at).unwrap_or_else(Fate::Rejected) })
-        .collect())
-}
-
-/// An object is one event, unless its only list is of events.
-fn elements_of_object(text: &str) -> Result<Vec<&RawValue>, MalformedBody> {
-    let whole: &RawValue = serde_json::from_str(text).map_err(|_| MalformedBody)?;
-    // An object that cannot be taken apart is one event, to be rejected with its reason.
-    let Ok(Some(object)) = Object::parse(whole) else { return Ok(vec![whole]) };
-    let mut lists = object.iter().filter(|(_, value)| value.get().starts_with('['));
-    match (lists.next(), lists.next()) {
-        (Some((key, list)), None) if LISTS.contains(&key) => {
-            serde_json::from_str(list.get()).map_err(|_| MalformedBody)
-        }
-        _ => Ok(vec![whole]),
+        Err(BodyError::Malformed)
     }
 }
 
-fn fate_of(raw: &RawValue, received_at: OffsetDateTime) -> Result<Fate<'_>, Rejection> {
-    let mut object = Object::parse(raw)?.ok_or(Rejection::NotAnObject)?;
-    let mut content = raw;
-    let named = |object: &Object<'_>| ["event", "type", "name"].iter().any(|key| object.find(key).is_some());
-    if !named(&object)
-        && let Some(inner) = object.find("activity")
-        && let Some(mut activity) = Object::parse(inner)?
+/// An object that names an event is one event. Another, whose only list is one of events, is a batch.
+fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<Element<'a>>, BodyError> {
+    let one = |fate: Result<Fate<'a>, Rejection>| {
+        vec![Element { raw: Cow::Borrowed(text), fate: fate.unwrap_or_else(Fate::Rejected) }]
+    };
+    let mut object = match serde_json::from_str::<Object<'_>>(text) {
+        Ok(object) => object,
+        // JSON, but not to be taken apart: one event, to be rejected with its reason.
+        Err(error) if serde_json::from_str::<&RawValue>(text).is_ok() => return Ok(one(Err(error.into()))),
+        Err(_) => return Err(BodyError::Malformed),
+    };
+    let batch_key = {
+        let mut lists = object.iter().filter(|(_, value)| value.get().starts_with('['));
+        let only = lists.next().filter(|_| lists.next().is_none());
+        only.and_then(|(key, _)| BATCH_KEYS.into_iter().find(|batch_key| *batch_key == key))
+    };
+    if let Some(batch_key) = batch_key
+        && !Draft::of(object.clone()).is_ok_and(|draft| draft.name.is_some())
+        && let Some(list) = object.take(batch_key)
     {
-        object.take("activity");
-        activity.merge(object);
-        object = activity;
-        content = inner;
+        let list = parse_list(list.get())?;
+        if list.is_empty() && object.iter().any(|(_, value)| !json::is_blank(value)) {
+            return Ok(one(Err(Rejection::NoEvents)));
+        }
+        object.drop_blank(draft::is_field);
+        let n_bytes: usize = object.iter().map(|(key, value)| key.len() + value.get().len()).sum();
+        if n_bytes * list.len() > MAX_DEFAULTS_BYTES {
+            return Err(BodyError::DefaultsTooLarge);
+        }
+        return Ok(elements(list, &object, received_at));
     }
+    Ok(one(fate_of(object, &Object::default(), received_at)))
+}
 
-    let name = object.take_first(&["event", "type", "name"], stated).ok_or(Rejection::NoName)?;
-    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Fate::Ignored { name }) };
-    let id = match object.take_first(&["id", "event_id"], id) {
-        Some(id) if id.as_str().len() > MAX_EVENT_ID_BYTES => return Err(Rejection::IdTooLong),
-        Some(id) => id,
-        None => EventId::of_content(&canonical(content)?),
+/// At most [`MAX_ELEMENTS`]; what is beyond is not held.
+fn parse_list(text: &str) -> Result<Vec<&RawValue>, BodyError> {
+    struct List<'a>(Option<Vec<&'a RawValue>>);
+    impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Elements;
+            impl<'de> Visitor<'de> for Elements {
+                type Value = List<'de>;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a list")
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
+                    let mut elements = Vec::new();
+                    while elements.len() < MAX_ELEMENTS {
+                        let Some(element) = seq.next_element()? else { return Ok(List(Some(elements))) };
+                        elements.push(element);
+                    }
+                    let mut n_more = 0;
+                    while seq.next_element::<IgnoredAny>()?.is_some() {
+                        n_more += 1;
+                    }
+                    Ok(List((n_more == 0).then_some(elements)))
+                }
+            }
+            deserializer.deserialize_seq(Elements)
+        }
+    }
+    let list: List<'_> = serde_json::from_str(text).map_err(|_| BodyError::Malformed)?;
+    list.0.ok_or(BodyError::TooManyElements)
+}
+
+fn elements<'a>(list: Vec<&'a RawValue>, defaults: &Object<'a>, received_at: OffsetDateTime) -> Vec<Element<'a>> {
+    let element = |raw: &'a RawValue| {
+        let object =
+            Object::parse(raw).map_err(Rejection::from).and_then(|object| object.ok_or(Rejection::NotAnObject));
+        let fate = object.and_then(|object| fate_of(object, defaults, received_at)).unwrap_or_else(Fate::Rejected);
+        let raw = match fate {
+            Fate::Ignored { .. } | Fate::Rejected(_) if !defaults.is_empty() => Cow::Owned(batch(raw, defaults)),
+            _ => Cow::Borrowed(raw.get()),
+        };
+        Element { raw, fate }
     };
-    let at = match object.take_first(&["timestamp", "created_at", "occurred_at"], not_null) {
+    list.into_iter().map(element).collect()
+}
+
+/// A batch of one.
+fn batch(raw: &RawValue, defaults: &Object<'_>) -> String {
+    let mut text = "{".to_owned();
+    for (key, value) in defaults.iter() {
+        json::write_string(&mut text, key);
+        write!(text, ":{},", value.get()).expect("a String takes all");
+    }
+    write!(text, r#""{}":[{}]}}"#, BATCH_KEYS[0], raw.get()).expect("a String takes all");
+    text
+}
+
+fn fate_of<'a>(object: Object<'a>, defaults: &Object<'a>, received_at: OffsetDateTime) -> Result<Fate<'a>, Rejection> {
+    let mut draft = Draft::of(object)?;
+    let (name_key, name) = draft.name.take().ok_or(Rejection::NoName)?;
+    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Fate::Ignored { name }) };
+    if !defaults.is_empty() {
+        draft.add_defaults(defaults);
+    }
+    let id = draft.take_id()?;
+    draft.own.take(name_key);
+    let at = match draft.take_time() {
         Some(raw) => time(raw)?,
         None => received_at,
     };
-    let recipient = Recipient::take(&mut object)?;
-    let (mut properties, client) = Properties::gather(object)?;
+    let Draft { mut own, mut beside, .. } = draft;
+    let recipient = Recipient::take(&mut own, &mut beside)?;
+    let (mut properties, mut client) = (Properties::default(), Client::default());
+    properties.gather(&mut client, own)?;
     if let Some(bounce_type) = bounce_type {
         properties.put_value(Cow::Borrowed("bounce_type"), Value::Json(Cow::Owned(format!("\"{bounce_type}\""))));
+    }
+    for beside in beside {
+        properties.gather(&mut client, beside)?;
     }
     let event = EmailEvent { kind, id, at, recipient, properties, client };
     let track = Track::of(&event)?;
     Ok(Fate::Event(event.kind, event.id, track))
-}
-
-/// A string that says something, or an integer.
-fn id(raw: &RawValue) -> Option<EventId<'_>> {
-    match json::number(raw) {
-        Some(digits) => digits.bytes().all(|b| b == b'-' || b.is_ascii_digit()).then(|| EventId(digits.into())),
-        None => stated(raw).map(EventId),
-    }
-}
-
-/// A string that says something.
-fn stated(raw: &RawValue) -> Option<Cow<'_, str>> {
-    json::string(raw).filter(|text| !text.trim().is_empty())
-}
-
-fn not_null(raw: &RawValue) -> Option<&RawValue> {
-    (raw.get() != "null").then_some(raw)
-}
-
-/// The event with its keys sorted at every level, and no white space.
-fn canonical(raw: &RawValue) -> Result<String, Rejection> {
-    // serde_json's maps are sorted; a test below notices if a feature should ever change that.
-    Ok(serde_json::from_str::<serde_json::Value>(raw.get())?.to_string())
 }
 
 fn time(raw: &RawValue) -> Result<OffsetDateTime, Rejection> {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::value::RawValue;
 
-use super::json::{self, Object};
+use super::json::{self, NameIndex, Object, write_string};
 use super::payload::Rejection;
 use super::recipient::text;
 
@@ -21,7 +21,7 @@ const SYNONYMS: [(&str, &str); 6] = [
 /// Objects whose keys become properties with a prefix.
 const OBJECTS: [(&str, &str); 5] =
     [("message", "email_"), ("campaign", "campaign_"), ("link", "link_"), ("list", "list_"), ("bounce", "bounce_")];
-/// Properties that Segment's email events define. `null` in one of them says nothing, and is left out.
+/// Properties that Segment's email events define. What says nothing in one of them is left out.
 const DEFINED: [&str; 10] = [
     "email_id",
     "email_subject",
@@ -39,7 +39,10 @@ const USER_AGENT: [&str; 2] = ["user_agent", "userAgent"];
 
 /// Names and values, each name once.
 #[derive(Debug, Default)]
-pub struct Properties<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub struct Properties<'a> {
+    list: Vec<(Cow<'a, str>, Value<'a>)>,
+    index: NameIndex<'a>,
+}
 
 /// A property's value, as JSON.
 #[derive(Debug)]
@@ -61,25 +64,27 @@ pub struct Client<'a> {
 
 impl<'a> Properties<'a> {
     /// Gathers the properties out of what is left of `event` when its name, id, time and recipient are taken, and the
-    /// client, which does not belong among them.
+    /// client, which does not belong among them. What is there already stays.
     ///
     /// Nothing that the sender said is dropped: what has no name at Segment is passed on under its own.
-    pub(super) fn gather(mut event: Object<'a>) -> Result<(Self, Client<'a>), Rejection> {
+    pub(super) fn gather(&mut self, client: &mut Client<'a>, mut event: Object<'a>) -> Result<(), Rejection> {
         let mut stated = take_object(&mut event, "properties")?;
         let mut client_object = take_object(&mut event, "client")?;
+        stated.drop_blank(is_client_key);
+        client_object.drop_blank(is_client_key);
         let mut take_text = |keys: &[&str]| {
             [&mut stated, &mut client_object, &mut event].into_iter().find_map(|object| object.take_first(keys, text))
         };
-        let client = Client { ip: take_text(&IP), user_agent: take_text(&USER_AGENT) };
+        let (ip, user_agent) = (take_text(&IP), take_text(&USER_AGENT));
+        client.ip = client.ip.take().or(ip);
+        client.user_agent = client.user_agent.take().or(user_agent);
 
-        let mut properties = Self::default();
-        properties.put_all(stated)?;
+        self.put_all(stated)?;
         for (name, prefix) in OBJECTS {
-            properties.put_prefixed(prefix, take_object(&mut event, name)?)?;
+            self.put_prefixed(prefix, take_object(&mut event, name)?)?;
         }
-        properties.put_prefixed("client_", client_object)?;
-        properties.put_all(event)?;
-        Ok((properties, client))
+        self.put_prefixed("client_", client_object)?;
+        self.put_all(event)
     }
 
     /// The object's own names first, then its synonyms, each where nothing has its place.
@@ -108,9 +113,9 @@ impl<'a> Properties<'a> {
         Ok(())
     }
 
-    /// Adds a value unless the name is taken; says whether it is there now.
+    /// Adds a value unless the name is taken, or the value says nothing where it should; `false`: the name is taken.
     pub(super) fn put(&mut self, name: Cow<'a, str>, raw: &'a RawValue) -> Result<bool, Rejection> {
-        if raw.get() == "null" && (name.ends_with("_id") || DEFINED.contains(&name.as_ref())) {
+        if json::is_blank(raw) && (name.ends_with("_id") || DEFINED.contains(&name.as_ref())) {
             return Ok(true);
         }
         if !json::is_portable(raw) {
@@ -125,9 +130,9 @@ impl<'a> Properties<'a> {
 
     /// Adds a value unless the name is taken; says whether it was added.
     pub(super) fn put_value(&mut self, name: Cow<'a, str>, value: Value<'a>) -> bool {
-        let free = self.0.iter().all(|(taken, _)| *taken != name);
+        let free = self.index.position(&self.list, &name).is_none();
         if free {
-            self.0.push((name, value));
+            self.list.push((name, value));
         }
         free
     }
@@ -135,13 +140,13 @@ impl<'a> Properties<'a> {
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Writes a JSON object.
     pub(super) fn write(&self, out: &mut String) {
         out.push('{');
-        for (i, (name, value)) in self.0.iter().enumerate() {
+        for (i, (name, value)) in self.list.iter().enumerate() {
             if i > 0 {
                 out.push(',');
             }
@@ -156,16 +161,13 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// Writes `text` as a JSON string.
-fn write_string(out: &mut String, text: &str) {
-    let plain = text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
-    if plain {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::to_string(text).expect("a string is always JSON"));
-    }
+/// Whether `key`, at the top level of an event, holds properties or speaks of the client.
+pub(super) fn is_field(key: &str) -> bool {
+    key == "properties" || key == "client" || OBJECTS.iter().any(|(name, _)| *name == key) || is_client_key(key)
+}
+
+fn is_client_key(key: &str) -> bool {
+    IP.contains(&key) || USER_AGENT.contains(&key)
 }
 
 /// Takes the object under `key`; an empty one where there is none, or another kind of value, which stays.

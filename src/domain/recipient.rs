@@ -26,28 +26,41 @@ pub enum Identity<'a> {
     Anonymous(Cow<'a, str>),
 }
 
+/// Objects that hold a recipient.
+const OBJECTS: [&str; 2] = ["subscriber", "user"];
+/// What may say who it is, in such an object or at the top level of an event; `id` is the recipient's only in the former.
+const KEYS: [&str; 7] = ["uid", "user_id", "email", "contacts", "contact", "anon_id", "id"];
+
+/// Whether `key`, at the top level of an event, says who the recipient is.
+pub(super) fn is_field(key: &str) -> bool {
+    OBJECTS.contains(&key) || (key != "id" && KEYS.contains(&key))
+}
+
 impl<'a> Recipient<'a> {
-    /// Takes the recipient out of `event`: the object under `subscriber` or `user`, else keys at the top level.
-    pub(super) fn take(event: &mut Object<'a>) -> Result<Self, Rejection> {
-        for key in ["subscriber", "user"] {
-            let Some(raw) = event.find(key) else { continue };
-            let Some(mut person) = Object::parse(raw)? else { continue };
-            event.take(key);
-            let (identity, email) = Self::identify(&mut person, &["uid", "user_id", "id"])?;
-            let mut traits = Properties::default();
-            traits.put_email(email);
-            for (key, value) in person {
-                traits.put(key, value)?;
+    /// Takes the recipient out of an event: out of what it says itself, else out of what was said beside it. In each, the
+    /// first of the objects under `subscriber` and `user` that says who it is, else the top level.
+    pub(super) fn take(own: &mut Object<'a>, beside: &mut [Object<'a>]) -> Result<Self, Rejection> {
+        // Objects that do not say who it is still say something of the recipient.
+        let mut nameless = Vec::new();
+        for said in std::iter::once(own).chain(beside) {
+            for key in OBJECTS {
+                let Some(raw) = said.find(key) else { continue };
+                let Some(mut person) = Object::parse(raw)? else { continue };
+                said.take(key);
+                person.drop_blank(|key| KEYS.contains(&key));
+                if let Some(found) = Self::identify(&mut person, &["uid", "user_id", "id"]) {
+                    return found.with_traits(person, nameless);
+                }
+                nameless.push(person);
             }
-            return Ok(Self { identity, traits });
+            if let Some(found) = Self::identify(said, &["uid", "user_id"]) {
+                return found.with_traits(Object::default(), nameless);
+            }
         }
-        let (identity, email) = Self::identify(event, &["uid", "user_id"])?;
-        let mut traits = Properties::default();
-        traits.put_email(email);
-        Ok(Self { identity, traits })
+        Err(Rejection::NoRecipient)
     }
 
-    fn identify(person: &mut Object<'a>, id_keys: &[&str]) -> Result<(Identity<'a>, Option<Cow<'a, str>>), Rejection> {
+    fn identify(person: &mut Object<'a>, id_keys: &[&str]) -> Option<Self> {
         let uid = person.take_first(id_keys, id_text);
         let email =
             person.take_first(&["email"], text).or_else(|| person.take_first(&["contacts", "contact"], email_contact));
@@ -55,12 +68,21 @@ impl<'a> Recipient<'a> {
             Identity::User(uid)
         } else if let Some(email) = &email {
             Identity::Anonymous(email.clone())
-        } else if let Some(anon_id) = person.take_first(&["anon_id"], id_text) {
-            Identity::Anonymous(anon_id)
         } else {
-            return Err(Rejection::NoRecipient);
+            Identity::Anonymous(person.take_first(&["anon_id"], id_text)?)
         };
-        Ok((identity, email))
+        let mut traits = Properties::default();
+        if let Some(email) = email {
+            traits.put_value(Cow::Borrowed("email"), Value::Json(email));
+        }
+        Some(Self { identity, traits })
+    }
+
+    fn with_traits(mut self, person: Object<'a>, nameless: Vec<Object<'a>>) -> Result<Self, Rejection> {
+        for (key, value) in std::iter::once(person).chain(nameless).flatten() {
+            self.traits.put(key, value)?;
+        }
+        Ok(self)
     }
 }
 
@@ -88,14 +110,6 @@ fn email_contact(raw: &RawValue) -> Option<Cow<'_, str>> {
         if !kind.eq_ignore_ascii_case("email") {
             return None;
         }
-        contact.find("contact_value").or_else(|| contact.find("value")).and_then(text)
+        ["contact_value", "value"].iter().find_map(|key| text(contact.find(key)?))
     })
-}
-
-impl<'a> Properties<'a> {
-    fn put_email(&mut self, email: Option<Cow<'a, str>>) {
-        if let Some(email) = email {
-            self.put_value(Cow::Borrowed("email"), Value::Json(email));
-        }
-    }
 }

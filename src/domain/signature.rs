@@ -10,7 +10,7 @@ use super::secret::{KeyPart, SigningSecret, Tag};
 
 /// How far a signature's timestamp may be off, either way, in seconds.
 pub const TOLERANCE_SECONDS: u64 = 300;
-/// How many signatures of one header are tried.
+/// How many signatures of one header are tried: the first of the version known here, readable or not.
 pub const MAX_SIGNATURES: usize = 16;
 
 /// Bytes whose sender knew the secret. Only [`verify`] makes one, and the payload parser takes nothing else.
@@ -66,36 +66,72 @@ pub enum Refusal {
     Mismatch,
 }
 
+/// The headers of a request that sign it.
+#[derive(Default)]
+struct Headers<'a> {
+    /// Standard Webhooks, under their names of today.
+    webhook: StandardHeaders<'a>,
+    /// The same, under the names that they had before.
+    svix: StandardHeaders<'a>,
+    nudgespot: Option<&'a [u8]>,
+}
+
+#[derive(Default, PartialEq, Eq)]
+struct StandardHeaders<'a> {
+    id: Option<&'a [u8]>,
+    timestamp: Option<&'a [u8]>,
+    signature: Option<&'a [u8]>,
+}
+
+impl<'a> Headers<'a> {
+    /// None of them may be there twice: which one was meant?
+    fn collect(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Refusal> {
+        let mut all = Self::default();
+        for (name, value) in headers {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            let header = match name.len() {
+                7 if is("svix-id") => &mut all.svix.id,
+                10 if is("webhook-id") => &mut all.webhook.id,
+                14 if is("svix-timestamp") => &mut all.svix.timestamp,
+                14 if is("svix-signature") => &mut all.svix.signature,
+                17 if is("webhook-timestamp") => &mut all.webhook.timestamp,
+                17 if is("webhook-signature") => &mut all.webhook.signature,
+                21 if is("x-nudgespot-signature") => &mut all.nudgespot,
+                _ => continue,
+            };
+            if header.replace(value).is_some() {
+                return Err(Refusal::Unreadable);
+            }
+        }
+        Ok(all)
+    }
+}
+
 impl<'a> Signature<'a> {
-    /// Reads the signature from a request's headers. `header` gives a header's values, of which there must be one.
+    /// Reads the signature from a request's headers, given by name and value.
     ///
     /// # Errors
-    /// [`Refusal::Unreadable`] where a header is missing, there twice, or malformed.
-    pub fn from_headers<I>(header: impl Fn(&'static str) -> I) -> Result<Self, Refusal>
-    where
-        I: Iterator<Item = &'a [u8]>,
-    {
-        let one = |name| -> Result<Option<&'a str>, Refusal> {
-            let mut values = header(name);
-            match (values.next(), values.next()) {
-                (None, _) => Ok(None),
-                (Some(value), None) => std::str::from_utf8(value).map(Some).map_err(|_| Refusal::Unreadable),
-                (Some(_), Some(_)) => Err(Refusal::Unreadable),
-            }
+    /// [`Refusal::Unreadable`] where a header is missing, there twice, or malformed, or where the headers of Standard
+    /// Webhooks are there under their old names and under the new.
+    pub fn from_headers(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, Refusal> {
+        let Headers { webhook, svix, nudgespot } = Headers::collect(headers)?;
+        let none = StandardHeaders::default();
+        let standard = match (webhook == none, svix == none) {
+            (false, false) => return Err(Refusal::Unreadable),
+            (false, true) => webhook,
+            (true, _) => svix,
         };
-        let signature = match (one("webhook-signature")?, one("x-nudgespot-signature")?) {
+        let signature = match (standard.signature, nudgespot) {
             (Some(signatures), _) => Self {
-                scheme: Scheme::Standard {
-                    id: one("webhook-id")?.ok_or(Refusal::Unreadable)?,
-                    timestamp: one("webhook-timestamp")?.ok_or(Refusal::Unreadable)?,
-                },
-                tags: signatures
+                scheme: Scheme::Standard { id: text(standard.id)?, timestamp: text(standard.timestamp)? },
+                tags: text(Some(signatures))?
                     .split(' ')
-                    .filter_map(|signature| base64_tag(signature.strip_prefix("v1,")?))
+                    .filter_map(|signature| signature.strip_prefix("v1,"))
                     .take(MAX_SIGNATURES)
+                    .filter_map(base64_tag)
                     .collect(),
             },
-            (None, Some(value)) => Self::from_own_header(value)?,
+            (None, Some(_)) => Self::from_own_header(text(nudgespot)?)?,
             (None, None) => return Err(Refusal::Unreadable),
         };
         if signature.tags.is_empty() { Err(Refusal::Unreadable) } else { Ok(signature) }
@@ -106,13 +142,15 @@ impl<'a> Signature<'a> {
         if let Some(hex) = value.trim().strip_prefix("sha256=") {
             return Ok(Self { scheme: Scheme::Body, tags: hex_tag(hex).into_iter().collect() });
         }
-        let mut timestamp = None;
-        let mut tags = Vec::new();
+        let (mut timestamp, mut tags, mut n_signatures) = (None, Vec::new(), 0);
         for part in value.split(',') {
             match part.trim().split_once('=') {
                 Some(("t", _)) if timestamp.is_some() => return Err(Refusal::Unreadable),
                 Some(("t", seconds)) => timestamp = Some(seconds),
-                Some(("v1", hex)) if tags.len() < MAX_SIGNATURES => tags.extend(hex_tag(hex)),
+                Some(("v1", hex)) if n_signatures < MAX_SIGNATURES => {
+                    n_signatures += 1;
+                    tags.extend(hex_tag(hex));
+                }
                 // Other keys are left to later versions of the scheme.
                 _ => {}
             }
@@ -171,6 +209,10 @@ pub fn verify<'b>(
         return Ok(Verified(body));
     }
     Err(Refusal::Mismatch)
+}
+
+fn text(header: Option<&[u8]>) -> Result<&str, Refusal> {
+    header.and_then(|value| std::str::from_utf8(value).ok()).ok_or(Refusal::Unreadable)
 }
 
 fn base64_tag(text: &str) -> Option<Tag> {

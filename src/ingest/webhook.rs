@@ -1,5 +1,7 @@
 //! A webhook's events, sorted by what is to be done with them.
 
+use std::mem::size_of;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -8,6 +10,11 @@ use crate::domain::event::Kind;
 use crate::domain::payload::{Element, Fate};
 use crate::store::block::{Block, Record};
 use crate::store::set_aside::Why;
+
+/// About what an event, kept or set aside, takes on its way into the database beside its own texts: its place in the
+/// columns of a statement, and what the allocator adds.
+const EVENT_OVERHEAD_BYTES: usize = 64;
+const SET_ASIDE_OVERHEAD_BYTES: usize = 256;
 
 /// The events of one webhook, to be committed together.
 #[derive(Debug)]
@@ -57,16 +64,31 @@ impl Webhook {
                 }
                 Fate::Ignored { name } => {
                     receipt.ignored += 1;
-                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.to_owned()));
+                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.into_owned()));
                 }
                 Fate::Rejected(rejection) => {
                     let reason = rejection.to_string();
                     receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
-                    set_aside.push((Why::Rejected { reason }, element.raw.to_owned()));
+                    set_aside.push((Why::Rejected { reason }, element.raw.into_owned()));
                 }
             }
         }
         Self { account, received_at, events, kinds, set_aside, receipt }
+    }
+
+    /// About how much memory it holds until it is answered, in bytes: far more than its body, where the elements are
+    /// small.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        let texts = |(why, payload): &(Why, String)| {
+            let why = match why {
+                Why::Ignored { name } => name.len(),
+                Why::Rejected { reason } => 2 * reason.len(),
+            };
+            why + payload.len() + SET_ASIDE_OVERHEAD_BYTES
+        };
+        let set_aside: usize = self.set_aside.iter().map(texts).sum();
+        size_of::<Self>() + self.events.n_bytes() + self.events.len() * EVENT_OVERHEAD_BYTES + set_aside
     }
 
     /// How many events there are to write.

@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::domain::payload::MalformedBody;
+use crate::domain::payload::BodyError;
 use crate::ingest::NotStored;
 
 /// Seconds after which a sender should try again. Most troubles of a database are over by then.
@@ -21,6 +21,7 @@ pub enum Problem {
     MethodNotAllowed,
     BodyTooSlow,
     BodyTooLarge,
+    TooManyEvents,
     NotStored(NotStored),
     NotReady,
 }
@@ -36,6 +37,7 @@ impl Problem {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyTooLarge => "body_too_large",
+            Self::TooManyEvents => "too_many_events",
             Self::NotStored(_) => "not_stored",
             Self::NotReady => "not_ready",
         }
@@ -49,6 +51,7 @@ impl Problem {
             Self::MethodNotAllowed => "This address takes another method",
             Self::BodyTooSlow => "The body took too long to arrive",
             Self::BodyTooLarge => "The body is larger than this service takes",
+            Self::TooManyEvents => "The body has more than 10,000 events",
             Self::NotStored(_) => "The events are not known to be stored; send them again",
             Self::NotReady => "The service is not ready",
         }
@@ -69,7 +72,7 @@ impl ResponseError for Problem {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::TooManyEvents => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotStored(_) | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -96,9 +99,13 @@ impl ResponseError for Problem {
     }
 }
 
-impl From<MalformedBody> for Problem {
-    fn from(_: MalformedBody) -> Self {
-        Self::MalformedBody
+impl From<BodyError> for Problem {
+    fn from(cause: BodyError) -> Self {
+        match cause {
+            BodyError::Malformed => Self::MalformedBody,
+            BodyError::TooManyElements => Self::TooManyEvents,
+            BodyError::DefaultsTooLarge => Self::BodyTooLarge,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::ingest::{NotStored, Receipt, Webhook};
 const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long it may take to make sure that all changes to accounts are known.
 const LOOK_UP_TIME: Duration = Duration::from_secs(3);
-/// What is counted of bodies that are in memory.
+/// What is counted of bodies, and of the webhooks made of them, that are in memory.
 const UNIT: usize = 1 << 10;
 /// How much of that there may be at a time, over all requests: 256 MiB.
 pub const MAX_BODY_UNITS: usize = 256 << 10;
@@ -39,7 +39,7 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
     let mut response = match answer {
         Ok(receipt) => HttpResponse::Ok().json(receipt),
         Err(problem) => {
-            tracing::debug!(code = problem.code(), "a webhook was not accepted");
+            tracing::debug!(?problem, code = problem.code(), "a webhook was not accepted");
             actix_web::ResponseError::error_response(&problem)
         }
     };
@@ -77,10 +77,12 @@ async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Res
     if state.is_drained() {
         return Err(NotStored::Stopping.into());
     }
-    let (body, _memory) = read(state, request.headers(), body).await?;
+    let (body, mut memory) = read(state, request.headers(), body).await?;
     let received_at = OffsetDateTime::now_utc();
     let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
     let webhook = Webhook::new(account, received_at, payload::parse(verified, received_at)?);
+    drop(body);
+    hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
     Ok(state.ingest.accept(webhook).await?)
 }
 
@@ -97,22 +99,13 @@ async fn read(
     let read = async {
         let mut body = BytesMut::new();
         let mut memory: Option<OwnedSemaphorePermit> = None;
-        let mut n_units = 0;
         while let Some(chunk) = payload.next().await {
             // The sender broke off: it will not see this answer.
             let chunk = chunk.map_err(|_| Problem::MalformedBody)?;
             if body.len() + chunk.len() > state.max_body_bytes {
                 return Err(Problem::BodyTooLarge);
             }
-            let more = (body.len() + chunk.len()).div_ceil(UNIT) - n_units;
-            if more > 0 {
-                let permit = take_memory(&state.body_memory, more)?;
-                match &mut memory {
-                    Some(memory) => memory.merge(permit),
-                    None => memory = Some(permit),
-                }
-                n_units += more;
-            }
+            hold(&state.body_memory, &mut memory, (body.len() + chunk.len()).div_ceil(UNIT))?;
             if body.is_empty() && announced == Some(chunk.len()) {
                 return Ok((chunk, memory));
             }
@@ -123,9 +116,19 @@ async fn read(
     timeout(BODY_TIME, read).await.unwrap_or(Err(Problem::BodyTooSlow))
 }
 
-fn take_memory(memory: &Arc<Semaphore>, n_units: usize) -> Result<OwnedSemaphorePermit, Problem> {
-    let n_units = u32::try_from(n_units).unwrap_or(u32::MAX);
-    Arc::clone(memory).try_acquire_many_owned(n_units).map_err(|_| Problem::NotStored(NotStored::TooManyWaiting))
+/// Makes sure that `held` is of `n_units` at least.
+fn hold(memory: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, n_units: usize) -> Result<(), Problem> {
+    let more = n_units.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+    if more == 0 {
+        return Ok(());
+    }
+    let more = u32::try_from(more).unwrap_or(u32::MAX);
+    let more = Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| NotStored::TooManyWaiting)?;
+    match held {
+        Some(held) => held.merge(more),
+        None => *held = Some(more),
+    }
+    Ok(())
 }
 
 /// Whose webhook is it? Whoever may not know, learns nothing: an unknown token costs the same work as a wrong
@@ -137,9 +140,8 @@ async fn authenticate<'b>(
     body: &'b [u8],
     now: OffsetDateTime,
 ) -> Result<(Uuid, Verified<'b>), Problem> {
-    let signature =
-        Signature::from_headers(|name| headers.get_all(name).map(actix_web::http::header::HeaderValue::as_bytes))
-            .map_err(|_| Problem::InvalidSignature)?;
+    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let signature = Signature::from_headers(headers).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
         let account = state.directory.find(token);
         let Some(keyring) = account.as_ref().map_or(Some(state.directory.decoy()), |account| account.keyring.as_ref())

@@ -1,5 +1,7 @@
 //! The program from outside: the real binary, the real PostgreSQL, HTTP in and HTTP out.
 
+#![expect(clippy::disallowed_macros, reason = "the test runner collects what tests print")]
+
 mod causes;
 mod cli;
 mod configuration;

@@ -12,17 +12,19 @@ use super::super::signature::{Keyring, Signature, SigningScheme, sign, verify};
 use super::super::track;
 use super::*;
 
+mod batches;
+mod blanks;
+mod content_ids;
+
 const RECEIVED_AT: OffsetDateTime = datetime!(2026-01-02 03:04:05.678 UTC);
 
 /// Parses a body after signing and verifying it: there is no other way to the parser.
-fn parse_body(body: &[u8], check: impl FnOnce(Result<Vec<Element<'_>>, MalformedBody>)) {
+fn parse_body(body: &[u8], check: impl FnOnce(Result<Vec<Element<'_>>, BodyError>)) {
     let secret = SigningSecret::from_random([1; 32]);
     let headers = sign(&secret, SigningScheme::Timestamped, "", 0, body);
     let keyring =
         Keyring { current: secret.clone(), previous: secret, previous_until: None, allow_untimestamped: false };
-    let signature = Signature::from_headers(|name| {
-        headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
-    });
+    let signature = Signature::from_headers(headers.iter().map(|(name, value)| (*name, value.as_bytes())));
     check(parse(verify(&signature.expect("signed"), body, &keyring, 0).expect("verified"), RECEIVED_AT));
 }
 
@@ -60,7 +62,7 @@ fn essence(mut track: Json) -> Json {
     if let Some(fields) = track.as_object_mut() {
         fields.remove("messageId");
     }
-    if let Some(context) = track["context"].as_object_mut() {
+    if let Some(context) = track.get_mut("context").and_then(Json::as_object_mut) {
         context.remove("integration");
         context.remove("library");
     }
@@ -136,7 +138,7 @@ fn what_cannot_be_used_is_rejected_with_its_reason() {
     let deep = format!(r#"{{"event":"open","email":"a@b","x":{}{}}}"#, "[".repeat(5000), "]".repeat(5000));
     let body = format!(
         r#"[1, "x", null, [], {{}}, {{"event":"open"}}, {{"event":"open","uid":"","email":" "}},
-            {{"event":"open","uid":"u","timestamp":"yesterday"}}, {{"event":"open","uid":"u","timestamp":""}},
+            {{"event":"open","uid":"u","timestamp":"yesterday"}}, {{"event":"open","uid":"u","timestamp":true}},
             {{"event":"open","uid":"u","x":"{long}"}}, {{"event":"open","uid":"u","id":"{long}"}}, {deep},
             {{"event":"open","uid":"u","x":"\ud800"}}, {{"event":"open","uid":"u","x":1e999}},
             {{"event":7,"uid":"u"}}]"#
@@ -213,21 +215,6 @@ fn numbers_and_escapes_are_passed_on_as_they_were_written() {
     });
 }
 
-#[test]
-fn without_an_id_the_content_is_the_id_whatever_its_order() {
-    let id = |body: &str| fates(body.as_bytes()).expect("well-formed")[0]["messageId"].clone();
-    let one = id(r#"{"event":"open","uid":"u","properties":{"b":[{"y":1,"x":2}],"a":1}}"#);
-    assert_eq!(one, id(r#"[{"activity": {"properties":{"a":1,"b":[{"x":2,"y":1}]}, "uid":"u","event":"open"}}]"#));
-    assert_ne!(one, id(r#"{"event":"open","uid":"u","properties":{"b":[{"y":1,"x":3}],"a":1}}"#));
-    assert_eq!(id(r#"{"event":"open","uid":"u","id":4}"#), id(r#"{"event":"opened","uid":"v","event_id":"4"}"#));
-}
-
-#[test]
-fn a_hundred_thousand_tiny_events_are_each_answered() {
-    let body = format!("[{}]", vec!["{}"; 100_000].join(","));
-    assert_eq!(fates(body.as_bytes()).map(|fates| fates.len()), Some(100_000));
-}
-
 fn any_json() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
@@ -252,6 +239,10 @@ fn any_json() -> impl Strategy<Value = Json> {
             Just("client"),
             Just("url"),
             Just("activity"),
+            Just("activities"),
+            Just("user"),
+            Just("contact_type"),
+            Just("contact_value"),
             Just("ip"),
         ]
         .prop_map(str::to_owned),

@@ -17,9 +17,7 @@ fn keyring(secret: &str) -> Keyring {
 }
 
 fn check(headers: &Headers, body: &[u8], keyring: &Keyring, now: i64) -> Result<(), Refusal> {
-    let signature = Signature::from_headers(|name| {
-        headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes())
-    })?;
+    let signature = Signature::from_headers(headers.iter().map(|(name, value)| (*name, value.as_bytes())))?;
     verify(&signature, body, keyring, now).map(|verified| assert_eq!(verified.bytes(), body))
 }
 
@@ -108,15 +106,56 @@ fn one_of_several_signatures_is_enough_up_to_the_sixteenth() {
     let keyring = keyring(SECRET);
     let right = sign(&keyring.current, SigningScheme::Standard, ID, AT, b"[]").pop().expect("three headers").1;
     let wrong = format!("v1,{}", STANDARD.encode([0; 32]));
-    let with = |n_wrong: usize| standard(&[vec![wrong.as_str(); n_wrong].join(" "), right.clone()].join(" "));
-    assert_eq!(check(&with(15), b"[]", &keyring, AT), Ok(()));
-    assert_eq!(check(&with(16), b"[]", &keyring, AT), Err(Refusal::Mismatch));
+    let with = |other: &str, n: usize| standard(&[vec![other; n].join(" "), right.clone()].join(" "));
+    assert_eq!(check(&with(&wrong, 15), b"[]", &keyring, AT), Ok(()));
+    assert_eq!(check(&with(&wrong, 16), b"[]", &keyring, AT), Err(Refusal::Mismatch));
+    for unreadable in ["v1,", "v1,AAAA", "v1,?"] {
+        assert_eq!(check(&with(unreadable, 15), b"[]", &keyring, AT), Ok(()));
+        assert_eq!(check(&with(unreadable, 16), b"[]", &keyring, AT), Err(Refusal::Unreadable), "none is left");
+    }
+    assert_eq!(check(&with("v1a,AAAA", 100), b"[]", &keyring, AT), Ok(()), "another version is not tried");
 
     let right = sign(&keyring.current, SigningScheme::Timestamped, ID, AT, b"[]").pop().expect("one header").1;
     let tag = right.split_once("v1=").expect("own format").1;
     let wrong = hex::encode([0; 32]);
     let rotating = format!("t={AT}, v1={wrong}, v0=x, v1={}", tag.to_uppercase());
     assert_eq!(check(&own(&rotating), b"[]", &keyring, AT), Ok(()));
+    for (other, n, expected) in [
+        (wrong.as_str(), 15, Ok(())),
+        (wrong.as_str(), 16, Err(Refusal::Mismatch)),
+        ("zz", 15, Ok(())),
+        ("zz", 16, Err(Refusal::Unreadable)),
+    ] {
+        let many = format!("t={AT},{}v1={tag}", format!("v1={other},").repeat(n));
+        assert_eq!(check(&own(&many), b"[]", &keyring, AT), expected, "{n} of {other}");
+    }
+}
+
+#[test]
+fn the_old_names_of_the_standard_headers_are_read_but_not_beside_the_new() {
+    let keyring = keyring(SECRET);
+    let good = sign(&keyring.current, SigningScheme::Standard, ID, AT, b"[]");
+    let names = ["svix-id", "svix-timestamp", "svix-signature"];
+    let old: Headers = names.into_iter().zip(&good).map(|(name, (_, value))| (name, value.clone())).collect();
+    assert_eq!(check(&old, b"[]", &keyring, AT), Ok(()));
+    assert_eq!(check(&old, b"{}", &keyring, AT), Err(Refusal::Mismatch));
+    assert_eq!(check(&old, b"[]", &keyring, AT + 301), Err(Refusal::Stale));
+    assert_eq!(check(&[old.clone(), own("t=1")].concat(), b"[]", &keyring, AT), Ok(()));
+    for i in 0..3 {
+        let mut missing = old.clone();
+        missing.remove(i);
+        for headers in [
+            missing.clone(),
+            [missing, vec![good[i].clone()]].concat(),
+            [old.clone(), vec![old[i].clone()]].concat(),
+            [old.clone(), vec![good[i].clone()]].concat(),
+            [good.clone(), vec![good[i].clone()]].concat(),
+            [good.clone(), vec![old[i].clone()]].concat(),
+            [good.clone(), old.clone()].concat(),
+        ] {
+            assert_eq!(check(&headers, b"[]", &keyring, AT), Err(Refusal::Unreadable), "{headers:?}");
+        }
+    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ async fn a_closed_terminal_and_the_quit_key_stop_the_service_in_good_order() {
     for signal in ["HUP", "QUIT"] {
         let service = Service::start(&alone.env).await;
         service.signal(signal);
-        assert_eq!(service.ended().await.code(), Some(0), "{signal}");
+        assert_eq!(service.into_end().await.code(), Some(0), "{signal}");
         assert_eq!(alone.postgres(), None, "{signal}");
     }
 }
