@@ -18,8 +18,8 @@ use uuid::Uuid;
 use crate::accounts::Directory;
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::dispatch::{Courier, Dispatch, Sweep, Together};
-use crate::due::{Call, Due};
+use crate::dispatch::{Courier, Dispatch, DuePoller, Together};
+use crate::due::{WakeReason, Wakeups};
 use crate::ingest::{self, CommitLoops, Ingest};
 use crate::metrics::Metrics;
 use crate::segment::Client;
@@ -44,7 +44,7 @@ struct Stages {
     servers: Servers,
     commit_loops: CommitLoops,
     dispatch: Dispatch,
-    sweep: Sweep,
+    sweep: DuePoller,
     listener: Listener,
     retention: Duration,
     pools: [PgPool; 2],
@@ -110,7 +110,9 @@ impl App {
         let served = servers.run(stop.cancelled_owned()).await;
         commit_loops.join().await;
         stop_dispatch.cancel();
-        join(dispatch).await;
+        if let Err(error) = dispatch.await.map_err(anyhow::Error::from).and_then(|ran| Ok(ran?)) {
+            tracing::error!(error = format!("{error:#}"), "the delivery failed");
+        }
         stop_rest.cancel();
         for task in rest {
             join(task).await;
@@ -134,13 +136,13 @@ async fn join(task: JoinHandle<()>) {
 
 impl Stages {
     async fn build(config: &Config, backend: &Backend) -> anyhow::Result<Self> {
-        let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
+        let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Wakeups::default()));
         let pools = [backend.durable_pool(ingest::n_connections()), backend.repeatable_pool(DISPATCH_CONNECTIONS)];
         let [ingest_pool, dispatch_pool] = &pools;
 
         let directory = Arc::new(Directory::load(backend.pool.clone(), Arc::clone(&backend.vault)).await?);
         let (ingest, commit_loops) = Ingest::start(ingest_pool, config.max_waiting, &due, &metrics);
-        let sweep = Sweep::new(backend.pool.clone(), Arc::clone(&due)).await?;
+        let sweep = DuePoller::new(backend.pool.clone(), Arc::clone(&due)).await?;
         let courier = Courier {
             vault: Arc::clone(&backend.vault),
             client: Client::new().context(
@@ -156,13 +158,13 @@ impl Stages {
         };
         let listener =
             Listener { pool: backend.pool.clone(), directory: Arc::clone(&directory), due: Arc::clone(&due) };
-        let state = State::new(directory, ingest, backend.pool.clone(), metrics, config.max_body_bytes);
+        let state = State::new(Arc::clone(&directory), ingest, backend.pool.clone(), metrics, config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         Ok(Self {
             servers,
             commit_loops,
-            dispatch: Dispatch::new(Arc::new(courier), due),
+            dispatch: Dispatch::new(Arc::new(courier), due, directory),
             sweep,
             listener,
             retention: config.retention,
@@ -175,7 +177,7 @@ impl Stages {
 struct Listener {
     pool: PgPool,
     directory: Arc<Directory>,
-    due: Arc<Due>,
+    due: Arc<Wakeups>,
 }
 
 impl Listener {
@@ -198,7 +200,7 @@ impl Listener {
             if let Ok(notification) = heard
                 && let Ok(account) = Uuid::parse_str(notification?.payload())
             {
-                self.due.mark(Call::Now, [account]);
+                self.due.wake(WakeReason::AdminChange, [account]);
             }
         }
     }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{OpenError, open_previous_secret, open_secret};
+use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::domain::signature::Keyring;
 use crate::store::account::{self, SealedAccount};
@@ -25,6 +26,8 @@ pub struct Account {
     pub id: Uuid,
     /// What its webhooks are signed with.
     pub keyring: Keyring,
+    /// Where its events go; `None`: to no region that this program knows.
+    pub region: Option<Region>,
     token: String,
 }
 
@@ -93,6 +96,13 @@ impl Directory {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).by_token.get(token).cloned()
     }
 
+    /// The region of the account with this id; `None` where the account is not known (yet).
+    #[must_use]
+    pub fn region_of(&self, id: Uuid) -> Option<Region> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.by_token.get(accounts.token_of.get(&id)?)?.region
+    }
+
     /// A keyring that verifies nothing, for tokens that do not exist: refusing them costs the same work.
     #[must_use]
     pub fn decoy(&self) -> &Keyring {
@@ -137,6 +147,7 @@ impl Directory {
         Ok(Account {
             id: sealed.id,
             token: sealed.token.clone(),
+            region: sealed.region.parse().ok(),
             keyring: Keyring {
                 current: open_secret(&self.vault, sealed)?,
                 previous_until: previous

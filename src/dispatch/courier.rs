@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::bisection::Bisection;
-use super::sweep::HolderNumber;
+use super::poller::HolderNumber;
+use super::scheduler::StepOutcome;
 use super::together::{Together, Trouble};
 use crate::accounts::open_write_key;
 use crate::config::Endpoints;
@@ -52,21 +53,6 @@ pub struct Courier {
     pub settlements: Together<Uuid, Settlement, bool>,
 }
 
-/// What to do after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Nothing waits, or it is not for us to deliver.
-    Rest,
-    /// More waits.
-    Go,
-    /// More came meanwhile, but what came before was so little that it pays to let some more come.
-    Soon,
-    /// More waits, but not before this time is over: the step failed.
-    Retry(Duration),
-    /// More waits, and nothing can be done about it for so long, unless an admin does something.
-    Sleep(Duration),
-}
-
 /// What was read: the events to send, and those that cannot be sent any more.
 #[derive(Default)]
 struct Reading {
@@ -91,7 +77,7 @@ struct Done {
     /// Since when the first of them waited.
     since: Option<OffsetDateTime>,
     /// What to do if more waits.
-    next: Next,
+    next: StepOutcome,
 }
 
 impl Courier {
@@ -99,14 +85,14 @@ impl Courier {
     ///
     /// # Errors
     /// The database's trouble. What was sent and could not be settled will be sent again.
-    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
+    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<StepOutcome, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
         let acquire = async |db: &mut KeptConnection, accounts: Vec<_>| {
             db.run(async |db| lease::acquire(db, &accounts, self.holder.get()).await).await
         };
         let acquired = self.leases.ask(account, (account, to_i64(n_events)), acquire).await?;
         let Some((lease, blocks)) = acquired else {
-            return Ok(Next::Rest);
+            return Ok(StepOutcome::Idle);
         };
         let destination = self.destination(&lease);
         let reading = self.read(&lease, &blocks, destination.is_some(), n_events).map_err(|error| {
@@ -127,7 +113,7 @@ impl Courier {
         };
         let Some(more) = self.settlements.ask(account, done.settlement, settle).await? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
-            return Ok(Next::Rest);
+            return Ok(StepOutcome::Idle);
         };
         let mut tally = Tally::default();
         for kind in done.delivered {
@@ -141,7 +127,7 @@ impl Courier {
         if n_unsent > 0 {
             tracing::warn!(account.id = %account, events = n_unsent, "events were too old (or too large) to deliver");
         }
-        Ok(if more { done.next } else { Next::Rest })
+        Ok(if more { done.next } else { StepOutcome::Idle })
     }
 
     /// Where the account's events go; `None` where they must wait for an admin.
@@ -243,14 +229,19 @@ impl Courier {
         };
         let reason = answer.reason.unwrap_or_default();
         let stay = Settlement { attempt: Some(attempt), ..Settlement::stay(lease) };
-        let go = |settlement| Done { settlement, delivered: vec![], since: None, next: Next::Go };
+        let go = |settlement| Done { settlement, delivered: vec![], since: None, next: StepOutcome::Continue };
         match answer.outcome {
             Outcome::Delivered => {
                 bisection.settled(last);
                 let pass =
                     Settlement { cursor: last, n_delivered: to_i64(n_events), dead: unsent, n_attempts: 0, ..stay };
                 let is_small = n_events < WORTHWHILE && bisection.limit().is_none();
-                Done { delivered: kinds, since, next: if is_small { Next::Soon } else { Next::Go }, ..go(pass) }
+                Done {
+                    delivered: kinds,
+                    since,
+                    next: if is_small { StepOutcome::Debounce } else { StepOutcome::Continue },
+                    ..go(pass)
+                }
             }
             Outcome::Refused if n_events == 1 => {
                 bisection.found();
@@ -264,7 +255,7 @@ impl Courier {
             Outcome::Retry { after } => {
                 let n_attempts = lease.n_attempts.saturating_add(1);
                 let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
-                Done { next: Next::Retry(wait), ..go(Settlement { n_attempts, wait, ..stay }) }
+                Done { next: StepOutcome::Backoff(wait), ..go(Settlement { n_attempts, wait, ..stay }) }
             }
             Outcome::Pause => go(Settlement { pause: Some(reason), ..stay }),
         }
@@ -286,7 +277,7 @@ fn settle_unsent(lease: &Lease, reading: Reading) -> Done {
         settlement: Settlement { cursor, dead: reading.unsent, wait, ..Settlement::stay(lease) },
         delivered: vec![],
         since: None,
-        next: if wait > Duration::ZERO { Next::Sleep(wait) } else { Next::Go },
+        next: if wait > Duration::ZERO { StepOutcome::Park(wait) } else { StepOutcome::Continue },
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::group::Group;
 use super::queue::Queue;
-use crate::due::{Call, Due};
+use crate::due::{WakeReason, Wakeups};
 use crate::metrics::Metrics;
 use crate::store::connection::KeptConnection;
 use crate::store::log::{self, Append, Lane};
@@ -22,7 +22,7 @@ const MAX_RACES: u32 = 5;
 
 /// What the loops share.
 pub struct Commits {
-    pub due: Arc<Due>,
+    pub due: Arc<Wakeups>,
     pub metrics: Arc<Metrics>,
     pub queue: Arc<Queue>,
     /// Held by the loop that takes the next group, until it is that group's turn.
@@ -72,7 +72,7 @@ impl Commits {
         self.metrics.commit_events.observe(u32::try_from(group.append.events().len()).map_or(f64::MAX, f64::from));
         match stored {
             Ok(new) => {
-                self.due.mark(Call::Appended, group.accounts());
+                self.due.wake(WakeReason::NewEvents, group.accounts());
                 group.answer(new, &self.metrics);
             }
             Err(error) => {

@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::due::Due;
+use crate::due::Wakeups;
 use crate::metrics::Metrics;
 use crate::store::log::Lane;
 use answer::Address;
@@ -71,7 +71,7 @@ impl CommitLoops {
 impl Ingest {
     /// Starts the commit loops. At most `max_waiting` webhooks wait at a time.
     #[must_use]
-    pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Due>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
+    pub fn start(pool: &PgPool, max_waiting: usize, due: &Arc<Wakeups>, metrics: &Arc<Metrics>) -> (Self, CommitLoops) {
         let queue = Arc::new(Queue::new());
         let commits = Arc::new(Commits {
             due: Arc::clone(due),

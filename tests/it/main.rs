@@ -9,4 +9,5 @@ mod operations;
 mod outcomes;
 mod private_cluster;
 mod replicas;
+mod scheduling;
 mod webhook;
