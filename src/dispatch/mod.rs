@@ -3,7 +3,7 @@
 //! A source that is due gets **steps**, one at a time: lease it, read what lies after its cursor, send that, settle.
 //! The cursor moves only after Segment has answered, so a crash anywhere means a repeat, never a loss; a repeat carries
 //! the same `messageId`. Sources take turns step by step, so a large backlog delays nobody. Whose turn it is, the
-//! [`scheduler`] decides; what is here runs its steps and tells it what happens.
+//! `scheduler` decides; what is here runs its steps and tells it what happens.
 //!
 //! Run by [`app`](crate::app) alone. Writes no SQL: see [`store::lease`](crate::store::lease).
 

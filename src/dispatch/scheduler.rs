@@ -22,8 +22,6 @@
 //! See [`MIN_DEBOUNCE`].
 
 mod pool;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -332,3 +330,6 @@ impl Scheduler {
         pool.push(source.address, id);
     }
 }
+
+#[cfg(test)]
+mod tests;
