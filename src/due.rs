@@ -1,4 +1,4 @@
-//! Accounts that may have something to deliver: how a commit, or an admin, wakes the delivery.
+//! Sources that may have something to deliver: how a commit, or an admin, wakes the delivery.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,43 +6,44 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Why an account is due.
+/// Why a source is woken; a later reason includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
-    /// Events were appended. An account that waits to try again goes on waiting.
-    Appended,
-    /// Its time has come: an account that waits to try again does so now.
-    Due,
+pub enum WakeReason {
+    /// Events were appended. A source that waits to try again goes on waiting.
+    NewEvents,
+    /// Its time has come: a source that waits to try again does so now.
+    TimerElapsed,
     /// An admin changed it: nothing is waited for.
-    Now,
+    AdminChange,
 }
 
-/// A set of accounts, filled by whoever learns of work and emptied by the dispatch.
+/// A set of sources, filled by whoever learns of work and emptied by the dispatch.
 #[derive(Debug, Default)]
-pub struct Due {
-    accounts: Mutex<HashMap<Uuid, Call>>,
-    marked: Notify,
+pub struct Wakeups {
+    sources: Mutex<HashMap<Uuid, WakeReason>>,
+    added: Notify,
 }
 
-impl Due {
-    /// Marks accounts as due. It does no harm where they are not.
-    pub fn mark(&self, call: Call, ids: impl IntoIterator<Item = Uuid>) {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+impl Wakeups {
+    /// Wakes sources. It does no harm where they have nothing to do.
+    pub fn wake(&self, reason: WakeReason, ids: impl IntoIterator<Item = Uuid>) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
-            let strongest = accounts.entry(id).or_insert(call);
-            *strongest = call.max(*strongest);
+            let strongest = sources.entry(id).or_insert(reason);
+            *strongest = reason.max(*strongest);
         }
-        self.marked.notify_one();
+        drop(sources);
+        self.added.notify_one();
     }
 
-    /// Waits until accounts are marked, and takes them.
-    pub async fn take(&self) -> HashMap<Uuid, Call> {
+    /// Waits until sources are woken, and takes them. Nothing is lost where the future is dropped.
+    pub async fn take(&self) -> HashMap<Uuid, WakeReason> {
         loop {
-            let accounts = std::mem::take(&mut *self.accounts.lock().unwrap_or_else(PoisonError::into_inner));
-            if !accounts.is_empty() {
-                return accounts;
+            let sources = std::mem::take(&mut *self.sources.lock().unwrap_or_else(PoisonError::into_inner));
+            if !sources.is_empty() {
+                return sources;
             }
-            self.marked.notified().await;
+            self.added.notified().await;
         }
     }
 }

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{OpenError, open_previous_secret, open_secret};
+use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::domain::signature::Keyring;
-use crate::due::{Call, Due};
+use crate::due::{WakeReason, Wakeups};
 use crate::metrics::Metrics;
 use crate::store::account::{self, SealedAccount};
 use crate::store::connection::{Connection, Connector, Session};
@@ -34,6 +35,8 @@ pub struct Account {
     pub id: Uuid,
     /// What its webhooks are signed with; `None`: no master key of this program opens it.
     pub keyring: Option<Keyring>,
+    /// Where its events go; `None`: to no region that this program knows.
+    pub region: Option<Region>,
     token: String,
 }
 
@@ -113,6 +116,13 @@ impl Directory {
         self.accounts.read().unwrap_or_else(PoisonError::into_inner).by_token.get(token).cloned()
     }
 
+    /// The region of the account with this id; `None` where the account is not known (yet).
+    #[must_use]
+    pub fn region_of(&self, id: Uuid) -> Option<Region> {
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        accounts.by_token.get(accounts.token_of.get(&id)?)?.region
+    }
+
     /// A keyring that verifies nothing, for tokens that do not exist: refusing them costs the same work.
     #[must_use]
     pub fn decoy(&self) -> &Keyring {
@@ -120,7 +130,7 @@ impl Directory {
     }
 
     /// Looks for changes until `stop`, and wakes the delivery of what has changed.
-    pub async fn watch(&self, due: &Due, stop: CancellationToken) {
+    pub async fn watch(&self, due: &Wakeups, stop: CancellationToken) {
         let mut is_away = false;
         while stop.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_some() {
             let Some(refreshed) = stop.run_until_cancelled(self.refresh()).await else { return };
@@ -128,7 +138,7 @@ impl Directory {
                 Ok(changed) => {
                     is_away = false;
                     if !changed.is_empty() {
-                        due.mark(Call::Now, changed);
+                        due.wake(WakeReason::AdminChange, changed);
                     }
                 }
                 Err(error) if !is_away => {
@@ -190,7 +200,12 @@ impl Directory {
             self.metrics.unopened_secret("signing_secret");
             tracing::error!(account.id = %sealed.id, %error, "a signing secret cannot be opened; its webhooks are answered 503");
         }
-        let account = Account { id: sealed.id, token: sealed.token.clone(), keyring: keyring.ok() };
+        let account = Account {
+            id: sealed.id,
+            token: sealed.token.clone(),
+            region: sealed.region.parse().ok(),
+            keyring: keyring.ok(),
+        };
         let mut accounts = self.accounts.write().unwrap_or_else(PoisonError::into_inner);
         accounts.token_of.insert(account.id, account.token.clone());
         accounts.by_token.insert(account.token.clone(), Arc::new(account));

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::accounts::Directory;
 use crate::backend::Backend;
 use crate::config::Config;
-use crate::dispatch::{Courier, Dispatch, Sweep, Together};
-use crate::due::Due;
+use crate::dispatch::{Courier, Dispatch, DuePoller, Together};
+use crate::due::Wakeups;
 use crate::ingest::Ingest;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
@@ -145,9 +145,9 @@ struct Parts<W> {
     servers: Servers,
     commit_workers: Vec<W>,
     dispatch: Dispatch,
-    sweep: Sweep,
+    poller: DuePoller,
     directory: Arc<Directory>,
-    due: Arc<Due>,
+    due: Arc<Wakeups>,
     metrics: Arc<Metrics>,
 }
 
@@ -156,7 +156,7 @@ impl Parts<()> {
         config: &Config,
         backend: &Backend,
     ) -> anyhow::Result<Parts<impl Future<Output = ()> + Send + 'static + use<>>> {
-        let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Due::default()));
+        let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Wakeups::default()));
         let directory = Directory::load(&backend.connector, Arc::clone(&backend.vault), Arc::clone(&metrics)).await?;
         let directory = Arc::new(directory);
         let raised = backend.connection(Session::COMMAND).run(async |db| consistency::raise_heads(db).await).await?;
@@ -167,7 +167,7 @@ impl Parts<()> {
             );
         }
         let (ingest, commit_workers) = Ingest::new(&backend.connector, config.max_waiting, &due, &metrics);
-        let sweep = Sweep::new(&backend.connector, Arc::clone(&due)).await?;
+        let poller = DuePoller::new(&backend.connector, Arc::clone(&due)).await?;
         let courier = Courier {
             vault: Arc::clone(&backend.vault),
             client: Client::new().context(
@@ -176,7 +176,7 @@ impl Parts<()> {
             )?,
             endpoints: config.endpoints.clone(),
             max_age: config.max_delivery_age,
-            holder: sweep.holder_number(),
+            holder: poller.lease_owner(),
             metrics: Arc::clone(&metrics),
             leases: Together::new(backend.connection(Session::DELIVERY)),
             settlements: Together::new(backend.connection(Session::DELIVERY)),
@@ -185,14 +185,14 @@ impl Parts<()> {
         let state = State::new(Arc::clone(&directory), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
-        let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due));
-        Ok(Parts { servers, commit_workers, dispatch, sweep, directory, due, metrics })
+        let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due), Arc::clone(&directory));
+        Ok(Parts { servers, commit_workers, dispatch, poller, directory, due, metrics })
     }
 }
 
 impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
     fn start(self, config: &Config, mut backend: Backend) -> App {
-        let Self { mut servers, commit_workers, dispatch, sweep, directory, due, metrics } = self;
+        let Self { mut servers, commit_workers, dispatch, poller, directory, due, metrics } = self;
         let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
         let mut supervisor = Supervisor::default();
         for (name, server) in servers.take() {
@@ -201,8 +201,9 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         for worker in commit_workers {
             supervisor.spawn(Stage::Commit, "a commit worker", unfailing(worker));
         }
-        supervisor.spawn(Stage::Delivery, "the delivery", unfailing(dispatch.run(stop_delivery.clone())));
-        supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(sweep.run(stop_support.clone())));
+        let delivery = dispatch.run(stop_delivery.clone());
+        supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
+        supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
         let stop = stop_support.clone();
         supervisor.spawn(Stage::Support, "the search for changed accounts", async move {
             directory.watch(&due, stop).await;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::bisection::Bisection;
 use super::plan::{BatchPlan, Reader, Unreadable};
+use super::scheduler::StepOutcome;
 use super::statements::{self, Acquired};
 use super::together::{Together, Trouble};
 use crate::accounts::open_write_key;
@@ -56,24 +57,6 @@ pub struct Courier {
     pub settlements: Together<Uuid, Settlement, Result<bool, Trouble>>,
 }
 
-/// What to do after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Nothing waits, or it is not for us to deliver.
-    Rest,
-    /// More waits.
-    Go,
-    /// More came meanwhile, but what came before was so little that it pays to let some more come.
-    Soon,
-    /// More waits, but not before this time is over: the step failed.
-    Retry(Duration),
-    /// More waits, and nothing can be done about it for so long, unless an admin does something.
-    Sleep(Duration),
-    /// More waits, which this program cannot handle, though another may: it leaves the account alone for so long, even if
-    /// the database says that it is due, unless an admin does something.
-    Withhold(Duration),
-}
-
 /// What came of a step, to be settled.
 struct Done {
     settlement: Settlement,
@@ -82,12 +65,12 @@ struct Done {
     /// Since when the first of them waited.
     since: Option<OffsetDateTime>,
     /// What to do if more waits.
-    next: Next,
+    next: StepOutcome,
 }
 
 impl Done {
     /// Of a step that delivered nothing.
-    fn of(settlement: Settlement, next: Next) -> Self {
+    fn of(settlement: Settlement, next: StepOutcome) -> Self {
         Self { settlement, delivered: vec![], since: None, next }
     }
 }
@@ -107,24 +90,24 @@ impl Courier {
     ///
     /// # Errors
     /// Where the database did not store it: try again. What was sent and could not be settled will be sent again.
-    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<Next, Trouble> {
+    pub async fn step(&self, account: Uuid, bisection: &mut Bisection) -> Result<StepOutcome, Trouble> {
         let n_events = bisection.limit().unwrap_or(READ).min(READ);
         let acquire =
             async |db: &mut Connection, accounts: Vec<_>| statements::acquire(db, &accounts, self.holder).await;
         let Acquired { lease, blocks, next_seq } =
             match self.leases.ask(account, (account, to_i64(n_events)), acquire).await? {
-                None => return Ok(Next::Rest),
+                None => return Ok(StepOutcome::Idle),
                 Some(Ok(acquired)) => acquired,
                 Some(Err(error)) => {
                     tracing::error!(account.id = %account, %error, "the events of an account cannot be read");
-                    return Ok(Next::Withhold(WITHHOLD));
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
             };
         if let Some(next_seq) = next_seq {
             return self.settle(pass_missing(&lease, next_seq)).await;
         }
         let Ok(Settings { destination, unsubscribe }) = self.settings(&lease) else {
-            return self.settle(Done::of(Settlement::stay(&lease), Next::Withhold(WITHHOLD))).await;
+            return self.settle(Done::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD))).await;
         };
         let reader = Reader {
             unsubscribe: destination.is_some().then_some(unsubscribe),
@@ -144,13 +127,13 @@ impl Courier {
     }
 
     /// Settles a step. Returns what to do next.
-    async fn settle(&self, done: Done) -> Result<Next, Trouble> {
+    async fn settle(&self, done: Done) -> Result<StepOutcome, Trouble> {
         let (account, n_dead) = (done.settlement.account_id, done.settlement.dead.len());
         let n_missing = done.settlement.n_missing.unsigned_abs();
         let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
         let Some(more) = self.settlements.ask(account, done.settlement, settle).await?.transpose()? else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
-            return Ok(Next::Rest);
+            return Ok(StepOutcome::Idle);
         };
         let mut tally = Tally::default();
         for kind in done.delivered {
@@ -162,7 +145,7 @@ impl Courier {
         if let Some(since) = done.since {
             self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
         }
-        Ok(if more { done.next } else { Next::Rest })
+        Ok(if more { done.next } else { StepOutcome::Idle })
     }
 
     fn settings(&self, lease: &Lease) -> Result<Settings, UnusableSettings> {
@@ -202,9 +185,9 @@ impl Courier {
         );
         self.metrics.unreadable_blocks(why.as_str(), 1);
         match why {
-            UnreadableBlock::NewerVersion => Done::of(stay, Next::Withhold(WITHHOLD)),
+            UnreadableBlock::NewerVersion => Done::of(stay, StepOutcome::Withhold(WITHHOLD)),
             UnreadableBlock::Damaged if lease.is_paused => {
-                Done::of(Settlement { wait: LONGEST_WAIT, ..stay }, Next::Sleep(LONGEST_WAIT))
+                Done::of(Settlement { wait: LONGEST_WAIT, ..stay }, StepOutcome::Park(LONGEST_WAIT))
             }
             UnreadableBlock::Damaged => {
                 let reason = format!(
@@ -212,7 +195,7 @@ impl Courier {
                      and resume the account, or give these events up: `account skip-unreadable {}`",
                     lease.account_id
                 );
-                Done::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, Next::Go)
+                Done::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, StepOutcome::Continue)
             }
         }
     }
@@ -259,7 +242,7 @@ impl Courier {
                     },
                     delivered: kinds,
                     since,
-                    next: if is_small { Next::Soon } else { Next::Go },
+                    next: if is_small { StepOutcome::Debounce } else { StepOutcome::Continue },
                 }
             }
             Outcome::Refused if n_events == 1 && lease.n_refused + 1 >= MAX_REFUSED => {
@@ -269,24 +252,29 @@ impl Courier {
                      write key right? Save a key, or resume the account, to go on"
                 );
                 tracing::warn!(account.id = %lease.account_id, reason, "delivery paused");
-                Done::of(Settlement { pause: Some(Pause::Segment(reason)), n_attempts: 0, ..stay }, Next::Go)
+                Done::of(
+                    Settlement { pause: Some(Pause::Segment(reason)), n_attempts: 0, ..stay },
+                    StepOutcome::Continue,
+                )
             }
             Outcome::Refused if n_events == 1 => {
                 bisection.found(last);
                 let dead = unsent.into_iter().chain(suspect.map(|suspect| Dead { reason, ..suspect })).collect();
                 let n_refused = lease.n_refused + 1;
-                Done::of(Settlement { cursor: last, dead, n_attempts: 0, n_refused, ..stay }, Next::Go)
+                Done::of(Settlement { cursor: last, dead, n_attempts: 0, n_refused, ..stay }, StepOutcome::Continue)
             }
             Outcome::Refused => {
                 bisection.refused(n_events, last);
-                Done::of(Settlement { n_attempts: 0, ..stay }, Next::Go)
+                Done::of(Settlement { n_attempts: 0, ..stay }, StepOutcome::Continue)
             }
             Outcome::Retry { after } => {
                 let n_attempts = lease.n_attempts.saturating_add(1);
                 let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
-                Done::of(Settlement { n_attempts, wait, last_error: Some(reason), ..stay }, Next::Retry(wait))
+                Done::of(Settlement { n_attempts, wait, last_error: Some(reason), ..stay }, StepOutcome::Backoff(wait))
             }
-            Outcome::Pause => Done::of(Settlement { pause: Some(Pause::Segment(reason)), ..stay }, Next::Go),
+            Outcome::Pause => {
+                Done::of(Settlement { pause: Some(Pause::Segment(reason)), ..stay }, StepOutcome::Continue)
+            }
         }
     }
 }
@@ -301,7 +289,7 @@ fn pass_missing(lease: &Lease, next_seq: i64) -> Done {
             "events are missing from the log; was a part of the database restored?"
         );
     }
-    Done::of(Settlement { cursor, n_missing, ..Settlement::stay(lease) }, Next::Go)
+    Done::of(Settlement { cursor, n_missing, ..Settlement::stay(lease) }, StepOutcome::Continue)
 }
 
 /// Settles a step in which nothing was to be sent.
@@ -319,7 +307,7 @@ fn settle_unsent(lease: &Lease, plan: BatchPlan) -> Done {
     let cursor = plan.last.unwrap_or(lease.cursor);
     Done::of(
         Settlement { cursor, dead: plan.unsent, wait, ..Settlement::stay(lease) },
-        if wait > Duration::ZERO { Next::Sleep(wait) } else { Next::Go },
+        if wait > Duration::ZERO { StepOutcome::Park(wait) } else { StepOutcome::Continue },
     )
 }
 

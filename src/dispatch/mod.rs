@@ -1,20 +1,22 @@
 //! Delivers the log to Segment.
 //!
-//! An account that is due gets **steps**, one at a time: lease it, read what lies after its cursor, send that, settle.
+//! A source that is due gets **steps**, one at a time: lease it, read what lies after its cursor, send that, settle.
 //! The cursor moves only after Segment has answered, so a crash anywhere means a repeat, never a loss; a repeat carries
-//! the same `messageId`. Accounts take turns step by step, so a large backlog delays nobody; and accounts whose last
-//! step failed share a few places of their own, so that those that hang cannot take all.
+//! the same `messageId`. Sources take turns step by step, so a large backlog delays nobody. Whose turn it is, the
+//! `scheduler` decides; what is here runs its steps and tells it what happens.
 //!
 //! Run by [`app`](crate::app) alone. Writes no SQL: see [`store::lease`](crate::store::lease).
 
 mod bisection;
 mod courier;
+mod open_files;
 mod plan;
+mod poller;
+mod scheduler;
 mod statements;
-mod sweep;
 mod together;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,215 +25,254 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::due::{Call, Due};
+use crate::accounts::Directory;
+use crate::config::Endpoints;
+use crate::domain::region::Region;
+use crate::due::Wakeups;
+use crate::segment::InFlight;
 use bisection::Bisection;
-pub use courier::{Courier, Next};
-pub use sweep::{Sweep, SweepError};
+pub use courier::Courier;
+pub use poller::{DuePoller, PollerError};
+pub use scheduler::StepOutcome;
+use scheduler::{Address, Limits, Scheduler};
 pub use together::{Together, Trouble};
 
-/// How many accounts are served at a time. Each holds a batch of at most 500 KB.
-const PLACES: usize = 128;
-/// How many of these may be taken by accounts whose last step failed.
-const PLACES_FOR_FAILING: usize = 32;
-/// After a small batch, the account rests, so that more events go together next time; a lone event waits for nothing. It
-/// rests for between these times, and for so much for each account that is served now and not failing: small batches take
-/// turns, some 4,000 a second, and where that is enough for all that comes, nobody rests for long.
-const SHORT_REST: Duration = Duration::from_millis(5);
-const LONG_REST: Duration = Duration::from_secs(2);
-const REST: Duration = Duration::from_micros(250);
-/// How long to leave an account alone when the database fails a step.
-const DATABASE_TROUBLE: Duration = Duration::from_secs(1);
-/// How long a step in flight has to settle when the program ends: a little more than a request to Segment may take.
-const DRAIN: Duration = Duration::from_secs(20);
+/// How long to leave a source alone when the database fails a step.
+const DB_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How long the steps in flight have to settle when the program ends: a little more than a request to Segment may take.
+const DRAIN: Duration = Duration::from_secs(16);
 
-/// Decides whose turn it is.
+/// Delivers for the sources that are woken.
 pub struct Dispatch {
     courier: Arc<Courier>,
-    due: Arc<Due>,
-    turns: HashMap<Uuid, Turn>,
-    queue: VecDeque<Uuid>,
-    failing_queue: VecDeque<Uuid>,
-    n_failing_running: usize,
-    alarms: BTreeSet<(Instant, Uuid)>,
-    n_resting: usize,
-    steps: JoinSet<(Result<Next, Trouble>, Bisection)>,
-    running: HashMap<Id, Uuid>,
+    wakeups: Arc<Wakeups>,
+    directory: Arc<Directory>,
 }
 
-/// An account that waits for its turn, or has it. Others are not kept.
-struct Turn {
-    state: State,
-    /// Whether its last step failed.
-    is_failing: bool,
-    bisection: Bisection,
-    /// When its last step began.
-    began: Instant,
+/// Delivery cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// A step ended before its time. What it did is not known, nor whether the next would do better.
+    #[error("a step of the delivery panicked")]
+    StepPanicked(#[source] JoinError),
 }
-
-enum State {
-    Queued,
-    Running {
-        /// Work was announced while the step ran.
-        again: Option<Call>,
-    },
-    Asleep {
-        until: Instant,
-    },
-    /// Its last batch was small and not long ago.
-    Resting {
-        until: Instant,
-        /// Work was announced since.
-        again: bool,
-    },
-}
-
-type Ended = Result<(Id, (Result<Next, Trouble>, Bisection)), JoinError>;
 
 impl Dispatch {
-    /// A dispatch that serves what is marked in `due`.
+    /// A dispatch for the sources that are woken in `wakeups`; where each delivers to, `directory` knows.
     #[must_use]
-    pub fn new(courier: Arc<Courier>, due: Arc<Due>) -> Self {
-        Self {
-            courier,
-            due,
-            turns: HashMap::new(),
-            queue: VecDeque::new(),
-            failing_queue: VecDeque::new(),
-            n_failing_running: 0,
-            alarms: BTreeSet::new(),
-            n_resting: 0,
-            steps: JoinSet::new(),
-            running: HashMap::new(),
-        }
+    pub fn new(courier: Arc<Courier>, wakeups: Arc<Wakeups>, directory: Arc<Directory>) -> Self {
+        Self { courier, wakeups, directory }
     }
 
-    /// Serves accounts until `stop`, then lets the steps in flight settle.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let due = Arc::clone(&self.due);
-        loop {
-            self.start_steps();
-            let alarm = self.alarms.first().map(|(at, _)| *at);
-            tokio::select! {
-                () = stop.cancelled() => break,
-                calls = due.take() => calls.into_iter().for_each(|(account, call)| self.announce(account, call)),
-                Some(ended) = self.steps.join_next_with_id() => self.end_step(ended),
-                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => self.ring(),
-            }
-        }
-        if timeout(DRAIN, async { while self.steps.join_next().await.is_some() {} }).await.is_err() {
-            tracing::warn!(
-                accounts = self.steps.len(),
-                "stopped before Segment answered; these batches will be repeated"
-            );
-        }
-    }
-
-    fn announce(&mut self, account: Uuid, call: Call) {
-        match self.turns.get_mut(&account).map(|turn| &mut turn.state) {
-            None => {
-                let (bisection, began) = (Bisection::default(), Instant::now());
-                let turn = Turn { state: State::Queued, is_failing: false, bisection, began };
-                self.turns.insert(account, turn);
-                self.enqueue(account);
-            }
-            Some(State::Running { again }) => *again = Some(call).max(*again),
-            Some(&mut State::Resting { until, ref mut again }) => {
-                *again = true;
-                if call == Call::Now {
-                    self.wake(until, account);
-                }
-            }
-            Some(&mut State::Asleep { until }) if call >= Call::Due => self.wake(until, account),
-            Some(State::Asleep { .. } | State::Queued) => {}
-        }
-    }
-
-    fn ring(&mut self) {
-        let now = Instant::now();
-        while let Some((at, account)) = self.alarms.first().copied()
-            && at <= now
-        {
-            self.wake(at, account);
-        }
-    }
-
-    /// Ends an account's sleep or rest, whose alarm is set to `until`.
-    fn wake(&mut self, until: Instant, account: Uuid) {
-        self.alarms.remove(&(until, account));
-        let state = self.turns.get(&account).map(|turn| &turn.state);
-        self.n_resting -= usize::from(matches!(state, Some(State::Resting { .. })));
-        match state {
-            Some(State::Resting { again: false, .. }) => drop(self.turns.remove(&account)),
-            _ => self.enqueue(account),
-        }
-    }
-
-    fn enqueue(&mut self, account: Uuid) {
-        let Some(turn) = self.turns.get_mut(&account) else { return };
-        turn.state = State::Queued;
-        let queue = if turn.is_failing { &mut self.failing_queue } else { &mut self.queue };
-        queue.push_back(account);
-    }
-
-    fn start_steps(&mut self) {
-        while self.running.len() < PLACES {
-            let failing =
-                if self.n_failing_running < PLACES_FOR_FAILING { self.failing_queue.pop_front() } else { None };
-            let Some(account) = failing.or_else(|| self.queue.pop_front()) else { return };
-            self.start_step(account);
-        }
-    }
-
-    fn start_step(&mut self, account: Uuid) {
-        let Some(turn) = self.turns.get_mut(&account) else { return };
-        turn.state = State::Running { again: None };
-        turn.began = Instant::now();
-        self.n_failing_running += usize::from(turn.is_failing);
-        let (courier, mut bisection) = (Arc::clone(&self.courier), turn.bisection);
-        let step = self.steps.spawn(async move {
-            let next = courier.step(account, &mut bisection).await;
-            (next, bisection)
-        });
-        self.running.insert(step.id(), account);
-    }
-
-    fn end_step(&mut self, ended: Ended) {
-        let (id, next, bisection) = match ended {
-            Ok((id, (Ok(next), bisection))) => (id, next, bisection),
-            Ok((id, (Err(error), bisection))) => {
-                tracing::debug!(%error, "a step of the delivery could not be stored");
-                (id, Next::Retry(DATABASE_TROUBLE), bisection)
-            }
-            Err(error) => {
-                tracing::error!(%error, "a step of the delivery failed");
-                (error.id(), Next::Retry(DATABASE_TROUBLE), Bisection::default())
+    /// Delivers until `stop`, then lets the steps in flight settle, for 16 s at most.
+    ///
+    /// # Errors
+    /// [`DeliveryError`]; steps in flight are broken off, and their batches will be sent again. The program should end.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), DeliveryError> {
+        let Self { courier, wakeups, directory } = self;
+        let address_of = |source| address_of(&courier.endpoints, directory.region_of(source));
+        let in_flight = || courier.client.in_flight();
+        let run_step = |source, mut bisection: Bisection| {
+            let courier = Arc::clone(&courier);
+            async move {
+                let outcome = courier.step(source, &mut bisection).await.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a step of the delivery could not be stored");
+                    StepOutcome::Backoff(DB_RETRY_DELAY)
+                });
+                (outcome, bisection)
             }
         };
-        let Some(account) = self.running.remove(&id) else { return };
-        let Some(turn) = self.turns.get_mut(&account) else { return };
-        self.n_failing_running -= usize::from(turn.is_failing);
-        let n_served = self.queue.len() + self.running.len() - self.n_failing_running + self.n_resting;
-        let rest = REST.saturating_mul(u32::try_from(n_served).unwrap_or(u32::MAX)).clamp(SHORT_REST, LONG_REST);
-        turn.bisection = bisection;
-        match (next, &turn.state) {
-            (Next::Retry(wait) | Next::Sleep(wait) | Next::Withhold(wait), _) => {
-                let until = Instant::now() + wait;
-                turn.is_failing = matches!(next, Next::Retry(_));
-                turn.state = State::Asleep { until };
-                self.alarms.insert((until, account));
+        Steps::new(run_step).run(&stop, &wakeups, address_of, in_flight).await
+    }
+}
+
+/// Sources of regions with the same endpoint share its troubles.
+fn address_of(endpoints: &Endpoints, region: Option<Region>) -> Address {
+    match region {
+        None => Address(0),
+        Some(Region::Us) => Address(1),
+        Some(Region::Eu) if endpoints.eu == endpoints.us => Address(1),
+        Some(Region::Eu) => Address(2),
+    }
+}
+
+/// The steps that the scheduler has started.
+struct Steps<F> {
+    scheduler: Scheduler,
+    run_step: F,
+    tasks: JoinSet<(StepOutcome, Bisection)>,
+    running: HashMap<Id, Uuid>,
+    /// Of the sources that search for a bad event.
+    bisections: HashMap<Uuid, Bisection>,
+}
+
+impl<F, S> Steps<F>
+where
+    F: Fn(Uuid, Bisection) -> S,
+    S: Future<Output = (StepOutcome, Bisection)> + Send + 'static,
+{
+    fn new(run_step: F) -> Self {
+        Self {
+            scheduler: Scheduler::new(Limits::of_process(open_files::raise_limit())),
+            run_step,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            bisections: HashMap::new(),
+        }
+    }
+
+    async fn run(
+        mut self,
+        stop: &CancellationToken,
+        wakeups: &Wakeups,
+        address_of: impl Fn(Uuid) -> Address,
+        in_flight: impl Fn() -> InFlight,
+    ) -> Result<(), DeliveryError> {
+        loop {
+            let now = now();
+            while let Some(source) = self.scheduler.next_step(now, in_flight()) {
+                self.start(source);
             }
-            (Next::Go, _) | (_, State::Running { again: Some(Call::Now) }) => {
-                turn.is_failing = false;
-                self.enqueue(account);
-            }
-            (Next::Rest | Next::Soon, state) => {
-                let again = next == Next::Soon || matches!(state, State::Running { again: Some(_) });
-                self.n_resting += 1;
-                let until = turn.began + rest;
-                turn.is_failing = false;
-                turn.state = State::Resting { until, again };
-                self.alarms.insert((until, account));
+            let timer = self.scheduler.next_timer(now).map(Instant::from_std);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                woken = wakeups.take() => {
+                    let now = self::now();
+                    for (source, reason) in woken {
+                        self.scheduler.wake(source, reason, address_of(source), now);
+                    }
+                }
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    let (id, (outcome, bisection)) = ended.map_err(DeliveryError::StepPanicked)?;
+                    self.end(id, outcome, bisection);
+                }
+                () = sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
+                    self.scheduler.fire_timers(self::now());
+                }
             }
         }
+        self.drain().await
+    }
+
+    fn start(&mut self, source: Uuid) {
+        let bisection = self.bisections.get(&source).copied().unwrap_or_default();
+        let task = self.tasks.spawn((self.run_step)(source, bisection));
+        self.running.insert(task.id(), source);
+    }
+
+    fn end(&mut self, id: Id, outcome: StepOutcome, bisection: Bisection) {
+        let Some(source) = self.running.remove(&id) else { return };
+        if bisection == Bisection::default() {
+            self.bisections.remove(&source);
+        } else {
+            self.bisections.insert(source, bisection);
+        }
+        self.scheduler.step_ended(source, outcome, now());
+    }
+
+    async fn drain(mut self) -> Result<(), DeliveryError> {
+        let draining = async {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.map_err(DeliveryError::StepPanicked)?;
+            }
+            Ok(())
+        };
+        timeout(DRAIN, draining).await.unwrap_or_else(|_| {
+            // They are broken off where they are.
+            tracing::warn!(steps = self.tasks.len(), "stopped before all was settled; these batches will be repeated");
+            Ok(())
+        })
+    }
+}
+
+/// The monotonic clock, which tests can move.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::due::WakeReason;
+
+    async fn run<S>(
+        run_step: impl Fn(Uuid, Bisection) -> S,
+        stop: &CancellationToken,
+        sources: impl IntoIterator<Item = u128>,
+    ) -> Result<(), DeliveryError>
+    where
+        S: Future<Output = (StepOutcome, Bisection)> + Send + 'static,
+    {
+        let wakeups = Wakeups::default();
+        wakeups.wake(WakeReason::NewEvents, sources.into_iter().map(Uuid::from_u128));
+        Steps::new(run_step).run(stop, &wakeups, |_| Address(0), InFlight::default).await
+    }
+
+    #[tokio::test]
+    async fn a_step_that_panics_ends_the_delivery_with_an_error() {
+        let run_step = |source: Uuid, bisection| async move {
+            assert!(!source.is_nil(), "a fault");
+            std::future::pending::<()>().await;
+            (StepOutcome::Idle, bisection)
+        };
+        let ended = run(run_step, &CancellationToken::new(), 0..9).await;
+        assert!(matches!(ended, Err(DeliveryError::StepPanicked(_))), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn steps_that_do_not_end_are_broken_off_some_time_after_the_stop() {
+        let stop = CancellationToken::new();
+        let run_step = |_, bisection| {
+            let stop = stop.clone();
+            async move {
+                stop.cancel();
+                std::future::pending::<()>().await;
+                (StepOutcome::Idle, bisection)
+            }
+        };
+        let began = Instant::now();
+        run(run_step, &stop, [0]).await.expect("in good order");
+        assert_eq!(began.elapsed().as_secs(), DRAIN.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_in_flight_at_the_stop_ends_and_nothing_else_begins() {
+        let (stop, n_ended) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let run_step = |_, bisection| {
+            let (stop, n_ended) = (stop.clone(), Arc::clone(&n_ended));
+            async move {
+                stop.cancel();
+                tokio::time::sleep(DRAIN / 2).await;
+                n_ended.fetch_add(1, Ordering::Relaxed);
+                (StepOutcome::Continue, bisection)
+            }
+        };
+        run(run_step, &stop, 0..1_000).await.expect("in good order");
+        assert_eq!(n_ended.load(Ordering::Relaxed), scheduler::MAX_CONCURRENT_STEPS / 2);
+    }
+
+    #[tokio::test]
+    async fn a_search_for_a_bad_event_goes_on_in_the_next_step() {
+        let (stop, found) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let run_step = |_, mut bisection: Bisection| {
+            let (stop, found) = (stop.clone(), Arc::clone(&found));
+            async move {
+                match bisection.limit() {
+                    None => bisection.refused(100, 100),
+                    Some(50) => bisection.settled(50),
+                    Some(_) => {
+                        found.notify_one();
+                        stop.cancel();
+                    }
+                }
+                (StepOutcome::Continue, bisection)
+            }
+        };
+        run(run_step, &stop, [0]).await.expect("in good order");
+        found.notified().await;
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
 
-use crate::due::Due;
+use crate::due::Wakeups;
 use crate::metrics::Metrics;
 use crate::store::connection::{Connection, Connector, Session};
 use crate::store::log::Lane;
@@ -61,7 +61,7 @@ impl Ingest {
     pub fn new(
         connector: &Arc<Connector>,
         max_waiting: usize,
-        due: &Arc<Due>,
+        due: &Arc<Wakeups>,
         metrics: &Arc<Metrics>,
     ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
         let queue = Arc::new(SharedQueue::default());

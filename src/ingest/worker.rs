@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::batch::{CommitBatch, PendingWebhook, Stored, appended_sources, refuse};
 use super::queue::{Commit, CommitQueue, Queued};
-use crate::due::{Call, Due};
+use crate::due::{WakeReason, Wakeups};
 use crate::metrics::Metrics;
 use crate::store::append::Append;
 use crate::store::connection::{Connection, is_lock_timeout};
@@ -27,7 +27,7 @@ const HOLD: Duration = Duration::from_millis(200);
 
 /// What the workers share.
 pub struct CommitWorkers {
-    pub due: Arc<Due>,
+    pub due: Arc<Wakeups>,
     pub metrics: Arc<Metrics>,
     pub queue: Arc<SharedQueue>,
     /// Held by the worker that takes the next commit, until it is that commit's turn.
@@ -155,7 +155,7 @@ impl CommitWorkers {
             Ok(Some((webhooks, batch, stored))) => {
                 let n_events = u32::try_from(batch.append.events().len());
                 self.metrics.commit_events.observe(n_events.map_or(f64::MAX, f64::from));
-                self.due.mark(Call::Appended, appended_sources(&webhooks));
+                self.due.wake(WakeReason::NewEvents, appended_sources(&webhooks));
                 batch.reply(webhooks, stored, &self.metrics);
             }
             Ok(None) => {}

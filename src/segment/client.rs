@@ -1,5 +1,7 @@
 //! Sends batches.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -27,6 +29,44 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    in_flight: Arc<InFlightCounters>,
+}
+
+/// Requests that are not answered yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct InFlight {
+    /// How many there are.
+    pub n_requests: usize,
+    /// The memory that their bodies take, in bytes.
+    pub n_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct InFlightCounters {
+    n_requests: AtomicUsize,
+    n_bytes: AtomicUsize,
+}
+
+/// A request, counted until this is dropped.
+struct Counted<'a> {
+    counters: &'a InFlightCounters,
+    n_bytes: usize,
+}
+
+impl InFlightCounters {
+    fn count(&self, n_bytes: usize) -> Counted<'_> {
+        // Before the request, as a request that is counted without its bytes would look small.
+        self.n_bytes.fetch_add(n_bytes, Ordering::AcqRel);
+        self.n_requests.fetch_add(1, Ordering::AcqRel);
+        Counted { counters: self, n_bytes }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.counters.n_requests.fetch_sub(1, Ordering::AcqRel);
+        self.counters.n_bytes.fetch_sub(self.n_bytes, Ordering::AcqRel);
+    }
 }
 
 /// Where an account's events go.
@@ -65,18 +105,27 @@ impl Client {
             .redirect(Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { http })
+        Ok(Self { http, in_flight: Arc::default() })
+    }
+
+    /// The requests of this client, and of its clones, that are not answered yet.
+    #[must_use]
+    pub fn in_flight(&self) -> InFlight {
+        let n_requests = self.in_flight.n_requests.load(Ordering::Acquire);
+        InFlight { n_requests, n_bytes: self.in_flight.n_bytes.load(Ordering::Acquire) }
     }
 
     /// Sends a batch, once.
     pub async fn send(&self, destination: &Destination, batch: Batch, sent_at: SystemTime) -> Answer {
         let url = format!("{}/v1/batch", destination.endpoint.as_str().trim_end_matches('/'));
+        let body = batch.into_body(sent_at.into());
+        let _counted = self.in_flight.count(body.capacity());
         let response = self
             .http
             .post(url)
             .basic_auth(destination.write_key.expose(), Some(""))
             .header(CONTENT_TYPE, "application/json")
-            .body(batch.into_body(sent_at.into()))
+            .body(body)
             .send()
             .await;
         match response {

@@ -6,6 +6,6 @@ mod failure;
 mod outcome;
 
 pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
-pub use client::{Answer, Client, Destination};
+pub use client::{Answer, Client, Destination, InFlight};
 pub use failure::Failure;
 pub use outcome::Outcome;

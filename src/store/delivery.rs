@@ -3,21 +3,38 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
+use super::lock;
+
 /// The reason that is shown for an admin's own pause.
 pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
 
-/// Accounts that have something to do now, the longest due first: new events, a retry, the leavings of a process that
-/// ended.
+/// Accounts that have something to do now: new events, a retry, those of a process that ended. By id, the first `limit`
+/// after `last`, so that each comes up, however many there are: go on after the last one of a full page, and after a page
+/// that is not full begin anew with `None`. Those that a process other than `holder` is at are left out.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn list_due(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+/// Where the database cannot be asked; ask again later.
+pub async fn list_due(
+    db: impl PgExecutor<'_>,
+    holder: i32,
+    last: Option<Uuid>,
+    limit: usize,
+) -> sqlx::Result<Vec<Uuid>> {
     // A row an account, and rows that change all the time: reading all costs less than keeping an index.
     sqlx::query_scalar!(
-        "select account_id from delivery join log_head using (account_id)
-        where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
-        order by next_attempt_at limit $1",
-        limit
+        "with live as materialized (
+            select objid::bigint as number from pg_locks
+            where locktype = 'advisory' and classid::bigint = $4 and granted
+                and database = (select oid from pg_database where datname = current_database())
+        )
+        select account_id from delivery join log_head using (account_id)
+        where account_id > $2 and cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
+            and not (leased_until > now() and leased_by <> $1 and leased_by in (select number from live))
+        order by account_id limit $3",
+        holder,
+        last.unwrap_or(Uuid::nil()),
+        i64::try_from(limit).unwrap_or(i64::MAX),
+        i64::from(lock::HOLDER),
     )
     .fetch_all(db)
     .await

@@ -19,6 +19,7 @@ mod private_cluster;
 mod rekey;
 mod replicas;
 mod sandbox;
+mod scheduling;
 mod surroundings;
 mod terminal;
 mod webhook;
