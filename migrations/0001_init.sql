@@ -125,9 +125,10 @@ create table delivery (
 ) with (fillfactor = 50);
 
 -- Whether a wait (of `delivery`) is over. No wait is longer than an hour (domain/retry.rs): where it began after now, or
--- ends later than that, the clock was set back meanwhile, and nobody knows how much of it has passed.
+-- ends later than that, the clock was set back meanwhile, and nobody knows how much of it has passed. A minute is no
+-- matter: the now() of a statement that waited for another is earlier than that of the other.
 create function is_due(next_attempt_at timestamptz, waiting_since timestamptz) returns boolean language sql stable
-return next_attempt_at <= now() or waiting_since > now() or next_attempt_at > waiting_since + interval '1 hour';
+return next_attempt_at <= now() or waiting_since > now() + interval '1 minute' or next_attempt_at > waiting_since + interval '1 hour';
 
 create sequence lease_holder as int cycle;
 

@@ -97,6 +97,15 @@ impl Backend {
         Connection::new(&self.connector, session)
     }
 
+    /// Applies the migrations that are missing, and makes sure that the others are this program's.
+    ///
+    /// # Errors
+    /// [`BackendError::Migrate`], [`BackendError::Connect`].
+    pub async fn migrate(&self) -> Result<(), BackendError> {
+        let mut connection = self.command_connection();
+        migrate(&mut connection).await
+    }
+
     /// A connection for a command.
     #[must_use]
     pub fn command_connection(&self) -> Connection {

@@ -11,7 +11,7 @@ use crate::store::connection::{Connection, Connector, Session};
 use crate::store::delivery;
 use crate::store::lease::LeaseOwner;
 
-/// A change elsewhere takes effect within this time, should its notification get lost.
+/// A change elsewhere, such as an admin's, takes effect within this time.
 const EVERY: Duration = Duration::from_millis(500);
 /// How many sources are read at a time, and how often a poll reads. Of more that are due, the next polls see the others.
 const PAGE: usize = 1_000;

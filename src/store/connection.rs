@@ -62,13 +62,16 @@ pub struct Connector {
     hosts: Vec<PgConnectOptions>,
     /// Where to look first.
     preferred: AtomicUsize,
+    /// How often a server turned out to take no writes. What was connected before is looked for again: a connection that
+    /// only reads would not notice by itself.
+    generation: AtomicUsize,
 }
 
 impl Connector {
     /// `hosts` must not be empty.
     #[must_use]
     pub fn new(hosts: Vec<PgConnectOptions>) -> Arc<Self> {
-        Arc::new(Self { hosts, preferred: AtomicUsize::new(0) })
+        Arc::new(Self { hosts, preferred: AtomicUsize::new(0), generation: AtomicUsize::new(0) })
     }
 
     /// A new connection to the first host that takes writes, and the host's number.
@@ -98,7 +101,10 @@ impl Connector {
     }
 
     /// A host did not do what it should: the others are asked before it.
-    fn suspect(&self, host: usize) {
+    fn suspect(&self, host: usize, error: &sqlx::Error) {
+        if is_wrong_server(error) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
         let next = (host + 1) % self.hosts.len();
         let _ = self.preferred.compare_exchange(host, next, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -166,8 +172,18 @@ fn unusable(reason: WrongServer) -> sqlx::Error {
     sqlx::Error::Io(io::Error::other(reason))
 }
 
+/// To be handed on where a statement finds out that its server takes no writes.
+pub(super) fn takes_no_writes() -> sqlx::Error {
+    unusable(WrongServer::TakesNoWrites)
+}
+
 fn is_wrong_server(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<WrongServer>))
+    is_read_only(error)
+        || matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<WrongServer>))
+}
+
+fn is_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("25006"))
 }
 
 fn timed_out(what: &'static str) -> sqlx::Error {
@@ -179,7 +195,14 @@ fn timed_out(what: &'static str) -> sqlx::Error {
 pub struct Connection {
     connector: Arc<Connector>,
     session: Session,
-    open: Option<(PgConnection, usize)>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: PgConnection,
+    host: usize,
+    generation: usize,
 }
 
 impl Connection {
@@ -218,23 +241,26 @@ impl Connection {
         statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> sqlx::Result<T> {
         // Taken out: whoever drops this future drops the connection with it, in the middle of a statement as it may be.
-        let (mut connection, host) = match self.open.take() {
-            Some(open) => open,
-            None => self.connector.connect(self.session).await?,
+        let generation = self.connector.generation.load(Ordering::Relaxed);
+        let mut open = if let Some(open) = self.open.take().filter(|open| open.generation == generation) {
+            open
+        } else {
+            let (connection, host) = self.connector.connect(self.session).await?;
+            Open { connection, host, generation }
         };
-        let done = timeout(self.session.statement, statement(&mut connection)).await;
+        let done = timeout(self.session.statement, statement(&mut open.connection)).await;
         let done = done.unwrap_or_else(|_| Err(timed_out("the database did not answer in time")));
         match &done {
-            Err(error) if is_lost(error) => self.connector.suspect(host),
-            _ => self.open = Some((connection, host)),
+            Err(error) if is_lost(error) => self.connector.suspect(open.host, error),
+            _ => self.open = Some(open),
         }
         done
     }
 
     /// Says goodbye to the server. A server that does not answer is left without.
     pub async fn close(mut self) {
-        if let Some((connection, _)) = self.open.take()
-            && !matches!(timeout(secs(1), connection.close()).await, Ok(Ok(())))
+        if let Some(open) = self.open.take()
+            && !matches!(timeout(secs(1), open.connection.close()).await, Ok(Ok(())))
         {
             tracing::debug!("a connection to the database did not close cleanly");
         }

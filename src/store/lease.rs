@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::append::MAX_BLOCK_EVENTS;
 use super::block::StoredBlock;
-use super::connection::Connection;
+use super::connection::{Connection, takes_no_writes};
 use super::lock;
 
 /// How long a lease lasts: longer than any request to Segment.
@@ -59,7 +59,7 @@ impl LeaseOwner {
         let number = self.number;
         // Taken once a session. Shared: a session that is lost to us may live on at the server.
         let lock = async |db: &mut PgConnection| {
-            let held = sqlx::query_scalar!(
+            let held = sqlx::query!(
                 r#"select case
                     when exists (
                         select from pg_locks
@@ -67,12 +67,15 @@ impl LeaseOwner {
                             and pid = pg_backend_pid()
                     ) then true
                     else pg_try_advisory_lock_shared($1, $2::int)
-                end as "held!""#,
+                end as "held!",
+                not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "takes_writes!""#,
                 lock::HOLDER,
                 number,
                 i64::from(lock::HOLDER),
             );
-            held.fetch_one(db).await
+            let row = held.fetch_one(db).await?;
+            // This is asked all the time: so that all users of the database learn of it, also those who only read.
+            if row.takes_writes { Ok(row.held) } else { Err(takes_no_writes()) }
         };
         if self.connection.run(lock).await? { Ok(()) } else { Err(sqlx::Error::Protocol("the number is taken".into())) }
     }
@@ -128,7 +131,8 @@ pub async fn acquire(
             where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
                 and case
                     when leased_until <= now() or leased_by = $3 then true
-                    when leased_until > now() + $4 * interval '1 second' then true
+                    -- The clock was set back. Twice, as another statement's now() may be a little later than this one's.
+                    when leased_until > now() + 2 * $4 * interval '1 second' then true
                     else not exists (
                         select from pg_locks
                         where locktype = 'advisory' and classid::bigint = $5 and objid::bigint = leased_by and granted

@@ -1,7 +1,7 @@
 //! The only SQL of the program.
 //!
-//! Every write outside the command line is one statement that commits by itself: nothing can be dropped half-way and
-//! leave a transaction open on a pooled connection (sqlx issues 4385 and 4393).
+//! Every write of the service is one statement that commits by itself: nothing can be dropped half-way and leave a
+//! transaction open, and no lock is held between two statements.
 
 pub mod account;
 pub mod append;

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
@@ -44,10 +44,21 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
         }
     };
     state.metrics.webhook(response.status().as_u16());
-    if state.is_stopping() {
+    if state.is_stopping() || leaves_body(response.status()) {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
     response.map_body(|_, body| Tracked { body, _token: token })
+}
+
+/// Whether an answer of this status may leave a part of the body unread. Nobody is going to read it: the connection ends.
+fn leaves_body(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+    )
 }
 
 /// An answer's body. Until it is written, the webhook is in flight, and a service that stops waits for it.

@@ -116,7 +116,7 @@ async fn a_wrong_setting_stops_the_start_with_one_line_that_says_what_to_do() {
         ("DATABASE_URL", "postgres://nobody:x@127.0.0.1:1/none", "DATABASE_URL: cannot connect"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: `xml` is neither"),
         ("RUST_LOG", "=x=", "RUST_LOG: "),
-        ("BIND", "\u{1b}]0;x\u{7}\u{202e}", "BIND: `\\u001b]0;x\\u0007\\u202e` is no address"),
+        ("BIND", "\u{1b}]0;x\u{7}\u{202e}", "BIND: `\\u{1b}]0;x\\u{7}\\u{202e}` is no address"),
     ] {
         let mut env = context.env.clone();
         env.retain(|(name, _)| name != variable);

@@ -187,7 +187,7 @@ async fn a_replica_without_the_newest_master_key_refuses_for_the_moment_and_conc
     let behind = context.serve().await;
     context.set("MASTER_KEY", &format!("{new},{old}"));
     let current = context.serve().await;
-    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1}));
+    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1, "failed": []}));
     until(async || account.post(&behind, &events(0..1)).await.status != 200).await;
     for n in 0..20 {
         let answer = account.post(&behind, &events(1_000 + n..=1_000 + n)).await;
@@ -204,7 +204,7 @@ async fn a_replica_without_the_newest_master_key_refuses_for_the_moment_and_conc
     assert_eq!(context.show("acme").await["paused_reason"], json!(null));
     // Sealed with a key that it has, the source works there again.
     context.set("MASTER_KEY", &format!("{old},{new}"));
-    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1}));
+    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1, "failed": []}));
     until(async || account.post(&behind, &events(100..101)).await.status == 200).await;
     context.account_is("acme", |shown| shown["waiting"] == 0).await;
     assert!(behind.terminate().await.success() && current.terminate().await.success());

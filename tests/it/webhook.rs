@@ -1,6 +1,7 @@
 //! Contract, section 1: what a sender may post, and what it is answered.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use nudgespot_source::domain::secret::SigningSecret;
 use nudgespot_source::domain::signature::{SigningScheme, sign};
@@ -327,6 +328,21 @@ async fn a_body_may_be_as_large_as_the_limit_and_no_larger() {
     let mut answer = [0; 12];
     connection.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_large_ends_the_connection() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let account = context.account("acme").await;
+    let head = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000000\r\n\r\n", account.path);
+    let mut connection = tokio::net::TcpStream::connect(service.url.trim_start_matches("http://")).await.expect("up");
+    connection.write_all((head + &"x".repeat(10_000)).as_bytes()).await.expect("written");
+    // No more of it is sent, nor waited for.
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), connection.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "the connection stays open");
+    assert!(answer.starts_with(b"HTTP/1.1 413"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[tokio::test(flavor = "multi_thread")]
