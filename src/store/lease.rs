@@ -132,7 +132,7 @@ pub async fn acquire(
                 and case
                     when leased_until <= now() or leased_by = $3 then true
                     -- The clock was set back. Twice, as another statement's now() may be a little later than this one's.
-                    when leased_until > now() + 2 * $4 * interval '1 second' then true
+                    when leased_until > now() + $4 * interval '2 seconds' then true
                     else not exists (
                         select from pg_locks
                         where locktype = 'advisory' and classid::bigint = $5 and objid::bigint = leased_by and granted
