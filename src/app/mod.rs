@@ -181,7 +181,7 @@ impl Parts<()> {
             leases: Together::new(backend.connection(Session::DELIVERY)),
             settlements: Together::new(backend.connection(Session::DELIVERY)),
         };
-        let health = backend.connection(Session::HEALTH);
+        let health = [Session::HEALTH, Session::LOOK_UP].map(|session| backend.connection(session));
         let state = State::new(Arc::clone(&directory), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;

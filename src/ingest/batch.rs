@@ -18,8 +18,8 @@ use crate::store::set_aside::SetAside;
 pub struct PendingWebhook {
     pub webhook: Webhook,
     pub reply: ReplyChannel,
-    /// Its permit to wait, held until it is answered.
-    pub(super) _permit: OwnedSemaphorePermit,
+    /// Its permits to wait and to take memory, held until it is answered.
+    pub(super) _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// The events of several webhooks, as the store takes them.
@@ -91,10 +91,10 @@ pub fn appended_sources(webhooks: &[Queued<PendingWebhook>]) -> impl Iterator<It
 }
 
 /// Tells each sender to send its webhook again.
-pub fn refuse(webhooks: Vec<Queued<PendingWebhook>>) {
+pub fn refuse(webhooks: impl IntoIterator<Item = Queued<PendingWebhook>>, reason: NotStored) {
     let mut replies = Replies::default();
     for queued in webhooks {
-        replies.push(queued.webhook.reply, Err(NotStored::Database));
+        replies.push(queued.webhook.reply, Err(reason));
     }
     replies.send();
 }

@@ -13,7 +13,7 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::due::Wakeups;
@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::store::connection::{Connection, Connector, Session};
 use crate::store::log::Lane;
 use batch::PendingWebhook;
-use queue::{CommitQueue, Queued};
+use queue::Queued;
 use reply::ReplyChannel;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 use worker::{CommitWorkers, LaneState, SharedQueue};
@@ -64,7 +64,7 @@ impl Ingest {
         due: &Arc<Wakeups>,
         metrics: &Arc<Metrics>,
     ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
-        let queue = Arc::new(SharedQueue::default());
+        let queue = Arc::new(SharedQueue::new((max_waiting / 4).max(1)));
         let workers = Arc::new(CommitWorkers {
             due: Arc::clone(due),
             metrics: Arc::clone(metrics),
@@ -73,23 +73,26 @@ impl Ingest {
             lanes: Lane::all()
                 .map(|_| Mutex::new(LaneState::new(Connection::new(connector, Session::COMMIT))))
                 .collect(),
+            prober: Mutex::new(Connection::new(connector, Session::COMMIT)),
         });
         let workers = (0..WORKERS).map(|_| Arc::clone(&workers).run()).collect();
         (Self { queue, permits: Arc::new(Semaphore::new(max_waiting)) }, workers)
     }
 
-    /// Commits a webhook's events and returns what became of them. To be called by the web server's threads.
+    /// Commits a webhook's events and returns what became of them. `memory` is what it was given to be in memory: it is given
+    /// back when the webhook is gone, which may be after this returns. To be called by the web server's threads.
     ///
     /// # Errors
     /// [`NotStored`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
-    pub async fn accept(&self, webhook: Webhook) -> Result<Receipt, NotStored> {
+    pub async fn accept(&self, webhook: Webhook, memory: Option<OwnedSemaphorePermit>) -> Result<Receipt, NotStored> {
         if webhook.len() == 0 {
             return Ok(webhook.receipt);
         }
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
         let (reply, replied) = ReplyChannel::here();
-        let (source, n_events) = (webhook.account, webhook.len());
-        let queued = Queued { source, n_events, webhook: PendingWebhook { webhook, reply, _permit: permit } };
+        let (source, n_events, n_bytes) = (webhook.account, webhook.len(), webhook.n_bytes());
+        let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
+        let queued = Queued { source, n_events, n_bytes, webhook };
         self.queue.change(|queue| queue.push(queued));
         match timeout(COMMIT_TIMEOUT, replied).await {
             Ok(reply) => reply.unwrap_or(Err(NotStored::Stopping)),
@@ -100,6 +103,9 @@ impl Ingest {
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        self.queue.change(CommitQueue::close);
+        self.queue.change(|queue| {
+            queue.close();
+            None
+        });
     }
 }

@@ -1,19 +1,22 @@
 //! The workers that commit: while the commits of some are in flight, another makes the next batch ready.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use sqlx::PgConnection;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
+use super::NotStored;
 use super::batch::{CommitBatch, PendingWebhook, Stored, appended_sources, refuse};
-use super::queue::{Commit, CommitQueue, Queued};
+use super::queue::{Commit, CommitQueue, Queued, Work};
 use crate::due::{WakeReason, Wakeups};
 use crate::metrics::Metrics;
 use crate::store::append::Append;
 use crate::store::connection::{Connection, is_lock_timeout};
+use crate::store::is_of_one_account;
 use crate::store::log::{self, Lane};
 use crate::store::set_aside;
 
@@ -22,8 +25,8 @@ use crate::store::set_aside;
 const DEDUP_CHECK_WINDOW: Duration = Duration::from_secs(5);
 /// How often another replica may append the same event in the same moment, before the webhook is sent back.
 const MAX_CONFLICT_RETRIES: u32 = 5;
-/// How long a source is left alone whose rows another session holds.
-const HOLD: Duration = Duration::from_millis(200);
+/// How long commits of one source each may keep others waiting.
+const MAX_APART: Duration = Duration::from_secs(1);
 
 /// What the workers share.
 pub struct CommitWorkers {
@@ -34,6 +37,8 @@ pub struct CommitWorkers {
     pub dequeue_lock: Mutex<()>,
     /// One a lane, held by the worker whose commit is in flight: in a lane, no commit overtakes another.
     pub lanes: Vec<Mutex<LaneState>>,
+    /// Looks after held sources.
+    pub prober: Mutex<Connection>,
 }
 
 /// What a lane has.
@@ -56,41 +61,51 @@ type Webhooks = Vec<Queued<PendingWebhook>>;
 ///
 /// Not a channel: a receiver is woken for each message, and that costs as much as the rest of a webhook's way through
 /// here. This wakes a worker when there is a commit to make.
-#[derive(Default)]
 pub struct SharedQueue {
     queue: StdMutex<CommitQueue<PendingWebhook>>,
     work_available: Notify,
 }
 
 impl SharedQueue {
-    /// Changes the queue, and wakes a worker where there is something to do that there was not.
-    pub fn change(&self, change: impl FnOnce(&mut CommitQueue<PendingWebhook>)) {
-        let is_work = |queue: &CommitQueue<_>| (queue.has_commit(), queue.next_retry(), queue.is_exhausted());
+    /// An empty one in which at most `max_held` webhooks wait for sources that are held.
+    pub fn new(max_held: usize) -> Self {
+        Self { queue: StdMutex::new(CommitQueue::new(max_held)), work_available: Notify::new() }
+    }
+
+    /// Changes the queue, and wakes a worker where there is something to do that there was not. Webhooks that `change`
+    /// returns are refused.
+    pub fn change<R: IntoIterator<Item = Queued<PendingWebhook>>>(
+        &self,
+        change: impl FnOnce(&mut CommitQueue<PendingWebhook>) -> R,
+    ) {
+        let work = |queue: &CommitQueue<_>| (queue.has_commit(), queue.next_probe(), queue.is_exhausted());
         let mut queue = self.lock();
-        let before = is_work(&queue);
-        change(&mut queue);
-        let after = is_work(&queue);
+        let before = work(&queue);
+        let refused = change(&mut queue);
+        let after = work(&queue);
         drop(queue);
         if after != before && after != (false, None, false) {
             self.work_available.notify_one();
         }
+        refuse(refused, NotStored::TooManyWaiting);
     }
 
-    /// Waits for a commit to make, and takes it; `None` at the end.
-    async fn take(&self) -> Option<InFlight<'_>> {
+    /// Waits for something to do, and takes it; `None` at the end.
+    async fn take(&self) -> Option<(Work<PendingWebhook>, InFlight<'_>)> {
         loop {
-            let next_retry = {
+            let next_probe = {
                 let mut queue = self.lock();
-                if let Some(commit) = queue.take(Instant::now(), |pending| pending.reply.is_abandoned()) {
-                    return Some(InFlight { queue: (!commit.is_trial).then_some(self), commit });
+                if let Some(work) = queue.take(Instant::now(), |pending| pending.reply.is_abandoned()) {
+                    let is_commit = matches!(work, Work::Commit(_));
+                    return Some((work, InFlight(is_commit.then_some(self))));
                 }
                 if queue.is_exhausted() {
                     return None;
                 }
-                queue.next_retry()
+                queue.next_probe()
             };
             let available = self.work_available.notified();
-            match next_retry {
+            match next_probe {
                 Some(at) => tokio::select! {
                     () = available => {}
                     () = sleep_until(at.into()) => {}
@@ -106,15 +121,15 @@ impl SharedQueue {
 }
 
 /// A commit that was taken. However it ends, the queue is told.
-struct InFlight<'a> {
-    queue: Option<&'a SharedQueue>,
-    commit: Commit<PendingWebhook>,
-}
+struct InFlight<'a>(Option<&'a SharedQueue>);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if let Some(queue) = self.queue {
-            queue.change(CommitQueue::finish);
+        if let Some(queue) = self.0 {
+            queue.change(|queue| {
+                queue.finish();
+                None
+            });
         }
     }
 }
@@ -124,87 +139,119 @@ impl CommitWorkers {
     pub async fn run(self: Arc<Self>) {
         loop {
             let dequeue = self.dequeue_lock.lock().await;
-            let Some(mut in_flight) = self.queue.take().await else { return };
-            let webhooks = std::mem::take(&mut in_flight.commit.webhooks);
+            let Some((work, _in_flight)) = self.queue.take().await else { return };
+            let Commit { lanes: ids, mut webhooks } = match work {
+                Work::Commit(commit) => commit,
+                Work::Probe(sources) => {
+                    drop(dequeue);
+                    self.probe(&sources).await;
+                    continue;
+                }
+            };
             // Made ready while other commits may be in flight.
-            let batch = CommitBatch::new(&webhooks);
+            let mut batch = CommitBatch::new(&webhooks);
             let mut lanes = Lanes::new();
-            for lane in &in_flight.commit.lanes {
+            for lane in &ids {
                 lanes.push(self.lanes[lane.index()].lock().await);
             }
             drop(dequeue);
-            self.commit(&in_flight, webhooks, batch, lanes).await;
+            let n_taken = webhooks.len();
+            self.queue.change(|queue| queue.hold_back(&mut webhooks));
+            if webhooks.len() < n_taken {
+                batch = CommitBatch::new(&webhooks);
+            }
+            let began = Instant::now();
+            self.commit(&ids, webhooks, batch, &mut lanes).await;
+            self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         }
     }
 
-    async fn commit(&self, in_flight: &InFlight<'_>, webhooks: Webhooks, batch: CommitBatch, mut lanes: Lanes<'_>) {
-        let Commit { lanes: ids, is_trial, .. } = &in_flight.commit;
-        let began = Instant::now();
-        let stored = if *is_trial {
-            self.store_free(ids, webhooks, &mut lanes).await
-        } else {
-            match store(ids, &batch, &mut lanes).await {
-                Err(error) if is_lock_timeout(&error) => self.store_free(ids, webhooks, &mut lanes).await,
-                Err(error) => Err((webhooks, error)),
-                Ok(stored) => Ok(Some((webhooks, batch, stored))),
-            }
-        };
-        drop(lanes);
-        self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
-        match stored {
-            Ok(Some((webhooks, batch, stored))) => {
-                let n_events = u32::try_from(batch.append.events().len());
-                self.metrics.commit_events.observe(n_events.map_or(f64::MAX, f64::from));
-                self.due.wake(WakeReason::NewEvents, appended_sources(&webhooks));
-                batch.reply(webhooks, stored, &self.metrics);
-            }
-            Ok(None) => {}
-            Err((webhooks, error)) => {
-                tracing::error!(%error, webhooks = webhooks.len(), "not stored");
-                refuse(webhooks);
-            }
+    /// Sources that no other session of the database holds any more are released.
+    async fn probe(&self, sources: &[Uuid]) {
+        let appendable = async |db: &mut PgConnection| log::appendable(db, sources).await;
+        match self.prober.lock().await.run(appendable).await {
+            Ok(free) => self.queue.change(|queue| {
+                for source in free {
+                    queue.release(source);
+                }
+                None
+            }),
+            Err(error) => tracing::debug!(%error, "cannot look whether held sources are free"),
         }
     }
 
-    /// Stores what belongs to sources that no other session of the database holds; the others are held back. `None`:
-    /// nothing is left to be answered now.
-    async fn store_free(
-        &self,
-        ids: &[Lane],
-        webhooks: Webhooks,
-        lanes: &mut Lanes<'_>,
-    ) -> Result<Option<(Webhooks, CommitBatch, Stored)>, (Webhooks, sqlx::Error)> {
+    async fn commit(&self, ids: &[Lane], webhooks: Webhooks, batch: CommitBatch, lanes: &mut Lanes<'_>) {
+        match store(ids, &batch, lanes).await {
+            Ok(stored) => self.reply(webhooks, batch, stored),
+            // It may be one source alone that fails: because another session holds its rows, or because they are damaged.
+            Err(error) if is_of_one_account(&error) => self.commit_apart(ids, webhooks, lanes).await,
+            Err(error) => not_stored(webhooks, &error),
+        }
+    }
+
+    /// Commits what belongs to sources that no other session holds; the others are held back. Where that fails again, each
+    /// is committed alone.
+    async fn commit_apart(&self, ids: &[Lane], webhooks: Webhooks, lanes: &mut Lanes<'_>) {
         let mut sources: Vec<Uuid> = webhooks.iter().map(|queued| queued.source).collect();
         sources.sort_unstable();
         sources.dedup();
-        let free = lanes[0].connection.run(async |db| log::appendable(db, ids, &sources).await).await;
+        let free = lanes[0].connection.run(async |db| log::appendable(db, &sources).await).await;
         let free = match free {
             Ok(free) => free,
-            Err(error) => return Err((webhooks, error)),
+            Err(error) => return not_stored(webhooks, &error),
         };
         let (webhooks, held): (Webhooks, Webhooks) =
             webhooks.into_iter().partition(|queued| free.contains(&queued.source));
         self.hold(held);
         let batch = CommitBatch::new(&webhooks);
         match store(ids, &batch, lanes).await {
-            Ok(stored) => {
-                self.queue.change(|queue| free.iter().for_each(|source| queue.release(*source)));
-                Ok((!webhooks.is_empty()).then_some((webhooks, batch, stored)))
-            }
-            Err(error) if is_lock_timeout(&error) => {
-                self.hold(webhooks);
-                Ok(None)
-            }
-            Err(error) => Err((webhooks, error)),
+            Ok(stored) => self.reply(webhooks, batch, stored),
+            Err(error) if is_of_one_account(&error) => self.commit_each(ids, webhooks, lanes).await,
+            Err(error) => not_stored(webhooks, &error),
         }
+    }
+
+    async fn commit_each(&self, ids: &[Lane], webhooks: Webhooks, lanes: &mut Lanes<'_>) {
+        let mut by_source: BTreeMap<Uuid, Webhooks> = BTreeMap::new();
+        for queued in webhooks {
+            by_source.entry(queued.source).or_default().push(queued);
+        }
+        let began = Instant::now();
+        for (_, webhooks) in by_source {
+            let batch = CommitBatch::new(&webhooks);
+            if began.elapsed() > MAX_APART {
+                // Others wait as well.
+                self.hold(webhooks);
+                continue;
+            }
+            match store(ids, &batch, lanes).await {
+                Ok(stored) => self.reply(webhooks, batch, stored),
+                Err(error) if is_lock_timeout(&error) => self.hold(webhooks),
+                Err(error) => not_stored(webhooks, &error),
+            }
+        }
+    }
+
+    fn reply(&self, webhooks: Webhooks, batch: CommitBatch, stored: Stored) {
+        let n_events = u32::try_from(batch.append.events().len());
+        self.metrics.commit_events.observe(n_events.map_or(f64::MAX, f64::from));
+        self.due.wake(WakeReason::NewEvents, appended_sources(&webhooks));
+        batch.reply(webhooks, stored, &self.metrics);
     }
 
     fn hold(&self, webhooks: Webhooks) {
         if !webhooks.is_empty() {
             let sources: HashSet<Uuid> = webhooks.iter().map(|queued| queued.source).collect();
             tracing::warn!(?sources, "another session of the database holds these accounts; their webhooks wait");
-            self.queue.change(|queue| queue.hold(webhooks, Instant::now() + HOLD));
+            self.queue.change(|queue| queue.hold(webhooks, Instant::now()));
         }
+    }
+}
+
+fn not_stored(webhooks: Webhooks, error: &sqlx::Error) {
+    if !webhooks.is_empty() {
+        tracing::error!(%error, webhooks = webhooks.len(), "not stored");
+        refuse(webhooks, NotStored::Database);
     }
 }
 

@@ -170,8 +170,10 @@ pub async fn reseal(db: impl PgExecutor<'_>, account: &SealedAccount, new: &Seal
     let done = sqlx::query!(
         "update account
         set secret = $2, previous_secret = $3, previous_secret_until = $4, write_key = $5
-        where id = $1 and secret = $6 and previous_secret is not distinct from $7
-            and write_key is not distinct from $8",
+        where id = $1
+            -- Sealed anew, the same text is another: where it is there already, this statement has done it before.
+            and (secret = $2 or secret = $6 and previous_secret is not distinct from $7
+                and write_key is not distinct from $8)",
         account.id,
         new.secret,
         new.previous_secret,

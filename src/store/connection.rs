@@ -83,21 +83,22 @@ impl Connector {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut failure = None;
         for n in (first..first + self.hosts.len()).map(|n| n % self.hosts.len()) {
-            for address in addresses(&self.hosts[n], deadline).await {
-                let within = deadline.min(Instant::now() + CONNECT_ONE);
-                let connected = timeout_at(within, open(&address, session)).await;
-                match connected.unwrap_or_else(|_| Err(timed_out("no connection to the database in time"))) {
-                    Ok(connection) => {
-                        self.preferred.store(n, Ordering::Relaxed);
-                        return Ok((connection, n));
-                    }
-                    // Of several, the failure of the one that would have been right tells most.
-                    Err(error) if failure.is_none() || !is_wrong_server(&error) => failure = Some(error),
-                    Err(_) => {}
+            if Instant::now() >= deadline {
+                // There was no time for it: it comes first next time.
+                self.preferred.store(n, Ordering::Relaxed);
+                break;
+            }
+            match open_any(&self.hosts[n], session, deadline).await {
+                Ok(connection) => {
+                    self.preferred.store(n, Ordering::Relaxed);
+                    return Ok((connection, n));
                 }
+                // Of several, the failure of the one that would have been right tells most.
+                Err(error) if failure.is_none() || !is_wrong_server(&error) => failure = Some(error),
+                Err(_) => {}
             }
         }
-        Err(failure.unwrap_or_else(|| timed_out("the database's name cannot be resolved in time")))
+        Err(failure.unwrap_or_else(|| timed_out("no connection to the database in time")))
     }
 
     /// A host did not do what it should: the others are asked before it.
@@ -110,20 +111,31 @@ impl Connector {
     }
 }
 
-/// Each address of a host's name, so that one that is dead does not take the time of the others. A name is kept where its
-/// certificate is verified, or where it does not resolve: connecting then says why.
-async fn addresses(host: &PgConnectOptions, deadline: Instant) -> Vec<PgConnectOptions> {
-    let is_named = host.get_socket().is_none() && !host.get_host().starts_with('/');
-    if !is_named || matches!(host.get_ssl_mode(), PgSslMode::VerifyFull) {
-        return vec![host.clone()];
+/// Connects to a host; where it does not answer in time, and its name has several addresses, to each of these: one that is
+/// dead must not keep us from the others.
+async fn open_any(host: &PgConnectOptions, session: Session, deadline: Instant) -> sqlx::Result<PgConnection> {
+    let open_one = async |host: &PgConnectOptions| {
+        let within = deadline.min(Instant::now() + CONNECT_ONE);
+        let opened = timeout_at(within, open(host, session)).await;
+        opened.unwrap_or_else(|_| Err(timed_out("no connection to the database in time")))
+    };
+    let mut opened = open_one(host).await;
+    // A certificate that is verified is one of the name.
+    let is_named = host.get_socket().is_none()
+        && !host.get_host().starts_with('/')
+        && !matches!(host.get_ssl_mode(), PgSslMode::VerifyFull);
+    if is_named && opened.as_ref().is_err_and(is_timeout) {
+        let resolved = timeout(CONNECT_ONE, tokio::net::lookup_host((host.get_host(), host.get_port()))).await;
+        let addresses: Vec<_> =
+            resolved.map(|found| found.map_or_else(|_| vec![], Iterator::collect)).unwrap_or_default();
+        for address in addresses.iter().filter(|_| addresses.len() > 1) {
+            if Instant::now() >= deadline || opened.is_ok() {
+                break;
+            }
+            opened = open_one(&host.clone().host(&address.ip().to_string())).await;
+        }
     }
-    let resolved = timeout_at(deadline, tokio::net::lookup_host((host.get_host(), host.get_port()))).await;
-    let addresses = resolved.map(|found| found.map(Iterator::collect::<Vec<_>>).unwrap_or_default());
-    match addresses {
-        Ok(addresses) if addresses.is_empty() => vec![host.clone()],
-        Ok(addresses) => addresses.iter().map(|address| host.clone().host(&address.ip().to_string())).collect(),
-        Err(_) => Vec::new(),
-    }
+    opened
 }
 
 async fn open(host: &PgConnectOptions, session: Session) -> sqlx::Result<PgConnection> {
@@ -284,6 +296,11 @@ fn is_lost(error: &sqlx::Error) -> bool {
         }),
         _ => false,
     }
+}
+
+/// Whether a statement, or a connection, took longer than it may.
+pub(super) fn is_timeout(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Whether a statement gave up waiting for a lock that another session holds. Nothing has been done.

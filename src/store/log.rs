@@ -107,30 +107,16 @@ pub async fn existing(db: impl PgExecutor<'_>, accounts: &[Uuid]) -> sqlx::Resul
     Ok(ids.fetch_all(db).await?.into_iter().collect())
 }
 
-/// Those of the accounts that can be appended to now: no other session holds their lane or their row. It waits for
-/// nothing, and holds nothing when it returns.
+/// Those of the accounts whose row no other session holds. It waits for nothing, and holds nothing when it returns.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn appendable(db: impl PgExecutor<'_>, lanes: &[Lane], accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
-    let rows = sqlx::query!(
-        r#"with free_lane as materialized (
-            select lane from unnest($2::int[]) as lane where pg_try_advisory_xact_lock($1, lane)
-        ),
-        free as (
-            select account_id from log_head where account_id = any($3) for update skip locked
-        )
-        select account_id, (select array_agg(lane) from free_lane) as "lanes?" from free"#,
-        lock::LANE,
-        &Lane::locks(lanes),
-        accounts,
-    )
-    .fetch_all(db)
-    .await?;
-    let is_free = |account: Uuid, lanes: Option<Vec<i32>>| {
-        lanes.is_some_and(|lanes| lanes.contains(&i32::from(Lane::of(account).0))).then_some(account)
-    };
-    Ok(rows.into_iter().filter_map(|row| is_free(row.account_id, row.lanes)).collect())
+pub async fn appendable(db: impl PgExecutor<'_>, accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let free = sqlx::query_scalar!(
+        "select account_id from log_head where account_id = any($1) for update skip locked",
+        accounts
+    );
+    Ok(free.fetch_all(db).await?.into_iter().collect())
 }
 
 /// Whether an append failed because an event is in the log already.

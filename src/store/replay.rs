@@ -31,7 +31,7 @@ pub async fn replay(db: &mut Connection, account: Uuid, seqs: &[i64]) -> sqlx::R
             return Ok(seqs.len());
         }
     }
-    Ok(0)
+    Err(sqlx::Error::Protocol("others move the same dead letters all the time; try again".to_owned()))
 }
 
 async fn find(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Result<(Vec<i64>, Events)> {

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::block::{Block, StoredBlock, UnreadableBlock};
-use super::connection::Connection;
+use super::connection::{Connection, is_timeout};
 use super::unreadable;
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
@@ -71,10 +71,10 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     Ok(forgotten)
 }
 
-/// An error that the database answers with concerns this account alone.
+/// An error that the database answers with concerns this account alone, as does one that takes too long.
 fn go_on(account: Uuid, done: sqlx::Result<()>) -> sqlx::Result<()> {
     match done {
-        Err(error) if error.as_database_error().is_some() => {
+        Err(error) if error.as_database_error().is_some() || is_timeout(&error) => {
             tracing::error!(account.id = %account, %error, "cannot forget what is old of an account");
             Ok(())
         }

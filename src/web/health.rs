@@ -31,8 +31,8 @@ pub async fn readyz(state: web::Data<State>) -> Result<HttpResponse, Problem> {
 /// `GET /metrics`. Without the database, all but the backlog.
 pub async fn metrics(state: web::Data<State>) -> HttpResponse {
     let backlog = async {
-        let mut health = state.health.lock().await;
-        health.run(async |db| Ok((stats::backlog(&mut *db).await?, stats::worst_accounts(db, WORST).await?))).await
+        let mut metrics = state.backlog.lock().await;
+        metrics.run(async |db| Ok((stats::backlog(&mut *db).await?, stats::worst_accounts(db, WORST).await?))).await
     };
     let backlog = timeout(PATIENCE, backlog).await.ok().and_then(Result::ok);
     let text = state.metrics.render(backlog.as_ref().map(|(total, worst)| (total, worst.as_slice())));

@@ -34,8 +34,10 @@ pub struct State {
     pub directory: Arc<Directory>,
     /// Stores events.
     pub ingest: Ingest,
-    /// For health and backlog.
+    /// For health.
     pub health: Mutex<Connection>,
+    /// For the backlog, which takes longer to find.
+    pub backlog: Mutex<Connection>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The largest body that is read.
@@ -51,7 +53,7 @@ impl State {
     pub fn new(
         directory: Arc<Directory>,
         ingest: Ingest,
-        health: Connection,
+        [health, backlog]: [Connection; 2],
         metrics: Arc<Metrics>,
         max_body_bytes: usize,
     ) -> Self {
@@ -59,6 +61,7 @@ impl State {
             directory,
             ingest,
             health: Mutex::new(health),
+            backlog: Mutex::new(backlog),
             metrics,
             max_body_bytes,
             body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),

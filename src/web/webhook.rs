@@ -34,8 +34,8 @@ pub const MAX_BODY_UNITS: usize = 256 << 10;
 
 /// Takes a webhook. A 200 means: every event is on disk.
 pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<Tracked> {
-    let token = state.in_flight();
-    let answer = accept(&state, &request, body).await;
+    let (token, mut payload) = (state.in_flight(), body);
+    let answer = accept(&state, &request, &mut payload).await;
     let mut response = match answer {
         Ok(receipt) => HttpResponse::Ok().json(receipt),
         Err(problem) => {
@@ -47,7 +47,7 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
     if state.is_stopping() || leaves_body(response.status()) {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.map_body(|_, body| Tracked { body, _token: token })
+    response.map_body(|_, body| Tracked { body, _token: token, _payload: payload })
 }
 
 /// Whether an answer of this status may leave a part of the body unread. Nobody is going to read it: the connection ends.
@@ -65,6 +65,8 @@ fn leaves_body(status: StatusCode) -> bool {
 pub struct Tracked {
     body: BoxBody,
     _token: TaskTrackerToken,
+    /// Kept until then: a payload that is dropped before its end is read to its end by the server, however long it is.
+    _payload: web::Payload,
 }
 
 impl MessageBody for Tracked {
@@ -79,7 +81,7 @@ impl MessageBody for Tracked {
     }
 }
 
-async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Result<Receipt, Problem> {
+async fn accept(state: &State, request: &HttpRequest, payload: &mut web::Payload) -> Result<Receipt, Problem> {
     let token = request.match_info().unprocessed().strip_prefix('/').filter(|rest| !rest.contains('/'));
     let token = token.ok_or(Problem::NotFound)?;
     if request.method() != Method::POST {
@@ -88,20 +90,20 @@ async fn accept(state: &State, request: &HttpRequest, body: web::Payload) -> Res
     if state.is_drained() {
         return Err(NotStored::Stopping.into());
     }
-    let (body, mut memory) = read(state, request.headers(), body).await?;
+    let (body, mut memory) = read(state, request.headers(), payload).await?;
     let received_at = OffsetDateTime::now_utc();
     let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
     let webhook = Webhook::new(account, received_at, payload::parse(verified, received_at)?);
     drop(body);
     hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
-    Ok(state.ingest.accept(webhook).await?)
+    Ok(state.ingest.accept(webhook, memory).await?)
 }
 
 /// Reads the body, within its limits of size and time, and the service's limit of memory.
 async fn read(
     state: &State,
     headers: &HeaderMap,
-    mut payload: web::Payload,
+    payload: &mut web::Payload,
 ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
     if announced.is_some_and(|length| length > state.max_body_bytes) {
