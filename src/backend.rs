@@ -32,6 +32,9 @@ pub enum BackendError {
     /// It is too old.
     #[error("DATABASE_URL: this is PostgreSQL {}; version 14 or newer is needed", .0 / 10_000)]
     TooOld(i32),
+    /// It cannot hold every text. Create the database with `encoding 'UTF8'`.
+    #[error("DATABASE_URL: the database's encoding is {0}; create one with `encoding 'UTF8' template template0`")]
+    Encoding(String),
 }
 
 /// A database with the program's schema, and the keys to what is sealed in it.
@@ -74,11 +77,14 @@ impl Backend {
         let connector = Connector::new(hosts);
         let mut connection = Connection::new(&connector, Session::COMMAND);
         let check = connection.run(async |db| stats::check_server(db).await).await;
-        let (version, is_torn) = check.map_err(BackendError::Connect)?;
-        if version < OLDEST_SERVER {
-            return Err(BackendError::TooOld(version));
+        let server = check.map_err(BackendError::Connect)?;
+        if server.version < OLDEST_SERVER {
+            return Err(BackendError::TooOld(server.version));
         }
-        if is_torn {
+        if server.encoding != "UTF8" {
+            return Err(BackendError::Encoding(server.encoding));
+        }
+        if server.is_torn {
             // Right on a file system that never tears a page; only the operator can know.
             tracing::warn!(
                 "the server has `full_page_writes` off: it may lose committed events when the machine fails"

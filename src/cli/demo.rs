@@ -60,7 +60,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     let shown = show(env, args, json, &dir, &stop).await;
     dir.remove().await;
     match shown {
-        Ok(Shown::NotAll) => Ok(ExitCode::FAILURE),
+        Ok(Shown::NotAll) => bail!("not all events arrived"),
         Ok(Shown::Stopped) if args.once => bail!("interrupted"),
         Ok(Shown::All | Shown::Stopped) => Ok(ExitCode::SUCCESS),
         // Whoever reads has seen enough.
@@ -99,14 +99,18 @@ async fn show(
     let url = format!("http://{}", app.public_address());
     let admin = Admin::new(app.backend().command_connection(), Arc::clone(&app.backend().vault));
     let end = CancellationToken::new();
-    let service = tokio::spawn(app.run(end.clone()));
+    let mut service = tokio::spawn(app.run(end.clone()));
 
     let segment = segment.to_string();
     let scene = Scene { url: &url, segment: &segment, sandbox: &sandbox, json, once: args.once };
-    let shown = scene.play(&admin, stop).await;
+    let (shown, ended) = tokio::select! {
+        shown = scene.play(&admin, stop) => {
+            end.cancel();
+            (shown, service.await)
+        }
+        ended = &mut service => (Err(anyhow::anyhow!("the service ended")), ended),
+    };
     drop(admin);
-    end.cancel();
-    let ended = service.await;
     handle.stop(false).await;
     let sandbox_ended = server.await;
     let shown = shown?;

@@ -14,7 +14,7 @@ pub async fn run(env: &Environment) -> anyhow::Result<()> {
     let app = app?;
     let public = app.public_address();
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{public}"));
-    tracing::info!(address = %public, metrics = %app.internal_address(), public_url, "listening");
+    tracing::info!(database = %config.database, address = %public, metrics = %app.internal_address(), public_url, "listening");
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())

@@ -4,12 +4,15 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::Uid;
 
 use crate::local_postgres;
 use crate::random;
 
+/// How long a program that was killed in the middle of making the cluster may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 const PREFIX: &str = "nudgespot-demo-";
 /// A folder is lost to another demo's clearing up only in the moment at which it is made.
 const MAX_ATTEMPTS: u32 = 10;
@@ -48,7 +51,7 @@ impl TemporaryDir {
 
     /// Removes it, with a server that may be left in it.
     pub async fn remove(self) {
-        remove(&self.path).await;
+        remove(&self.path, PATIENCE).await;
     }
 }
 
@@ -60,13 +63,13 @@ pub async fn remove_leftovers() {
         if is_demos(&path)
             && let Ok(Some(_lock)) = lock(&path)
         {
-            remove(&path).await;
+            remove(&path, Duration::ZERO).await;
         }
     }
 }
 
-async fn remove(path: &Path) {
-    match local_postgres::remove(path).await {
+async fn remove(path: &Path, patience: Duration) {
+    match local_postgres::remove(path, patience).await {
         Ok(true) => {}
         Ok(false) => tracing::warn!(dir = %path.display(), "the demo's folder is in use, and stays"),
         Err(error) => tracing::warn!(dir = %path.display(), %error, "the demo's folder could not be removed"),

@@ -75,6 +75,22 @@ impl std::fmt::Debug for Database {
     }
 }
 
+/// Where it is, for logs: without users and passwords.
+impl std::fmt::Display for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Private { data_dir, .. } => write!(f, "a private cluster under {}", data_dir.display()),
+            Self::Server { hosts, .. } => {
+                for (n, host) in hosts.iter().enumerate() {
+                    write!(f, "{}{}:{}", if n > 0 { "," } else { "" }, host.get_host(), host.get_port())?;
+                }
+                let name = hosts.first().map(|host| host.get_database().unwrap_or(host.get_username()));
+                write!(f, "/{}", name.unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// The base URLs of Segment's regions.
 #[derive(Clone, Debug)]
 pub struct Endpoints {

@@ -28,6 +28,9 @@ use crate::vault::Vault;
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
 const READ: usize = 1_000;
+/// How often it is tried to store an answer of Segment's: together with the waits in between about half a minute, in which
+/// the lease lasts.
+const MAX_SETTLE_RETRIES: u32 = 5;
 /// A batch of so many events is worth its request.
 const WORTHWHILE: usize = 100;
 /// When so many events in a row were refused one by one, it is not the events.
@@ -131,7 +134,25 @@ impl Courier {
         let (account, n_dead) = (done.settlement.account_id, done.settlement.dead.len());
         let n_missing = done.settlement.n_missing.unsigned_abs();
         let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
-        let Some(more) = self.settlements.ask(account, done.settlement, settle).await?.transpose()? else {
+        let mut n_failed = 0;
+        let settled = loop {
+            let settlement = done.settlement.clone();
+            match self.settlements.ask(account, settlement, settle).await.and_then(Option::transpose) {
+                Ok(settled) => break settled,
+                // Segment has been asked: to ask it again, because the answer cannot be stored, would double its load.
+                Err(error) if done.settlement.attempt.is_some() && n_failed < MAX_SETTLE_RETRIES => {
+                    n_failed += 1;
+                    tracing::warn!(account.id = %account, %error, "an answer of Segment's could not be stored yet");
+                    tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
+                }
+                Err(error) if done.settlement.attempt.is_some() => {
+                    tracing::error!(account.id = %account, %error, "an answer of Segment's could not be stored; its batch is repeated");
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let Some(more) = settled else {
             tracing::warn!(account.id = %account, "the lease was taken over; its batch may be delivered twice");
             return Ok(StepOutcome::Idle);
         };

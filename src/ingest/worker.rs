@@ -202,6 +202,10 @@ impl CommitWorkers {
         };
         let (webhooks, held): (Webhooks, Webhooks) =
             webhooks.into_iter().partition(|queued| free.contains(&queued.source));
+        if held.is_empty() {
+            // It is something else of theirs.
+            return self.commit_each(ids, webhooks, lanes).await;
+        }
         self.hold(held);
         let batch = CommitBatch::new(&webhooks);
         match store(ids, &batch, lanes).await {

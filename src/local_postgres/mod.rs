@@ -253,14 +253,14 @@ fn version(cluster: &Path) -> Result<Option<u32>, ClusterError> {
 }
 
 /// Removes a cluster that nobody uses, with the whole folder; stops its server before, where one has been left behind.
-/// Returns whether it is gone: one that is in use stays.
+/// Returns whether it is gone: one that is still in use after `patience` stays.
 ///
 /// # Errors
 /// Where its server cannot be stopped, or the folder cannot be removed.
-pub async fn remove(data_dir: &Path) -> Result<bool, ClusterError> {
+pub async fn remove(data_dir: &Path, patience: Duration) -> Result<bool, ClusterError> {
     let mut held = Vec::new();
     for name in [START_LOCK, IN_USE_LOCK] {
-        match state::lock(data_dir, name, Mode::Exclusive, Duration::ZERO).await {
+        match state::lock(data_dir, name, Mode::Exclusive, patience).await {
             Ok(lock) => held.push(lock),
             Err(ClusterError::Locked(_)) => return Ok(false),
             Err(error) => return Err(error),

@@ -38,7 +38,7 @@ pub struct Session {
 impl Session {
     /// Commits of webhooks. Twice the limit and a new connection in between are within the time that a webhook waits.
     pub const COMMIT: Self =
-        Self { statement: secs(3), lock: Duration::from_millis(500), is_durable: true, by_key: true };
+        Self { statement: secs(3), lock: Duration::from_millis(300), is_durable: true, by_key: true };
     /// Leases and settlements of deliveries, which are repeated after a crash.
     pub const DELIVERY: Self = Self { statement: secs(5), lock: secs(1), is_durable: false, by_key: true };
     /// What is looked up all the time: changed accounts, due deliveries.

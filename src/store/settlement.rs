@@ -12,7 +12,7 @@ use super::storable;
 use crate::domain::event::Kind;
 
 /// What came of a lease.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settlement {
     /// The account.
     pub account_id: Uuid,
@@ -65,7 +65,7 @@ impl Settlement {
 }
 
 /// Why an account is paused, in words for its admin or the operator.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Pause {
     /// Segment does not take its events.
     Segment(String),
@@ -86,7 +86,7 @@ pub struct Dead {
 }
 
 /// A request to Segment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
 pub struct Attempt {
     pub from_seq: i64,
@@ -222,11 +222,11 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                     when done.n_delivered = 0 and pause is null then coalesce(done.last_error, delivery.last_error)
                 end,
                 paused_by = case
-                    when pause is null or next_attempt_at > '-infinity' then paused_by
+                    when pause is null or next_attempt_at > '-infinity' or paused_by = 'admin' then paused_by
                     else author::pause_author
                 end,
                 paused_reason = case
-                    when pause is null or next_attempt_at > '-infinity' then paused_reason
+                    when pause is null or next_attempt_at > '-infinity' or paused_by = 'admin' then paused_reason
                     else pause
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],

@@ -101,16 +101,27 @@ pub async fn has_schema(db: &mut PgConnection) -> sqlx::Result<bool> {
     Ok(exists.fetch_one(&mut *db).await? && is_ready(db).await?)
 }
 
-/// The server's version number (150018 for 15.18), and whether a crash of the machine may tear its pages.
+/// What must be known of a server before it is used.
+#[derive(Debug)]
+pub struct Server {
+    /// Its version number: 150018 for 15.18.
+    pub version: i32,
+    /// Whether a crash of the machine may tear its pages.
+    pub is_torn: bool,
+    /// How the database encodes text. In another than UTF8 not every event can be stored.
+    pub encoding: String,
+}
+
+/// Asks a server what must be known of it.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn check_server(db: impl PgExecutor<'_>) -> sqlx::Result<(i32, bool)> {
-    let row = sqlx::query!(
+pub async fn check_server(db: impl PgExecutor<'_>) -> sqlx::Result<Server> {
+    sqlx::query_as!(
+        Server,
         r#"select current_setting('server_version_num')::int as "version!",
-            current_setting('full_page_writes') = 'off' as "is_torn!""#
+            current_setting('full_page_writes') = 'off' as "is_torn!", current_setting('server_encoding') as "encoding!""#
     )
     .fetch_one(db)
-    .await?;
-    Ok((row.version, row.is_torn))
+    .await
 }
