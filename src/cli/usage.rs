@@ -41,6 +41,13 @@ fn told(mut error: clap::Error, arguments: impl Iterator<Item = std::ffi::OsStri
         // They repeat it.
         error.remove(ContextKind::Suggested);
     }
+    let is_command = |word: &str| word.chars().all(|c| c.is_ascii_alphabetic() || c == '-');
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && !is_command(word)
+    {
+        error.insert(ContextKind::InvalidSubcommand, ContextValue::String(WITHHELD.to_owned()));
+        error.remove(ContextKind::Suggested);
+    }
     let mut text = error.render().to_string();
     for argument in arguments {
         let argument = argument.to_string_lossy();
@@ -54,10 +61,13 @@ fn told(mut error: clap::Error, arguments: impl Iterator<Item = std::ffi::OsStri
     text.lines().map(visible).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a text has the look of a key or a secret: letters and digits without a break.
+/// Whether a text has the look of a key or a secret: letters and digits without a break; or of a URL, or a part of one,
+/// which may hold a password.
 fn may_be_secret(text: &str) -> bool {
     let is_key_char = |c: char| c.is_ascii_alphanumeric() || "-_+/=".contains(c);
     text.contains("whsec_")
+        || text.contains("://")
+        || (text.contains('@') && text.contains(':'))
         || (text.len() >= MIN_KEY_CHARS
             && text.chars().all(is_key_char)
             && text.contains(|c: char| c.is_ascii_digit())
@@ -75,7 +85,14 @@ mod tests {
 
     #[test]
     fn a_secret_in_the_wrong_place_is_not_repeated() {
-        for secret in ["whsec_c2VjcmV0", "abcdefgh1234", "s3cr3t-k3y="] {
+        for secret in [
+            "whsec_c2VjcmV0",
+            "abcdefgh1234",
+            "s3cr3t-k3y=",
+            "postgres://u:pw@h/db",
+            "postgres://u@h/db?password=pw",
+            "u:pw@h/db",
+        ] {
             for arguments in [
                 vec!["sign", secret],
                 vec!["sign", "--scheme", secret],
@@ -92,13 +109,20 @@ mod tests {
                 assert!(text.starts_with("error: "), "{text}");
             }
         }
+        for word in ["s3cret", "sec ret", "pass:word", "p\u{e4}ss", "secret!"] {
+            for arguments in [vec![word], vec!["account", word]] {
+                let text = complaint(&arguments);
+                assert!(!text.contains(word) && text.contains("unrecognized subcommand '…'"), "{text}");
+            }
+        }
         assert!(complaint(&["account", "shwo"]).contains("'shwo'"));
+        assert!(complaint(&["dead-leters"]).contains("'dead-leters'"));
         assert!(complaint(&["--jsno"]).contains("'--jsno'"));
     }
 
     #[test]
     fn what_was_typed_is_shown_harmlessly() {
-        let text = complaint(&["\u{1b}]0;x\u{7}"]);
+        let text = complaint(&["--\u{1b}]0;x\u{7}"]);
         assert!(text.contains(r"\u{1b}]0;x\u{7}"), "{text}");
     }
 }

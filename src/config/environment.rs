@@ -27,7 +27,8 @@ impl Environment {
     /// Reads `.env` in the working directory, or a folder above it, and the environment.
     ///
     /// # Errors
-    /// Where there is a `.env` that cannot be read: names the line and the variable, and repeats neither.
+    /// Where there is a `.env` that cannot be read, or sets a variable of this program in a way that cannot: names the line
+    /// and the variable, and repeats no value.
     pub fn read() -> Result<Self, ConfigError> {
         let environment: HashMap<String, OsString> =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();

@@ -111,7 +111,7 @@ pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<Elem
     // Some senders begin a JSON text with a byte order mark, which RFC 8259 lets a parser ignore.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
     if text.starts_with('[') {
-        Ok(elements(parse_list(text)?, &Object::default(), received_at))
+        Ok(elements(List::parse(text)?.whole()?, &Object::default(), received_at))
     } else if text.starts_with('{') {
         parse_object(text, received_at)
     } else {
@@ -119,7 +119,8 @@ pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<Elem
     }
 }
 
-/// An object that names an event is one event. Another, whose only list is one of events, is a batch.
+/// An object that names an event is one event. Another, whose only list is one of events, is a batch; so is one that has a
+/// name, but of we know not what, and a list with objects.
 fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<Element<'a>>, BodyError> {
     let one = |fate: Result<Fate<'a>, Rejection>| {
         vec![Element { raw: Cow::Borrowed(text), fate: fate.unwrap_or_else(Fate::Rejected) }]
@@ -135,11 +136,15 @@ fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<El
         let only = lists.next().filter(|_| lists.next().is_none());
         only.and_then(|(key, _)| BATCH_KEYS.into_iter().find(|batch_key| *batch_key == key))
     };
+    let name = batch_key.and_then(|_| Draft::of(object.clone()).ok()?.name);
     if let Some(batch_key) = batch_key
-        && !Draft::of(object.clone()).is_ok_and(|draft| draft.name.is_some())
-        && let Some(list) = object.take(batch_key)
+        && !name.as_ref().is_some_and(draft::is_of_event)
+        && let Some(list) = object.find(batch_key)
+        && let list = List::parse(list.get())?
+        && (name.is_none() || list.elements.iter().any(|element| is_object(element)))
     {
-        let list = parse_list(list.get())?;
+        object.take(batch_key);
+        let list = list.whole()?;
         if list.is_empty() && object.iter().any(|(_, value)| !json::is_blank(value)) {
             return Ok(one(Err(Rejection::NoEvents)));
         }
@@ -153,37 +158,51 @@ fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<El
     Ok(one(fate_of(object, &Object::default(), received_at)))
 }
 
-/// At most [`MAX_ELEMENTS`]; what is beyond is not held.
-fn parse_list(text: &str) -> Result<Vec<&RawValue>, BodyError> {
-    struct List<'a>(Option<Vec<&'a RawValue>>);
-    impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Elements;
-            impl<'de> Visitor<'de> for Elements {
-                type Value = List<'de>;
+/// The elements of a list: at most [`MAX_ELEMENTS`]; what is beyond is not held.
+struct List<'a> {
+    elements: Vec<&'a RawValue>,
+    is_whole: bool,
+}
 
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("a list")
-                }
-
-                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
-                    let mut elements = Vec::new();
-                    while elements.len() < MAX_ELEMENTS {
-                        let Some(element) = seq.next_element()? else { return Ok(List(Some(elements))) };
-                        elements.push(element);
-                    }
-                    let mut n_more = 0;
-                    while seq.next_element::<IgnoredAny>()?.is_some() {
-                        n_more += 1;
-                    }
-                    Ok(List((n_more == 0).then_some(elements)))
-                }
-            }
-            deserializer.deserialize_seq(Elements)
-        }
+impl<'a> List<'a> {
+    fn parse(text: &'a str) -> Result<Self, BodyError> {
+        serde_json::from_str(text).map_err(|_| BodyError::Malformed)
     }
-    let list: List<'_> = serde_json::from_str(text).map_err(|_| BodyError::Malformed)?;
-    list.0.ok_or(BodyError::TooManyElements)
+
+    fn whole(self) -> Result<Vec<&'a RawValue>, BodyError> {
+        if self.is_whole { Ok(self.elements) } else { Err(BodyError::TooManyElements) }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = List<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() < MAX_ELEMENTS {
+                    let Some(element) = seq.next_element()? else { return Ok(List { elements, is_whole: true }) };
+                    elements.push(element);
+                }
+                let mut is_whole = true;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    is_whole = false;
+                }
+                Ok(List { elements, is_whole })
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
 }
 
 fn elements<'a>(list: Vec<&'a RawValue>, defaults: &Object<'a>, received_at: OffsetDateTime) -> Vec<Element<'a>> {
@@ -203,7 +222,9 @@ fn elements<'a>(list: Vec<&'a RawValue>, defaults: &Object<'a>, received_at: Off
 /// A batch of one.
 fn batch(raw: &RawValue, defaults: &Object<'_>) -> String {
     let mut text = "{".to_owned();
-    for (key, value) in defaults.iter() {
+    // Beside a list without an object, a name would be the event's.
+    let names_event = |key: &str| draft::may_name_anything(key) && !is_object(raw);
+    for (key, value) in defaults.iter().filter(|(key, _)| !names_event(key)) {
         json::write_string(&mut text, key);
         write!(text, ":{},", value.get()).expect("a String takes all");
     }
@@ -225,7 +246,8 @@ fn fate_of<'a>(object: Object<'a>, defaults: &Object<'a>, received_at: OffsetDat
         None => received_at,
     };
     let Draft { mut own, mut beside, .. } = draft;
-    let recipient = Recipient::take(&mut own, &mut beside)?;
+    let mut recipient = Recipient::take(&mut own, &mut beside)?;
+    draft::add_traits(&mut recipient, &mut beside)?;
     let (mut properties, mut client) = (Properties::default(), Client::default());
     properties.gather(&mut client, own)?;
     if let Some(bounce_type) = bounce_type {

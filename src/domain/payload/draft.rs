@@ -6,11 +6,14 @@ use serde_json::value::RawValue;
 
 use super::{MAX_EVENT_ID_BYTES, Rejection};
 use crate::domain::canonical;
-use crate::domain::event::EventId;
+use crate::domain::event::{EventId, Kind};
 use crate::domain::json::{self, Object};
-use crate::domain::{properties, recipient};
+use crate::domain::properties;
+use crate::domain::recipient::{self, Recipient};
 
 const NAMES: [&str; 3] = ["event", "type", "name"];
+/// Objects that hold a recipient.
+const RECIPIENTS: [&str; 2] = ["subscriber", "user"];
 const IDS: [&str; 2] = ["id", "event_id"];
 const TIMES: [&str; 3] = ["timestamp", "created_at", "occurred_at"];
 /// The key under which an event may be wrapped.
@@ -27,40 +30,49 @@ pub struct Draft<'a> {
     /// too, from the innermost, and then the defaults of a batch. Usually nothing.
     pub beside: Vec<Object<'a>>,
     /// The event's name, and the key in `own` that holds it.
-    pub name: Option<(&'static str, Cow<'a, str>)>,
+    pub name: Option<Name<'a>>,
 }
 
+/// The key that holds a name, and the name.
+pub type Name<'a> = (&'static str, Cow<'a, str>);
+
 impl<'a> Draft<'a> {
-    /// Takes the wrapping off: an object that names no event is one around another, where it has one.
+    /// Takes the wrapping off: an object that names no event is one around another, where it has one. What may be the name
+    /// of anything is an event's only where what is wrapped has no name.
     ///
     /// # Errors
     /// [`Rejection::Unreadable`], where a wrapped object cannot be taken apart.
     pub fn of(mut own: Object<'a>) -> Result<Self, Rejection> {
         own.drop_blank(is_field);
         let (mut name, mut beside) = (find_name(&own), Vec::new());
-        for _ in 0..MAX_WRAPPINGS {
-            if name.is_some() {
+        for n_left in (0..MAX_WRAPPINGS).rev() {
+            if name.as_ref().is_some_and(is_of_event) {
                 break;
             }
             let Some(wrapped) = own.find(WRAPPING) else { break };
             let Some(mut event) = Object::parse(wrapped)? else { break };
+            if name.is_some() && !has_name(&event, n_left)? {
+                break;
+            }
             own.take(WRAPPING);
             event.drop_blank(is_field);
+            // Before the merge: a name beside it is not its own.
+            name = find_name(&event);
             let conflicts = event.merge(own);
             if !conflicts.is_empty() {
                 beside.insert(0, conflicts);
             }
             own = event;
-            name = find_name(&own);
         }
         Ok(Self { own, beside, name })
     }
 
     /// Adds what a batch says of all its events, where this one says nothing of its own. It may say so in other words:
-    /// a recipient or a time of its own leaves no room for the batch's, under whatever key.
+    /// a recipient or a time of its own leaves no room for the batch's, under whatever key. An object that does not say who
+    /// the recipient is says something of the event's own.
     pub fn add_defaults(&mut self, defaults: &Object<'a>) {
         let says_when = TIMES.iter().any(|key| self.own.find(key).is_some());
-        let whom = recipient::Recipient::take(&mut self.own.clone(), &mut self.beside.clone());
+        let whom = Recipient::take(&mut self.own.clone(), &mut self.beside.clone());
         let says_whom = !matches!(whom, Err(Rejection::NoRecipient));
         let is_object = |value: &RawValue| value.get().starts_with('{');
         let mut room_for = defaults.clone();
@@ -68,6 +80,8 @@ impl<'a> Draft<'a> {
             let own = self.own.find(key);
             if TIMES.contains(&key) {
                 !says_when
+            } else if RECIPIENTS.contains(&key) {
+                !(says_whom && says_who(defaults, key))
             } else if recipient::is_field(key) {
                 !says_whom
             } else if key == "properties" {
@@ -109,8 +123,55 @@ pub fn is_field(key: &str) -> bool {
         || properties::is_field(key)
 }
 
-fn find_name<'a>(object: &Object<'a>) -> Option<(&'static str, Cow<'a, str>)> {
+/// Adds what was said of the recipient beside an event that says itself who it is.
+///
+/// # Errors
+/// [`Rejection::Unreadable`], where it cannot be taken apart or passed on.
+pub fn add_traits<'a>(recipient: &mut Recipient<'a>, beside: &mut [Object<'a>]) -> Result<(), Rejection> {
+    for said in beside {
+        for key in RECIPIENTS {
+            let Some(raw) = said.find(key).filter(|_| !says_who(said, key)) else { continue };
+            let Some(mut person) = Object::parse(raw)? else { continue };
+            said.take(key);
+            person.drop_blank(|key| key == "id" || recipient::is_field(key));
+            for (name, value) in person {
+                recipient.traits.put(name, value)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what stands under `key`, one of [`RECIPIENTS`], says who the recipient is.
+fn says_who(said: &Object<'_>, key: &str) -> bool {
+    let mut alone = said.clone();
+    alone.retain(|other, _| other == key);
+    !matches!(Recipient::take(&mut alone, &mut []), Err(Rejection::NoRecipient))
+}
+
+fn find_name<'a>(object: &Object<'a>) -> Option<Name<'a>> {
     NAMES.into_iter().find_map(|key| Some((key, stated(object.find(key)?)?)))
+}
+
+/// Whether a name is an event's wherever it stands. A `type` or a `name` may be that of a webhook, a person or an account.
+pub fn is_of_event((key, name): &Name<'_>) -> bool {
+    *key == "event" || Kind::from_name(name).is_some()
+}
+
+/// Whether `key` holds a name that may be no event's: see [`is_of_event`].
+pub fn may_name_anything(key: &str) -> bool {
+    key != "event" && NAMES.contains(&key)
+}
+
+/// Whether an object, or one that is wrapped in it up to `depth` times, has a name.
+fn has_name(object: &Object<'_>, depth: usize) -> Result<bool, Rejection> {
+    if find_name(object).is_some() {
+        return Ok(true);
+    }
+    match object.find(WRAPPING) {
+        Some(wrapped) if depth > 0 => Object::parse(wrapped)?.map_or(Ok(false), |event| has_name(&event, depth - 1)),
+        _ => Ok(false),
+    }
 }
 
 /// A string that says something, or an integer.

@@ -32,6 +32,118 @@ fn an_object_that_names_an_event_is_one_whatever_lists_it_holds() {
 }
 
 #[test]
+fn a_name_beside_a_wrapped_event_is_a_property_unless_it_is_surely_an_events() {
+    let opened = json!({"event": "opened", "uid": "u"});
+    for (body, properties) in [
+        (json!({"activity": opened, "name": "Peter"}), json!({"name": "Peter"})),
+        (json!({"type": "webhook", "activity": opened}), json!({"type": "webhook"})),
+        (
+            json!({"type": "webhook", "name": "opened", "activity": opened}),
+            json!({"type": "webhook", "name": "opened"}),
+        ),
+        (json!({"type": "webhook", "activity": {"name": "opened", "uid": "u"}}), json!({"type": "webhook"})),
+        (json!({"name": "Peter", "activity": {"name": "opened"}, "uid": "u"}), json!({"name": "Peter"})),
+        (json!({"name": "Peter", "activity": {"activity": opened}}), json!({"name": "Peter"})),
+        (
+            json!({"name": "Peter", "activity": {"type": "webhook", "activity": opened}}),
+            json!({"name": "Peter", "type": "webhook"}),
+        ),
+        (json!({"event": " ", "type": "webhook", "activity": opened}), json!({"type": "webhook"})),
+    ] {
+        for body in [body.clone(), json!([body]), json!({"events": [body]})] {
+            let track = tracks(&body).remove(0);
+            assert_eq!(
+                (&track["event"], &track["userId"], &track["properties"]),
+                (&json!("Email Opened"), &json!("u"), &properties),
+                "{body}"
+            );
+        }
+    }
+    for (body, expected) in [
+        (json!({"event": "sent", "activity": opened}), "ignored: sent"),
+        (json!({"name": "Peter", "activity": {"uid": "u"}}), "ignored: Peter"),
+        (json!({"name": "Peter", "activity": {"event": " "}}), "ignored: Peter"),
+        (json!({"name": "Peter", "activity": "opened"}), "ignored: Peter"),
+        (json!({"type": "webhook", "activity": {"event": "sent"}}), "ignored: sent"),
+    ] {
+        assert_eq!(fate(&body), expected, "{body}");
+    }
+    for (key, value) in [("type", "email.opened"), ("name", "Open")] {
+        let track = fate(&json!({key: value, "uid": "u", "activity": {"event": "clicked", "uid": "v"}}));
+        assert_eq!((&track["event"], &track["userId"]), (&json!("Email Opened"), &json!("u")), "{track}");
+    }
+}
+
+#[test]
+fn a_name_beside_a_list_of_objects_is_a_property_unless_it_is_surely_an_events() {
+    let (opened, clicked) = (json!({"event": "opened", "uid": "u"}), json!({"name": "clicked", "uid": "v"}));
+    for key in BATCH_KEYS {
+        let tracks = tracks(&json!({"name": "Acme", "type": "webhook.batch", key: [opened, clicked, {"uid": "u"}, 7]}));
+        assert_eq!(tracks.len(), 4, "{tracks:?}");
+        assert_eq!((&tracks[0]["event"], &tracks[1]["event"]), (&json!("Email Opened"), &json!("Email Link Clicked")));
+        assert_eq!(tracks[0]["properties"], json!({"name": "Acme", "type": "webhook.batch"}));
+        assert_eq!(tracks[1]["properties"], json!({"type": "webhook.batch"}), "its own name stays its own");
+        assert_eq!(tracks[2..], ["rejected: no event name", "rejected: not an object"]);
+    }
+    for (body, expected) in [
+        (json!({"event": "sent", "events": [opened]}), "ignored: sent"),
+        (json!({"name": "Acme", "events": []}), "ignored: Acme"),
+        (json!({"type": "tagged", "events": ["a", 1]}), "ignored: tagged"),
+        (json!({"name": "Acme", "events": [opened], "tags": []}), "ignored: Acme"),
+    ] {
+        assert_eq!(tracks(&body), [expected], "{body}");
+    }
+    let many = format!(r#"{{"type":"tagged","events":[{}]}}"#, vec!["1"; MAX_ELEMENTS + 1].join(","));
+    assert_eq!(fates(many.as_bytes()), Some(vec![json!("ignored: tagged")]));
+}
+
+#[test]
+fn what_is_kept_of_a_batch_with_a_name_means_the_same_when_it_is_sent_again() {
+    let body = json!({"name": "Acme", "x": 1, "events": [{"event": "sent"}, {"uid": "u"}, 7, null, {"event": "open"}]});
+    let body = body.to_string();
+    let mut kept = Vec::new();
+    parse_body(body.as_bytes(), |elements| {
+        kept = elements.expect("well-formed").into_iter().map(|element| element.raw.into_owned()).collect();
+    });
+    let again: Vec<Json> = kept.iter().flat_map(|raw| fates(raw.as_bytes()).expect("well-formed")).collect();
+    assert_eq!(Some(again), fates(body.as_bytes()));
+}
+
+#[test]
+fn what_a_batch_says_of_a_recipient_without_saying_who_it_is_becomes_traits() {
+    for (defaults, event, traits) in [
+        (json!({"subscriber": {"plan": "p"}}), json!({"uid": "u"}), json!({"plan": "p"})),
+        (json!({"user": {"plan": "p", "uid": ""}}), json!({"uid": "u"}), json!({"plan": "p"})),
+        (json!({"subscriber": {"plan": "p"}}), json!({"subscriber": {"uid": "u"}}), json!({"plan": "p"})),
+        (
+            json!({"subscriber": {"plan": "p", "x": 1}}),
+            json!({"subscriber": {"uid": "u", "plan": "own"}}),
+            json!({"plan": "own", "x": 1}),
+        ),
+        (json!({"user": {"plan": "p"}}), json!({"subscriber": {"uid": "u"}}), json!({"plan": "p"})),
+        (
+            json!({"subscriber": {"plan": "p"}, "user": {"x": 1}}),
+            json!({"user": {"uid": "u"}}),
+            json!({"plan": "p", "x": 1}),
+        ),
+        (json!({"user": {"plan": "p"}, "uid": "d"}), json!({"uid": "u"}), json!({"plan": "p"})),
+        (json!({"subscriber": {"uid": "d", "plan": "p"}}), json!({"uid": "u"}), Json::Null),
+        (json!({"subscriber": {"email": "d@x", "plan": "p"}}), json!({"uid": "u"}), Json::Null),
+    ] {
+        let mut event = event;
+        event["event"] = json!("open");
+        for element in [event.clone(), json!({"activity": event})] {
+            let mut batch = defaults.clone();
+            batch["events"] = json!([element]);
+            let track = tracks(&batch).remove(0);
+            assert_eq!(track["userId"], "u", "{batch}");
+            assert_eq!(track["context"].get("traits").cloned().unwrap_or_default(), traits, "{batch}");
+            assert_eq!(track["properties"], json!({}), "{batch}");
+        }
+    }
+}
+
+#[test]
 fn a_body_that_says_something_leaves_a_trace() {
     for (body, expected) in [
         (json!([]), vec![]),
