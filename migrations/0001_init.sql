@@ -1,20 +1,33 @@
--- Accounts, the event log, and the state of each account's delivery.
+-- Accounts with their sources, the event log, and the state of each source's delivery.
 --
--- One row an account in `account` (what an admin sets), in `log_head` and in `delivery` (what the program keeps count of);
+-- One row a source in `source` (what an admin sets), in `log_head` and in `delivery` (what the program keeps count of);
 -- email events that are to be forwarded are in `event_block`, written once and read in order.
 --
 -- Tables that are written for each webhook or request have no check constraints: PostgreSQL parses them anew for every
 -- statement.
 
+-- Whom people belong to. All that concerns events belongs to its sources.
 create table account (
     id uuid primary key,
     name text not null constraint account_name_unique unique,
+    created_at timestamptz not null default now()
+);
+
+create table source (
+    id uuid primary key,
+    account_id uuid not null references account (id) on delete cascade,
+    -- What sends to it; see sources/mod.rs. No check: a new kind needs no migration.
+    kind text not null,
+    name text not null,
     -- The capability in the webhook URL. Knowing it is not enough to post: every webhook is signed.
-    token text not null constraint account_token_unique unique,
+    token text not null constraint source_token_unique unique,
     region text not null check (region in ('us', 'eu')),
-    -- Sealed by the program (see vault.rs); the database never holds a key or secret in clear.
+    -- A base URL instead of the region's. Set on the command line only.
+    endpoint text,
+    -- Sealed by the program (see secrets/vault.rs); the database never holds a key or secret in clear.
     write_key bytea,
-    secret bytea not null,
+    -- Null: its sender makes the secret, and the customer has not entered it yet.
+    secret bytea,
     -- The secret before the last rotation, which verifies for another while.
     previous_secret bytea,
     previous_secret_until timestamptz,
@@ -22,35 +35,36 @@ create table account (
         check (unsubscribe_event in ('Email Unsubscribed', 'Unsubscribed')),
     allow_untimestamped boolean not null default false,
     created_at timestamptz not null default now(),
+    constraint source_name_unique unique (account_id, name),
     check ((previous_secret is null) = (previous_secret_until is null))
 );
 
--- Which accounts changed, in the order of commit: each running program keeps all accounts in memory and reads on from
--- the last version that it saw.
-create table account_change (
+-- Which sources changed, in the order of commit: each running program keeps all sources in memory and reads on from the
+-- last version that it saw.
+create table source_change (
     version bigint generated always as identity primary key,
-    account_id uuid not null,
+    source_id uuid not null,
     changed_at timestamptz not null default now()
 );
 
-create function record_account_change() returns trigger language plpgsql as $$
+create function record_source_change() returns trigger language plpgsql as $$
 begin
     -- Versions are handed out before commit. The lock makes their order the order of commit, so that a reader who has
     -- seen version 7 has seen 6 as well.
-    perform pg_advisory_xact_lock(hashtext('account_change'));
-    insert into account_change (account_id) values (coalesce(new.id, old.id));
+    perform pg_advisory_xact_lock(hashtext('source_change'));
+    insert into source_change (source_id) values (coalesce(new.id, old.id));
     return null;
 end
 $$;
 
-create trigger account_change after insert or update or delete on account
-    for each row execute function record_account_change();
+create trigger source_change after insert or update or delete on source
+    for each row execute function record_source_change();
 
--- The log. Within an account, events are numbered from 1 without gaps, in the order of commit (see store/log.rs). Events
+-- The log. Within a source, events are numbered from 1 without gaps, in the order of commit (see store/log.rs). Events
 -- that were committed together are kept together, compressed, as a block: an event's share of a row, of an index entry and
 -- of the write-ahead log is a fraction of what a row of its own would cost.
 create table event_block (
-    account_id uuid not null,
+    source_id uuid not null,
     -- The number of its last event.
     last_seq bigint not null,
     n_events int not null,
@@ -58,7 +72,7 @@ create table event_block (
     since timestamptz not null,
     -- See store/block.rs.
     events bytea not null,
-    primary key (account_id, last_seq)
+    primary key (source_id, last_seq)
 );
 -- It comes compressed.
 alter table event_block alter column events set storage external;
@@ -66,29 +80,29 @@ alter table event_block alter column events set storage external;
 -- Blocks that could not be read, out of the way of those that can: after their events had been delivered, or when an
 -- operator gave them up. Their events' ids are not known to anybody, and stay in `known_event`.
 create table unreadable_block (
-    account_id uuid not null,
+    source_id uuid not null,
     last_seq bigint not null,
     n_events int not null,
     since timestamptz not null,
     events bytea not null,
     found_at timestamptz not null default now(),
     reason text not null,
-    primary key (account_id, last_seq)
+    primary key (source_id, last_seq)
 );
 
 -- The event ids of the log. This is the deduplication. Bytes, not text: a sender may put any character in an id. And the
--- id itself, not a hash of it, and before the account: senders mostly number their events in order, and then new ones, of
--- whatever account, go to the same page of the index.
+-- id itself, not a hash of it, and before the source: senders mostly number their events in order, and then new ones, of
+-- whatever source, go to the same page of the index.
 create table known_event (
-    account_id uuid not null,
+    source_id uuid not null,
     event_id bytea not null,
-    constraint known_event_pkey primary key (event_id, account_id)
+    constraint known_event_pkey primary key (event_id, source_id)
 );
 
--- One row an account: what it has received. Written on every commit, so half of each page is kept free for updates in
+-- One row a source: what it has received. Written on every commit, so half of each page is kept free for updates in
 -- place. Apart from `delivery`, so that those who append and those who deliver do not wait for each other.
 create table log_head (
-    account_id uuid primary key references account (id) on delete cascade,
+    source_id uuid primary key references source (id) on delete cascade,
     -- The number of the log's last event.
     head_seq bigint not null default 0,
     n_ignored bigint not null default 0,
@@ -98,9 +112,9 @@ create table log_head (
 -- 'log': an event block at the cursor cannot be read.
 create type pause_author as enum ('admin', 'segment', 'log');
 
--- One row an account: what became of it. Written on every request to Segment.
+-- One row a source: what became of it. Written on every request to Segment.
 create table delivery (
-    account_id uuid primary key references account (id) on delete cascade,
+    source_id uuid primary key references source (id) on delete cascade,
     -- Events after it, up to log_head.head_seq, wait.
     cursor_seq bigint not null default 0,
     n_delivered bigint not null default 0,
@@ -134,7 +148,7 @@ create sequence lease_holder as int cycle;
 
 -- Events that Segment refused, or that grew too old to send. The cursor has passed them.
 create table dead_letter (
-    account_id uuid not null,
+    source_id uuid not null,
     seq bigint not null,
     kind smallint not null,
     event_id bytea not null,
@@ -143,7 +157,7 @@ create table dead_letter (
     track text not null,
     reason text not null,
     dead_at timestamptz not null default now(),
-    primary key (account_id, seq)
+    primary key (source_id, seq)
 );
 create index dead_letter_dead_at_idx on dead_letter using brin (dead_at);
 
@@ -152,7 +166,7 @@ create type attempt_outcome as enum ('delivered', 'retry', 'refused', 'paused');
 -- Requests made to Segment, one row each.
 create table attempt (
     id bigint generated always as identity primary key,
-    account_id uuid not null,
+    source_id uuid not null,
     from_seq bigint not null,
     to_seq bigint not null,
     n_events int not null,
@@ -163,18 +177,18 @@ create table attempt (
     outcome attempt_outcome not null,
     reason text
 );
-create index attempt_account_id_idx on attempt (account_id, id);
+create index attempt_source_id_idx on attempt (source_id, id);
 
 -- Events that are not forwarded, as they came: of a kind that has no Segment event (ignored), or unusable (rejected).
-create table set_aside (
-    account_id uuid not null,
+create table quarantine (
+    source_id uuid not null,
     -- A hash of the payload: a webhook that is sent again sets nothing aside twice.
     digest uuid not null,
-    fate text not null check (fate in ('ignored', 'rejected')),
+    disposition text not null check (disposition in ('ignored', 'rejected')),
     received_at timestamptz not null,
     event_name text,
     reason text,
     payload text not null,
-    primary key (account_id, digest)
+    primary key (source_id, digest)
 );
-create index set_aside_received_at_idx on set_aside using brin (received_at);
+create index quarantine_received_at_idx on quarantine using brin (received_at);

@@ -1,29 +1,32 @@
-//! A reverse webhook source: signed email events from Nudgespot in, Segment track calls out, nothing lost.
+//! A reverse webhook source: signed email events in, Segment track calls out, nothing lost.
 //!
-//! The modules, in the order in which an event travels: [`web`] takes a webhook, verifies it against the [`accounts`] by
-//! the rules of the [`domain`], and hands it to [`ingest`], which commits it to the [`store`]. From there [`dispatch`]
-//! reads it and takes it to [`segment`]. [`app`] puts them together, [`cli`] starts them; ARCHITECTURE.md says why.
+//! The modules, in the order in which an event travels: [`web`] takes a webhook, whose sender and body the [`sources`]
+//! know, verifies it with the [`secrets`], and hands it to [`ingest`], which commits it to the [`store`]. From there
+//! [`delivery`] reads it and takes it to its destination ([`destinations`]). [`admin`] is what people do, [`cli`] how they
+//! say it; [`app`] puts all together. ARCHITECTURE.md says why.
 
 pub mod cli;
 
 pub mod app;
-pub mod backend;
 pub mod config;
+pub mod database;
 pub mod local_postgres;
 pub mod telemetry;
 
 pub mod web;
 
-pub mod dispatch;
-pub mod segment;
-
-pub mod accounts;
-pub mod due;
+pub mod admin;
+pub mod delivery;
 pub mod ingest;
+
+pub mod destinations;
+pub mod sources;
+
 pub mod metrics;
 pub mod random;
 pub mod sandbox;
-pub mod vault;
+pub mod secrets;
+pub mod wakeups;
 
 pub mod store;
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use crate::domain::event::Kind;
-use crate::store::stats::{AccountBacklog, Backlog};
+use crate::store::stats::{Backlog, SourceBacklog};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Seconds = Gauge<f64, AtomicU64>;
@@ -37,10 +37,10 @@ pub struct Metrics {
     pub delivery_seconds: Histogram,
     backlog_events: Gauge,
     backlog_seconds: Seconds,
-    accounts: Gauge,
-    paused_accounts: Gauge,
-    account_backlog_events: Family<Labels<1>, Gauge>,
-    account_backlog_seconds: Family<Labels<1>, Seconds>,
+    sources: Gauge,
+    paused_sources: Gauge,
+    source_backlog_events: Family<Labels<1>, Gauge>,
+    source_backlog_seconds: Family<Labels<1>, Seconds>,
 }
 
 /// Events, counted by kind (`None`: one that Segment does not know, or not looked at) and fate.
@@ -49,16 +49,16 @@ pub struct Tally(BTreeMap<(Option<Kind>, EventFate), u64>);
 
 impl Tally {
     /// Counts `n` more.
-    pub fn add(&mut self, kind: Option<Kind>, fate: EventFate, n: usize) {
+    pub fn add(&mut self, kind: Option<Kind>, disposition: EventFate, n: usize) {
         if n > 0 {
-            *self.0.entry((kind, fate)).or_default() += u64::try_from(n).unwrap_or(u64::MAX);
+            *self.0.entry((kind, disposition)).or_default() += u64::try_from(n).unwrap_or(u64::MAX);
         }
     }
 }
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "contract, sections 1 and 2")]
+#[expect(missing_docs, reason = "docs/contract.md, Answers and Segment's answers")]
 pub enum EventFate {
     Accepted,
     Duplicate,
@@ -100,10 +100,10 @@ impl Default for Metrics {
             delivery_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 16)),
             backlog_events: Gauge::default(),
             backlog_seconds: Seconds::default(),
-            accounts: Gauge::default(),
-            paused_accounts: Gauge::default(),
-            account_backlog_events: Family::default(),
-            account_backlog_seconds: Family::default(),
+            sources: Gauge::default(),
+            paused_sources: Gauge::default(),
+            source_backlog_events: Family::default(),
+            source_backlog_seconds: Family::default(),
             registry: Registry::default(),
         };
         let m = &metrics;
@@ -134,7 +134,7 @@ impl Default for Metrics {
         );
         registry.register(
             "unknown_settings",
-            "Times that an account had a setting that this program does not know",
+            "Times that a source had a setting that this program does not know",
             m.unknown_settings.clone(),
         );
         registry.register("segment_seconds", "How long Segment takes to answer a batch", m.segment_seconds.clone());
@@ -145,17 +145,17 @@ impl Default for Metrics {
         );
         registry.register("backlog_events", "Events that wait for delivery", m.backlog_events.clone());
         registry.register("backlog_oldest_seconds", "Age of the oldest event that waits", m.backlog_seconds.clone());
-        registry.register("accounts", "Accounts", m.accounts.clone());
-        registry.register("paused_accounts", "Accounts whose delivery is paused", m.paused_accounts.clone());
+        registry.register("sources", "Sources", m.sources.clone());
+        registry.register("paused_sources", "Sources whose delivery is paused", m.paused_sources.clone());
         registry.register(
-            "account_backlog_events",
-            "Events that wait, of the accounts where most do",
-            m.account_backlog_events.clone(),
+            "source_backlog_events",
+            "Events that wait, of the sources where most do",
+            m.source_backlog_events.clone(),
         );
         registry.register(
-            "account_backlog_oldest_seconds",
-            "Age of the oldest event that waits, of the accounts where most do",
-            m.account_backlog_seconds.clone(),
+            "source_backlog_oldest_seconds",
+            "Age of the oldest event that waits, of the sources where most do",
+            m.source_backlog_seconds.clone(),
         );
         Self { registry, ..metrics }
     }
@@ -169,8 +169,8 @@ impl Metrics {
 
     /// Counts events.
     pub fn events(&self, tally: Tally) {
-        for ((kind, fate), n) in tally.0 {
-            let labels = [("kind", kind.map_or("other", Kind::as_str)), ("fate", fate.as_str())];
+        for ((kind, disposition), n) in tally.0 {
+            let labels = [("kind", kind.map_or("other", Kind::as_str)), ("disposition", disposition.as_str())];
             self.events.get_or_create(&labels).inc_by(n);
         }
     }
@@ -196,25 +196,25 @@ impl Metrics {
         self.unopened_secrets.get_or_create(&[("what", what)]).inc();
     }
 
-    /// Counts a setting of an account that this program does not know.
+    /// Counts a setting of a source that this program does not know.
     pub fn unknown_setting(&self, what: &'static str) {
         self.unknown_settings.get_or_create(&[("what", what)]).inc();
     }
 
     /// The metrics as text (OpenMetrics), with the backlog as it is now.
     #[must_use]
-    pub fn render(&self, backlog: Option<(&Backlog, &[AccountBacklog])>) -> String {
+    pub fn render(&self, backlog: Option<(&Backlog, &[SourceBacklog])>) -> String {
         if let Some((total, worst)) = backlog {
             self.backlog_events.set(total.events);
             self.backlog_seconds.set(total.oldest_seconds);
-            self.accounts.set(total.accounts);
-            self.paused_accounts.set(total.paused_accounts);
-            self.account_backlog_events.clear();
-            self.account_backlog_seconds.clear();
-            for account in worst {
-                let labels = [("account", account.account_id.to_string())];
-                self.account_backlog_events.get_or_create(&labels).set(account.events);
-                self.account_backlog_seconds.get_or_create(&labels).set(account.oldest_seconds);
+            self.sources.set(total.sources);
+            self.paused_sources.set(total.paused_sources);
+            self.source_backlog_events.clear();
+            self.source_backlog_seconds.clear();
+            for source in worst {
+                let labels = [("source", source.source_id.to_string())];
+                self.source_backlog_events.get_or_create(&labels).set(source.events);
+                self.source_backlog_seconds.get_or_create(&labels).set(source.oldest_seconds);
             }
         }
         let mut text = String::new();

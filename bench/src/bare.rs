@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use nudgespot_source::domain::payload;
 use nudgespot_source::domain::secret::SigningSecret;
-use nudgespot_source::domain::signature::{Keyring, Signature, verify};
 use nudgespot_source::ingest::{Receipt, Webhook};
+use nudgespot_source::sources::Kind;
+use nudgespot_source::sources::signature::{Keyring, verify};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -32,11 +32,11 @@ pub async fn run(secret: &str) -> anyhow::Result<()> {
 async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let now = OffsetDateTime::now_utc();
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Ok(signature) = Signature::from_headers(headers) else { return HttpResponse::Unauthorized().finish() };
+    let Ok(signature) = Kind::Nudgespot.read_signature(headers) else { return HttpResponse::Unauthorized().finish() };
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };
-    let Ok(elements) = payload::parse(verified, now) else { return HttpResponse::BadRequest().finish() };
+    let Ok(elements) = Kind::Nudgespot.parse(verified, now) else { return HttpResponse::BadRequest().finish() };
     let n_events = elements.len();
     let webhook = Webhook::new(Uuid::nil(), now, elements);
     std::hint::black_box(webhook);

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Executor};
 
-use crate::parties::Program;
+use crate::processes::Program;
 
 /// Copies rows like those of the log for so long; returns rows a second.
 pub async fn run(program: &Program, duration: Duration) -> anyhow::Result<f64> {
     let mut connection = PgConnection::connect_with(&program.database()?).await?;
-    connection.execute("create table bench_copy (account_id uuid, seq bigint, message_id uuid, received_at timestamptz, kind smallint, event_id text, track text)").await?;
+    connection.execute("create table bench_copy (source_id uuid, seq bigint, message_id uuid, received_at timestamptz, kind smallint, event_id text, track text)").await?;
     let began = Instant::now();
     let mut n_rows = 0u64;
     while began.elapsed() < duration {

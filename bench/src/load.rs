@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use nudgespot_source::domain::secret::SigningSecret;
-use nudgespot_source::domain::signature::{SigningScheme, sign};
+use nudgespot_source::sources::signature::{SigningScheme, sign};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
@@ -25,10 +25,10 @@ pub struct Args {
     /// Where the service listens.
     #[arg(long, default_value = "127.0.0.1:8080")]
     address: String,
-    /// The account's path, as `account create` prints it.
+    /// The source's path, as `source create` prints it.
     #[arg(long)]
     path: String,
-    /// The account's signing secret.
+    /// The source's signing secret.
     #[arg(long)]
     secret: String,
     #[arg(long, default_value_t = 1)]
@@ -40,7 +40,7 @@ pub struct Args {
     rate: Option<f64>,
 }
 
-/// An account to post to.
+/// A source to post to.
 #[derive(Clone)]
 pub struct Target {
     pub path: String,
@@ -63,7 +63,7 @@ pub struct Load {
 /// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Spread {
-    /// Each account as often as any other.
+    /// Each source as often as any other.
     Even,
     /// The second half as often as the first, the third a third, and so on.
     Zipf,
@@ -96,7 +96,7 @@ impl Outcome {
     }
 }
 
-/// Posts to one account, and says what came of it.
+/// Posts to one source, and says what came of it.
 pub async fn post(args: Args) -> anyhow::Result<()> {
     let target = Target { path: args.path, secret: SigningSecret::parse(&args.secret)? };
     // Not the ids of the time before.
@@ -152,10 +152,10 @@ pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
 /// Says how late it woke.
 fn clocks(load: &Load, began: Instant, rate: f64) -> (Vec<UnboundedReceiver<Instant>>, JoinHandle<Histogram<u64>>) {
     let Until::Time(time) = load.until else { panic!("an open loop runs for a time") };
-    let (bells, clocks): (Vec<_>, Vec<_>) = (0..load.n_connections).map(|_| unbounded_channel()).unzip();
+    let (ticker, clocks): (Vec<_>, Vec<_>) = (0..load.n_connections).map(|_| unbounded_channel()).unzip();
     let mut late = Histogram::new(3).expect("three digits are possible");
     let keeper = std::thread::spawn(move || {
-        for (n, bell) in bells.iter().cycle().enumerate() {
+        for (n, bell) in ticker.iter().cycle().enumerate() {
             let due = began + Duration::from_secs_f64(n as f64 / rate);
             if due >= began + time {
                 break;

@@ -6,12 +6,13 @@
 #![expect(clippy::disallowed_macros, reason = "a tool for those who develop it: a closed pipe may end it")]
 
 mod bare;
+mod bench;
 mod copy;
 mod cpu;
 mod http;
 mod load;
-mod parties;
 mod plot;
+mod processes;
 mod report;
 mod run;
 mod sink;

@@ -27,7 +27,7 @@ pub fn draw(report: &Report, dir: &Path) -> anyhow::Result<()> {
     let plot = |file: &str, title, x, y, lines: &[Line]| Plot { title, x, y, lines }.draw(report, &dir.join(file));
     plot(
         "latency.svg",
-        "Latency against load, single events, one account",
+        "Latency against load, single events, one source",
         "webhooks/s",
         "ms",
         &[
@@ -38,16 +38,16 @@ pub fn draw(report: &Report, dir: &Path) -> anyhow::Result<()> {
         ],
     )?;
     plot(
-        "accounts.svg",
-        "Throughput against the number of accounts",
-        "accounts",
+        "sources.svg",
+        "Throughput against the number of sources",
+        "sources",
         "events/s",
         &[
-            ("stored, 100 a webhook", "accounts, stored, 100 a webhook", rate),
-            ("delivered, 100 a webhook", "accounts, delivered, 100 a webhook", rate),
-            ("delivered, 100 a webhook, Zipf", "accounts, delivered, 100 a webhook, Zipf", rate),
-            ("stored, 1 a webhook", "accounts, stored, 1 a webhook", rate),
-            ("delivered, 1 a webhook", "accounts, delivered, 1 a webhook", rate),
+            ("stored, 100 a webhook", "sources, stored, 100 a webhook", rate),
+            ("delivered, 100 a webhook", "sources, delivered, 100 a webhook", rate),
+            ("delivered, 100 a webhook, Zipf", "sources, delivered, 100 a webhook, Zipf", rate),
+            ("stored, 1 a webhook", "sources, stored, 1 a webhook", rate),
+            ("delivered, 1 a webhook", "sources, delivered, 1 a webhook", rate),
         ],
     )?;
     plot(

@@ -10,7 +10,7 @@ use crate::load::Outcome;
 #[derive(Clone, Default, Serialize)]
 pub struct Row {
     pub what: String,
-    /// Where it belongs to a series: the series' name, and the place in it (a rate, a backlog, a number of accounts).
+    /// Where it belongs to a series: the series' name, and the place in it (a rate, a backlog, a number of sources).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub series: Option<(&'static str, f64)>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,7 +20,7 @@ pub struct Row {
     pub events_per_second: f64,
     /// The rate as a share of that of the handler without storing, measured in between: what the machine does at the time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub of_limit: Option<f64>,
+    pub relative_to_baseline: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p50_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,7 +118,7 @@ impl Report {
             row.what,
             cell(row.webhooks_per_second, 0),
             cell(Some(row.events_per_second).filter(|rate| !is_zero(rate)), 0),
-            cell(row.of_limit, 2),
+            cell(row.relative_to_baseline, 2),
             cell(row.p50_ms, 2),
             cell(row.p99_ms, 2),
             cell(row.cpu.map(|cpu| cpu.program), 1),
@@ -140,7 +140,7 @@ impl Report {
     pub fn ratios(&mut self, what: &str, series: &str, of: f64, to: f64) {
         let point = |x| {
             let (_, row) = self.series(series).find(|(at, _)| *at == x)?;
-            Some((row.events_per_second, row.of_limit))
+            Some((row.events_per_second, row.relative_to_baseline))
         };
         let Some(((rate, share), (to_rate, to_share))) = point(of).zip(point(to)) else { return };
         self.ratio(what, rate, to_rate);

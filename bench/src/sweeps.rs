@@ -1,4 +1,4 @@
-//! Series of measurements: over the load, the number of accounts, and what waits already.
+//! Series of measurements: over the load, the number of sources, and what waits already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::bench::Bench;
 use crate::load::{self, Load, Outcome, Spread, Target, Until};
 use crate::report::{Cost, Row};
-use crate::run::Bench;
 use crate::sink;
 
 /// Open loop at a rate of webhooks a second: the latency of the 200, and that from the 200 to the arrival at the sink.
@@ -50,42 +50,42 @@ pub async fn load(bench: &mut Bench, flows: &Arc<Vec<Target>>) -> anyhow::Result
     Ok(())
 }
 
-pub async fn accounts(bench: &mut Bench) -> anyhow::Result<()> {
+pub async fn sources(bench: &mut Bench) -> anyhow::Result<()> {
     for n in [1, 100, 10_000] {
-        let waits = bench.accounts(&format!("{n}-wait"), n, None).await?;
-        let flows = bench.accounts(&format!("{n}-flow"), n, Some("bench-write-key")).await?;
+        let waits = bench.sources(&format!("{n}-wait"), n, None).await?;
+        let flows = bench.sources(&format!("{n}-flow"), n, Some("bench-write-key")).await?;
         // Found out about before they are asked for, as they would be.
         tokio::time::sleep(Duration::from_secs(2)).await;
         for (per_webhook, stored, delivered) in [
-            (1, "accounts, stored, 1 a webhook", "accounts, delivered, 1 a webhook"),
-            (100, "accounts, stored, 100 a webhook", "accounts, delivered, 100 a webhook"),
+            (1, "sources, stored, 1 a webhook", "sources, delivered, 1 a webhook"),
+            (100, "sources, stored, 100 a webhook", "sources, delivered, 100 a webhook"),
         ] {
-            let what = format!("stored, {per_webhook} a webhook, {n} accounts");
+            let what = format!("stored, {per_webhook} a webhook, {n} sources");
             let row = bench.stored(&what, &bench.load(&waits, per_webhook)).await?;
             bench.report.push(row.at(stored, n as f64));
-            let what = format!("stored and delivered, {per_webhook} a webhook, {n} accounts");
+            let what = format!("stored and delivered, {per_webhook} a webhook, {n} sources");
             let row = bench.delivered(&what, &bench.load(&flows, per_webhook)).await?;
             bench.report.push(row.at(delivered, n as f64));
         }
         if n > 1 {
             let zipf = Load { spread: Spread::Zipf, ..bench.load(&flows, 100) };
-            let what = format!("stored and delivered, 100 a webhook, {n} accounts, Zipf");
+            let what = format!("stored and delivered, 100 a webhook, {n} sources, Zipf");
             let row = bench.delivered(&what, &zipf).await?;
-            bench.report.push(row.at("accounts, delivered, 100 a webhook, Zipf", n as f64));
+            bench.report.push(row.at("sources, delivered, 100 a webhook, Zipf", n as f64));
         }
     }
     for series in ["stored, 1", "stored, 100", "delivered, 1", "delivered, 100"] {
-        let what = format!("{series} a webhook: 10,000 accounts, of one");
-        bench.report.ratios(&what, &format!("accounts, {series} a webhook"), 10_000.0, 1.0);
+        let what = format!("{series} a webhook: 10,000 sources, of one");
+        bench.report.ratios(&what, &format!("sources, {series} a webhook"), 10_000.0, 1.0);
     }
     Ok(())
 }
 
-/// How fast a backlog of a hundred accounts goes out.
+/// How fast a backlog of a hundred sources goes out.
 pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
     const N_ACCOUNTS: usize = 100;
     const N_EVENTS: u64 = 1_000_000;
-    let drained = bench.accounts("drained", N_ACCOUNTS, None).await?;
+    let drained = bench.sources("drained", N_ACCOUNTS, None).await?;
     let filled = load::run(&Load { until: Until::Events(N_EVENTS), ..bench.load(&drained, 100) }).await?;
     let before = sink::count(&bench.sink.address).await?;
     let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
@@ -93,7 +93,7 @@ pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
     bench.set_key("drained", N_ACCOUNTS).await?;
     bench.arrived(before + filled.events).await?;
     let row = Row {
-        what: format!("drain of {} waiting events of {N_ACCOUNTS} accounts", filled.events),
+        what: format!("drain of {} waiting events of {N_ACCOUNTS} sources", filled.events),
         events_per_second: filled.events as f64 / began.elapsed().as_secs_f64(),
         ..Row::default()
     };
@@ -105,8 +105,8 @@ pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
 pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
     const SERIES: [&str; 3] =
         ["backlog, stored, 1 a webhook", "backlog, stored, 100 a webhook", "backlog, delivered, 100 a webhook"];
-    let waits = bench.accounts("backlog", 1, None).await?;
-    let flows = bench.accounts("beside", 1, Some("bench-write-key")).await?;
+    let waits = bench.sources("backlog", 1, None).await?;
+    let flows = bench.sources("beside", 1, Some("bench-write-key")).await?;
     let mut n_waiting = 0;
     for n in [0, 1_000_000, 10_000_000] {
         if n > n_waiting {

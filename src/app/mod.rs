@@ -16,18 +16,18 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::accounts::Directory;
-use crate::backend::Backend;
 use crate::config::Config;
-use crate::dispatch::{Courier, Dispatch, DuePoller, Together};
-use crate::due::Wakeups;
+use crate::database::DatabaseHandle;
+use crate::delivery::{Delivery, DeliveryWorker, DuePoller, RequestBatcher};
+use crate::destinations::segment::Client;
 use crate::ingest::Ingest;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
-use crate::segment::Client;
+use crate::secrets::SourceCache;
 use crate::store::block::UnreadableBlock;
 use crate::store::connection::{Connection, Session};
 use crate::store::{consistency, retention};
+use crate::wakeups::Wakeups;
 use crate::web::{Servers, State};
 use supervisor::{Stage, Supervisor};
 
@@ -51,7 +51,7 @@ pub struct App {
     stop_support: CancellationToken,
     /// Gives the cluster back when its watch ends.
     cluster: Option<oneshot::Receiver<PrivateCluster>>,
-    backend: Backend,
+    database: DatabaseHandle,
 }
 
 impl App {
@@ -60,11 +60,11 @@ impl App {
     /// # Errors
     /// What keeps the service from starting, in one line that says what to do.
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let backend = Backend::open(&config.database).await?;
-        match Parts::build(config, &backend).await {
-            Ok(parts) => Ok(parts.start(config, backend)),
+        let database = DatabaseHandle::open(&config.database).await?;
+        match Parts::build(config, &database).await {
+            Ok(parts) => Ok(parts.start(config, database)),
             Err(error) => {
-                backend.close().await?;
+                database.close().await?;
                 Err(error)
             }
         }
@@ -84,8 +84,8 @@ impl App {
 
     /// The database and the vault.
     #[must_use]
-    pub fn backend(&self) -> &Backend {
-        &self.backend
+    pub fn database(&self) -> &DatabaseHandle {
+        &self.database
     }
 
     /// Serves until `stop`, then drains.
@@ -103,7 +103,7 @@ impl App {
     }
 
     async fn end(self) -> anyhow::Result<()> {
-        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut backend } = self;
+        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut database } = self;
         // Nothing is lost when it ends before the commits do: what they append is delivered next time.
         supervisor.let_end(&[Stage::Web, Stage::Commit, Stage::Delivery]);
         stop_delivery.cancel();
@@ -115,9 +115,9 @@ impl App {
         supervisor.join(Stage::Support, SUPPORT_END).await;
         let failure = supervisor.finish();
         if let Some(cluster) = cluster {
-            backend.cluster = cluster.await.ok();
+            database.cluster = cluster.await.ok();
         }
-        backend.close().await?;
+        database.close().await?;
         failure.map_or(Ok(()), Err)
     }
 }
@@ -144,9 +144,9 @@ impl EndGuard {
 struct Parts<W> {
     servers: Servers,
     commit_workers: Vec<W>,
-    dispatch: Dispatch,
+    delivery: Delivery,
     poller: DuePoller,
-    directory: Arc<Directory>,
+    sources: Arc<SourceCache>,
     due: Arc<Wakeups>,
     metrics: Arc<Metrics>,
 }
@@ -154,22 +154,22 @@ struct Parts<W> {
 impl Parts<()> {
     async fn build(
         config: &Config,
-        backend: &Backend,
+        database: &DatabaseHandle,
     ) -> anyhow::Result<Parts<impl Future<Output = ()> + Send + 'static + use<>>> {
         let (metrics, due) = (Arc::new(Metrics::default()), Arc::new(Wakeups::default()));
-        let directory = Directory::load(&backend.connector, Arc::clone(&backend.vault), Arc::clone(&metrics)).await?;
-        let directory = Arc::new(directory);
-        let raised = backend.connection(Session::COMMAND).run(async |db| consistency::raise_heads(db).await).await?;
+        let sources = SourceCache::load(&database.connector, Arc::clone(&database.vault), Arc::clone(&metrics)).await?;
+        let sources = Arc::new(sources);
+        let raised = database.connection(Session::COMMAND).run(async |db| consistency::raise_heads(db).await).await?;
         for raised in raised {
             tracing::error!(
-                account.id = %raised.account_id, head_seq = raised.head_seq,
-                "the count of an account's events lay behind its log; raised. Was a part of the database restored?"
+                source.id = %raised.source_id, head_seq = raised.head_seq,
+                "the count of a source's events lay behind its log; raised. Was a part of the database restored?"
             );
         }
-        let (ingest, commit_workers) = Ingest::new(&backend.connector, config.max_waiting, &due, &metrics);
-        let poller = DuePoller::new(&backend.connector, Arc::clone(&due)).await?;
-        let courier = Courier {
-            vault: Arc::clone(&backend.vault),
+        let (ingest, commit_workers) = Ingest::new(&database.connector, config.max_waiting, &due, &metrics);
+        let poller = DuePoller::new(&database.connector, Arc::clone(&due)).await?;
+        let worker = DeliveryWorker {
+            vault: Arc::clone(&database.vault),
             client: Client::new().context(
                 "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
                  ca-certificates`)",
@@ -178,21 +178,21 @@ impl Parts<()> {
             max_age: config.max_delivery_age,
             holder: poller.lease_owner(),
             metrics: Arc::clone(&metrics),
-            leases: Together::new(backend.connection(Session::DELIVERY)),
-            settlements: Together::new(backend.connection(Session::DELIVERY)),
+            leases: RequestBatcher::new(database.connection(Session::DELIVERY)),
+            settlements: RequestBatcher::new(database.connection(Session::DELIVERY)),
         };
-        let health = [Session::HEALTH, Session::LOOK_UP].map(|session| backend.connection(session));
-        let state = State::new(Arc::clone(&directory), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
+        let health = [Session::HEALTH, Session::LOOK_UP].map(|session| database.connection(session));
+        let state = State::new(Arc::clone(&sources), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
-        let dispatch = Dispatch::new(Arc::new(courier), Arc::clone(&due), Arc::clone(&directory));
-        Ok(Parts { servers, commit_workers, dispatch, poller, directory, due, metrics })
+        let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
+        Ok(Parts { servers, commit_workers, delivery, poller, sources, due, metrics })
     }
 }
 
 impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
-    fn start(self, config: &Config, mut backend: Backend) -> App {
-        let Self { mut servers, commit_workers, dispatch, poller, directory, due, metrics } = self;
+    fn start(self, config: &Config, mut database: DatabaseHandle) -> App {
+        let Self { mut servers, commit_workers, delivery, poller, sources, due, metrics } = self;
         let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
         let mut supervisor = Supervisor::default();
         for (name, server) in servers.take() {
@@ -201,17 +201,17 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         for worker in commit_workers {
             supervisor.spawn(Stage::Commit, "a commit worker", unfailing(worker));
         }
-        let delivery = dispatch.run(stop_delivery.clone());
+        let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
         supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
         let stop = stop_support.clone();
-        supervisor.spawn(Stage::Support, "the search for changed accounts", async move {
-            directory.watch(&due, stop).await;
+        supervisor.spawn(Stage::Support, "the search for changed sources", async move {
+            sources.watch(&due, stop).await;
             Ok(())
         });
-        let forget = forget(backend.connection(Session::BACKGROUND), config.retention, metrics, stop_support.clone());
+        let forget = forget(database.connection(Session::BACKGROUND), config.retention, metrics, stop_support.clone());
         supervisor.spawn(Stage::Support, "the retention", unfailing(forget));
-        let cluster = backend.cluster.take().map(|mut cluster| {
+        let cluster = database.cluster.take().map(|mut cluster| {
             let (watched, cluster_back) = oneshot::channel();
             let stop = stop_support.clone();
             supervisor.spawn(Stage::Support, "the watch over the private PostgreSQL", async move {
@@ -221,7 +221,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             });
             cluster_back
         });
-        App { supervisor, servers, stop_delivery, stop_support, cluster, backend }
+        App { supervisor, servers, stop_delivery, stop_support, cluster, database }
     }
 }
 

@@ -15,20 +15,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
-use crate::accounts::{Admin, Created};
+use crate::admin::{Admin, NewSource};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
-use crate::domain::account::AccountName;
 use crate::domain::event::Kind;
+use crate::domain::name::Name;
 use crate::domain::region::Region;
-use crate::domain::signature::{self, SigningScheme};
+use crate::domain::secret::SigningSecret;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::write_key::WriteKey;
 use crate::random;
 use crate::sandbox::{Faults, Sandbox};
+use crate::sources;
+use crate::sources::signature::{self, SigningScheme};
 
 /// How long an event may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often it is looked whether somebody still reads stdout.
 const LOOK_AT_STDOUT: Duration = Duration::from_millis(500);
 
@@ -42,7 +44,7 @@ pub struct Args {
 
 /// One event's journey.
 #[derive(Debug, Serialize)]
-struct Journey {
+struct EventTrace {
     /// What Nudgespot calls it.
     event: &'static str,
     /// The track call that arrived.
@@ -97,7 +99,7 @@ async fn show(
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
     let app = app?;
     let url = format!("http://{}", app.public_address());
-    let admin = Admin::new(app.backend().command_connection(), Arc::clone(&app.backend().vault));
+    let admin = Admin::new(app.database().command_connection(), Arc::clone(&app.database().vault), url.clone());
     let end = CancellationToken::new();
     let mut service = tokio::spawn(app.run(end.clone()));
 
@@ -130,26 +132,30 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     async fn play(&self, admin: &Admin, stop: &CancellationToken) -> anyhow::Result<Shown> {
-        let Some(seen) = stop.run_until_cancelled(self.journeys(admin)).await else { return Ok(Shown::Stopped) };
-        let (journeys, invitation) = seen?;
-        output::line(&if self.json { serde_json::to_string_pretty(&journeys)? } else { table(&journeys) })?;
+        let Some(seen) = stop.run_until_cancelled(self.traces(admin)).await else { return Ok(Shown::Stopped) };
+        let (traces, invitation) = seen?;
+        output::line(&if self.json { serde_json::to_string_pretty(&traces)? } else { table(&traces) })?;
         if !self.once {
             if !self.json {
                 output::line(&invitation)?;
             }
             stop.run_until_cancelled(stdout_closed()).await;
         }
-        let all_arrived = journeys.iter().all(|journey| journey.track.is_some());
+        let all_arrived = traces.iter().all(|trace| trace.track.is_some());
         Ok(if all_arrived { Shown::All } else { Shown::NotAll })
     }
 
-    async fn journeys(&self, admin: &Admin) -> anyhow::Result<(Vec<Journey>, String)> {
-        let name = AccountName::parse("demo")?;
+    async fn traces(&self, admin: &Admin) -> anyhow::Result<(Vec<EventTrace>, String)> {
+        let name = Name::parse("demo")?;
         let write_key = WriteKey::parse("demo-write-key")?;
-        let account = admin.create(&name, Some(&write_key), Region::Us).await?;
-        let webhook_url = format!("{}/webhooks/nudgespot/{}", self.url, account.token);
-        let journeys = journeys(&webhook_url, &account, self.sandbox).await?;
-        Ok((journeys, invitation(&webhook_url, &account, self.segment)))
+        let account = admin.create_account(&name).await?;
+        let (kind, region, write_key) = (sources::Kind::Nudgespot, Region::Us, Some(write_key));
+        let new = NewSource { kind, name: None, write_key, region, signing_secret: None };
+        let source = admin.add_source(&account, new).await?;
+        let webhook_url = format!("{}{}", self.url, source.webhook_path);
+        let secret = source.signing_secret.context("a source of this kind has a secret")?;
+        let traces = traces(&webhook_url, &secret, self.sandbox).await?;
+        Ok((traces, invitation(&webhook_url, &secret, self.segment)))
     }
 }
 
@@ -210,15 +216,14 @@ fn events() -> [Value; 6] {
 }
 
 /// Posts the events, one after the other, and waits for each to arrive.
-async fn journeys(url: &str, account: &Created, sandbox: &Sandbox) -> anyhow::Result<Vec<Journey>> {
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+async fn traces(url: &str, secret: &SigningSecret, sandbox: &Sandbox) -> anyhow::Result<Vec<EventTrace>> {
+    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()?;
     let mut requests = sandbox.subscribe();
-    let mut journeys = Vec::new();
+    let mut traces = Vec::new();
     for (event, kind) in events().into_iter().zip(Kind::ALL) {
         let body = event.to_string();
         let now = OffsetDateTime::now_utc().unix_timestamp();
-        let headers =
-            signature::sign(&account.secret, SigningScheme::Standard, &sign::new_webhook_id(), now, body.as_bytes());
+        let headers = signature::sign(secret, SigningScheme::Standard, &sign::new_webhook_id(), now, body.as_bytes());
         let began = Instant::now();
         let mut request = http.post(url).body(body);
         for (name, value) in headers {
@@ -227,56 +232,56 @@ async fn journeys(url: &str, account: &Created, sandbox: &Sandbox) -> anyhow::Re
         let answer = request.send().await.context("posting a webhook")?;
         anyhow::ensure!(answer.status().is_success(), "a webhook was answered with {}", answer.status());
         let stored_ms = milliseconds(began);
-        let n_before = journeys.len();
+        let n_before = traces.len();
         let arrived = requests.wait_for(|_| sandbox.messages().len() > n_before);
-        let arrived = tokio::time::timeout(PATIENCE, arrived).await.is_ok();
+        let arrived = tokio::time::timeout(ANSWER_TIMEOUT, arrived).await.is_ok();
         let arrived_ms = arrived.then(|| milliseconds(began));
-        journeys.push(Journey { event: kind.as_str(), track: sandbox.messages().pop(), stored_ms, arrived_ms });
+        traces.push(EventTrace { event: kind.as_str(), track: sandbox.messages().pop(), stored_ms, arrived_ms });
     }
-    Ok(journeys)
+    Ok(traces)
 }
 
 fn milliseconds(since: Instant) -> f64 {
     (since.elapsed().as_secs_f64() * 1e4).round() / 10.0
 }
 
-fn table(journeys: &[Journey]) -> String {
-    let rows: Vec<Vec<String>> = journeys
+fn table(traces: &[EventTrace]) -> String {
+    let rows: Vec<Vec<String>> = traces
         .iter()
-        .map(|journey| {
+        .map(|trace| {
             let text = |pointer: &str| {
-                let value = journey.track.as_ref().and_then(|track| track.pointer(pointer)).and_then(Value::as_str);
+                let value = trace.track.as_ref().and_then(|track| track.pointer(pointer)).and_then(Value::as_str);
                 value.unwrap_or("-").to_owned()
             };
             let detail = ["/properties/link_url", "/properties/bounce_reason", "/properties/list_name"].map(text);
             let [id, event, user] = ["/messageId", "/event", "/userId"].map(text);
             vec![
-                journey.event.to_owned(),
+                trace.event.to_owned(),
                 event,
                 user,
                 id.chars().take(18).chain(['…']).collect(),
-                format!("{:.1} ms", journey.stored_ms),
-                journey.arrived_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms")),
+                format!("{:.1} ms", trace.stored_ms),
+                trace.arrived_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms")),
                 detail.into_iter().find(|detail| detail != "-").unwrap_or_else(|| text("/properties/email_subject")),
             ]
         })
         .collect();
     let headings = ["Nudgespot says", "Segment hears", "userId", "messageId", "stored", "arrived", "about"];
-    let n_arrived = journeys.iter().filter(|journey| journey.arrived_ms.is_some()).count();
+    let n_arrived = traces.iter().filter(|trace| trace.arrived_ms.is_some()).count();
     format!(
         "\n{}\n\n{n_arrived} of {} events arrived: signed, stored in PostgreSQL, sent to the stand-in for Segment.",
         output::table(&headings, &rows),
-        journeys.len()
+        traces.len()
     )
 }
 
-fn invitation(webhook_url: &str, account: &Created, segment: &str) -> String {
+fn invitation(webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
     format!(
         "\nNow you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
          \x20 echo '{{\"event\":\"opened\",\"email\":\"me@example.com\"}}' > event.json\n\
          \x20 nudgespot-source sign --secret {} < event.json |\n\
          \x20   curl -H @- --data-binary @event.json {webhook_url}\n\
          \x20 curl http://{segment}/messages",
-        account.secret.expose()
+        secret.expose()
     )
 }

@@ -7,7 +7,9 @@ mod migrate;
 mod output;
 mod sandbox;
 mod serve;
+mod session;
 mod sign;
+mod source;
 mod stdin;
 mod temporary_dir;
 mod usage;
@@ -21,7 +23,7 @@ use crate::config::{Environment, settings};
 use crate::telemetry;
 pub use output::report;
 
-/// Reverse webhook source: signed Nudgespot email events in, Segment track calls out, nothing lost.
+/// Reverse webhook source: signed email events in, Segment track calls out, nothing lost.
 ///
 /// Settings come from the environment and from `.env`; `serve --help` explains each.
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ enum Command {
     /// Administer accounts.
     #[command(subcommand)]
     Account(account::Command),
+    /// Administer the sources of accounts.
+    #[command(subcommand)]
+    Source(source::Command),
     /// See the events that were given up, and send them again.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
@@ -73,11 +78,10 @@ impl Cli {
             match command {
                 Command::Serve => serve::run(&env).await.map(|()| ExitCode::SUCCESS),
                 Command::Demo(args) => demo::run(&env, &args, json).await,
-                Command::Account(command) => {
-                    Box::pin(account::run(&env, command, json)).await.map(|()| ExitCode::SUCCESS)
-                }
+                Command::Account(command) => account::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Source(command) => source::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::DeadLetters(command) => {
-                    Box::pin(until_stopped(dead_letters::run(&env, command, json))).await.map(|()| ExitCode::SUCCESS)
+                    dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
                 }
                 Command::Sandbox(args) => sandbox::run(args, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Sign(args) => sign::run(&env, &args, json).map(|()| ExitCode::SUCCESS),

@@ -8,13 +8,13 @@ use time::OffsetDateTime;
 use super::{output, stdin};
 use crate::config::Environment;
 use crate::domain::secret::{InvalidSecret, SigningSecret};
-use crate::domain::signature::{self, SigningScheme};
 use crate::random;
+use crate::sources::signature::{self, SigningScheme};
 
 /// Which secret, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The account's signing secret (`whsec_…`); `-` reads it from the first line of stdin, before the body. Without it,
+    /// The source's signing secret (`whsec_…`); `-` reads it from the first line of stdin, before the body. Without it,
     /// `SIGNING_SECRET` has it.
     #[arg(long, value_parser = stdin::secret_argument)]
     secret: Option<SecretString>,
@@ -30,7 +30,7 @@ enum Scheme {
     Standard,
     /// `X-Nudgespot-Signature: t=…,v1=…`.
     Timestamped,
-    /// `X-Nudgespot-Signature: sha256=…`, which the account must allow.
+    /// `X-Nudgespot-Signature: sha256=…`, which the source must allow.
     Body,
 }
 

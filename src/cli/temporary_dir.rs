@@ -12,7 +12,7 @@ use crate::local_postgres;
 use crate::random;
 
 /// How long a program that was killed in the middle of making the cluster may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const PREFIX: &str = "nudgespot-demo-";
 /// A folder is lost to another demo's clearing up only in the moment at which it is made.
 const MAX_ATTEMPTS: u32 = 10;
@@ -51,7 +51,7 @@ impl TemporaryDir {
 
     /// Removes it, with a server that may be left in it.
     pub async fn remove(self) {
-        remove(&self.path, PATIENCE).await;
+        remove(&self.path, ANSWER_TIMEOUT).await;
     }
 }
 

@@ -98,10 +98,10 @@ mod tests {
                 vec!["sign", "--scheme", secret],
                 vec!["sign", "--scret", secret],
                 vec!["sign", &format!("--scheme={secret}")],
-                vec!["account", "set", "acme", secret],
-                vec!["account", "set", "acme", "--region", secret],
-                vec!["account", "set", "acme", &format!("--key={secret}")],
-                vec!["account", secret],
+                vec!["source", "set", "acme", secret],
+                vec!["source", "set", "acme", "--region", secret],
+                vec!["source", "set", "acme", &format!("--key={secret}")],
+                vec!["source", secret],
                 vec![secret],
             ] {
                 let text = complaint(&arguments);
@@ -110,12 +110,12 @@ mod tests {
             }
         }
         for word in ["s3cret", "sec ret", "pass:word", "p\u{e4}ss", "secret!"] {
-            for arguments in [vec![word], vec!["account", word]] {
+            for arguments in [vec![word], vec!["source", word]] {
                 let text = complaint(&arguments);
                 assert!(!text.contains(word) && text.contains("unrecognized subcommand '…'"), "{text}");
             }
         }
-        assert!(complaint(&["account", "shwo"]).contains("'shwo'"));
+        assert!(complaint(&["source", "shwo"]).contains("'shwo'"));
         assert!(complaint(&["dead-leters"]).contains("'dead-leters'"));
         assert!(complaint(&["--jsno"]).contains("'--jsno'"));
     }

@@ -17,13 +17,13 @@ use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::domain::region::Region;
-use crate::vault::Vault;
+use crate::secrets::vault::Vault;
 
 pub use environment::{ConfigError, Environment};
-pub use values::address;
-use values::{duration, endpoint, number, public_url};
+pub use values::{address, endpoint};
+use values::{duration, number, public_url};
 
-/// The settings of contract section 3, checked.
+/// The settings, checked (docs/contract.md, Configuration).
 #[derive(Debug)]
 pub struct Config {
     /// Where the events are stored.
@@ -112,6 +112,12 @@ impl Endpoints {
 }
 
 impl Config {
+    /// How webhook URLs begin: `PUBLIC_URL`, or what `BIND` says.
+    #[must_use]
+    pub fn webhook_base_url(&self) -> String {
+        self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.bind))
+    }
+
     /// # Errors
     /// [`ConfigError`] for the first setting that cannot be used.
     pub fn new(env: &Environment) -> Result<Self, ConfigError> {

@@ -22,8 +22,11 @@ pub(super) fn public_url(text: &str) -> Result<String, String> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// A base URL of Segment. In the clear only to this machine: the write key goes with every request.
-pub(super) fn endpoint(text: &str) -> Result<Url, String> {
+/// A base URL of Segment, or of a compatible API. In the clear only to this machine: the write key goes with every request.
+///
+/// # Errors
+/// In words for the person who typed it.
+pub fn endpoint(text: &str) -> Result<Url, String> {
     let url = base_url(text, "https://api.segment.io")?;
     let is_loopback = match url.host_str() {
         Some("localhost") => true,

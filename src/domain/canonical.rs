@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use super::json::{Object, Text, write_string};
-use super::payload::Rejection;
+use super::rejection::Rejection;
 
 /// How deeply an event may be nested: as deeply as `serde_json`, and most other parsers, read.
 const MAX_DEPTH: usize = 127;
@@ -32,7 +32,7 @@ enum Node<'a> {
 ///
 /// # Errors
 /// [`Rejection::Unreadable`]: nested too deeply, or with a string that is no Unicode.
-pub(super) fn text_of(own: &Object<'_>, beside: &[Object<'_>]) -> Result<String, Rejection> {
+pub(crate) fn text_of(own: &Object<'_>, beside: &[Object<'_>]) -> Result<String, Rejection> {
     let mut members = Members::new();
     for (key, value) in own.iter() {
         members.insert(key.into(), node_of(value)?);

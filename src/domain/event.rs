@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::account::UnsubscribeEvent;
 use super::properties::{Client, Properties};
 use super::recipient::Recipient;
+use super::unsubscribe_event::UnsubscribeEvent;
 
-/// The kinds of email event that Segment has a name for (contract, section 1.2). The numbers are what the log stores.
+/// The kinds of email event that Segment has a name for (docs/contract.md, Events). The numbers are what the log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "each says it by its name")]
@@ -101,7 +101,7 @@ fn normalize(name: &str) -> Cow<'_, str> {
 
 /// A sender's id for an event, or one made of its content; redelivered, the event has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventId<'a>(pub(super) Cow<'a, str>);
+pub struct EventId<'a>(pub(crate) Cow<'a, str>);
 
 impl<'a> From<&'a str> for EventId<'a> {
     fn from(id: &'a str) -> Self {
@@ -123,16 +123,16 @@ impl EventId<'_> {
     }
 }
 
-/// The id under which Segment deduplicates an event across **all** its customers: a hash over account and event id, so
-/// the same on every delivery and never shared by two accounts.
+/// The id under which Segment deduplicates an event across **all** its customers: a hash over source and event id, so
+/// the same on every delivery and never shared by two sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub Uuid);
 
 impl MessageId {
-    /// The account id has a fixed length, so no two pairs hash the same bytes.
+    /// The source id has a fixed length, so no two pairs hash the same bytes.
     #[must_use]
-    pub fn new(account: Uuid, event_id: &[u8]) -> Self {
-        let hash = Sha256::new().chain_update(account.as_bytes()).chain_update(event_id).finalize();
+    pub fn new(source: Uuid, event_id: &[u8]) -> Self {
+        let hash = Sha256::new().chain_update(source.as_bytes()).chain_update(event_id).finalize();
         let mut id = [0; 16];
         id.copy_from_slice(&hash[..16]);
         Self(Uuid::from_bytes(id))

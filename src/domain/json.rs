@@ -182,6 +182,22 @@ pub fn number(raw: &RawValue) -> Option<&str> {
     raw.get().starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(raw.get())
 }
 
+/// A string that says something, as the JSON it is written in.
+#[must_use]
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let says_something = string(raw).is_some_and(|text| !text.trim().is_empty());
+    says_something.then_some(Cow::Borrowed(raw.get()))
+}
+
+/// An id, which may come as a number, as a JSON string.
+#[must_use]
+pub fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    match number(raw) {
+        Some(digits) => Some(Cow::Owned(format!("\"{digits}\""))),
+        None => text(raw),
+    }
+}
+
 /// Whether `raw` says nothing: `null`, or a string of white space.
 #[must_use]
 pub fn is_blank(raw: &RawValue) -> bool {
@@ -209,7 +225,7 @@ pub fn is_portable(raw: &RawValue) -> bool {
 }
 
 /// Writes `text` as a JSON string, always in the same way.
-pub(super) fn write_string(out: &mut String, text: &str) {
+pub(crate) fn write_string(out: &mut String, text: &str) {
     let plain = text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
     if plain {
         out.push('"');

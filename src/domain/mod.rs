@@ -1,20 +1,20 @@
 //! What the program knows about webhooks, email events and track calls, free of databases, sockets, clocks and chance.
 //!
-//! In the order in which an event meets them: a webhook's [`signature`] is verified under an account's [`secret`], its
-//! [`payload`] parsed into [`event`]s, each [`event`] mapped to a [`track`].
+//! In the order in which an event meets them: a webhook's signature is verified under a source's [`secret`], and its body
+//! parsed, as [`sources`](crate::sources) say; each [`event`] is mapped to a [`track`].
 
-pub mod account;
-mod canonical;
+pub mod canonical;
 pub mod event;
 pub mod json;
-pub mod payload;
+pub mod name;
 pub mod properties;
 pub mod recipient;
 pub mod region;
+pub mod rejection;
 pub mod retry;
 pub mod secret;
-pub mod signature;
 pub mod text;
 pub mod timestamp;
 pub mod track;
+pub mod unsubscribe_event;
 pub mod write_key;

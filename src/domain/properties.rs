@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use serde_json::value::RawValue;
 
-use super::json::{self, NameIndex, Object, write_string};
-use super::payload::Rejection;
-use super::recipient::text;
+use super::json::{self, NameIndex, Object, text, write_string};
+use super::rejection::Rejection;
 
 /// Other names of a property, and Segment's name.
 const SYNONYMS: [(&str, &str); 6] = [
@@ -67,19 +66,21 @@ impl<'a> Properties<'a> {
     /// client, which does not belong among them. What is there already stays.
     ///
     /// Nothing that the sender said is dropped: what has no name at Segment is passed on under its own.
-    pub(super) fn gather(&mut self, client: &mut Client<'a>, mut event: Object<'a>) -> Result<(), Rejection> {
-        let mut stated = take_object(&mut event, "properties")?;
+    pub(crate) fn gather(&mut self, client: &mut Client<'a>, mut event: Object<'a>) -> Result<(), Rejection> {
+        let mut non_blank = take_object(&mut event, "properties")?;
         let mut client_object = take_object(&mut event, "client")?;
-        stated.drop_blank(is_client_key);
+        non_blank.drop_blank(is_client_key);
         client_object.drop_blank(is_client_key);
         let mut take_text = |keys: &[&str]| {
-            [&mut stated, &mut client_object, &mut event].into_iter().find_map(|object| object.take_first(keys, text))
+            [&mut non_blank, &mut client_object, &mut event]
+                .into_iter()
+                .find_map(|object| object.take_first(keys, text))
         };
         let (ip, user_agent) = (take_text(&IP), take_text(&USER_AGENT));
         client.ip = client.ip.take().or(ip);
         client.user_agent = client.user_agent.take().or(user_agent);
 
-        self.put_all(stated)?;
+        self.put_all(non_blank)?;
         for (name, prefix) in OBJECTS {
             self.put_prefixed(prefix, take_object(&mut event, name)?)?;
         }
@@ -114,7 +115,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Adds a value unless the name is taken, or the value says nothing where it should; `false`: the name is taken.
-    pub(super) fn put(&mut self, name: Cow<'a, str>, raw: &'a RawValue) -> Result<bool, Rejection> {
+    pub(crate) fn put(&mut self, name: Cow<'a, str>, raw: &'a RawValue) -> Result<bool, Rejection> {
         if json::is_blank(raw) && (name.ends_with("_id") || DEFINED.contains(&name.as_ref())) {
             return Ok(true);
         }
@@ -129,7 +130,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Adds a value unless the name is taken; says whether it was added.
-    pub(super) fn put_value(&mut self, name: Cow<'a, str>, value: Value<'a>) -> bool {
+    pub(crate) fn put_value(&mut self, name: Cow<'a, str>, value: Value<'a>) -> bool {
         let free = self.index.position(&self.list, &name).is_none();
         if free {
             self.list.push((name, value));
@@ -144,7 +145,7 @@ impl<'a> Properties<'a> {
     }
 
     /// Writes a JSON object.
-    pub(super) fn write(&self, out: &mut String) {
+    pub(crate) fn write(&self, out: &mut String) {
         out.push('{');
         for (i, (name, value)) in self.list.iter().enumerate() {
             if i > 0 {
@@ -162,7 +163,7 @@ impl<'a> Properties<'a> {
 }
 
 /// Whether `key`, at the top level of an event, holds properties or speaks of the client.
-pub(super) fn is_field(key: &str) -> bool {
+pub(crate) fn is_field(key: &str) -> bool {
     key == "properties" || key == "client" || OBJECTS.iter().any(|(name, _)| *name == key) || is_client_key(key)
 }
 

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::json::{self, Object};
-use super::payload::Rejection;
+use super::json::{self, Object, id_text, text};
 use super::properties::{Properties, Value};
+use super::rejection::Rejection;
 
 /// The recipient of the email. At least one of the three identities is there.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ const OBJECTS: [&str; 2] = ["subscriber", "user"];
 const KEYS: [&str; 7] = ["uid", "user_id", "email", "contacts", "contact", "anon_id", "id"];
 
 /// Whether `key`, at the top level of an event, says who the recipient is.
-pub(super) fn is_field(key: &str) -> bool {
+pub(crate) fn is_field(key: &str) -> bool {
     OBJECTS.contains(&key) || (key != "id" && KEYS.contains(&key))
 }
 
 impl<'a> Recipient<'a> {
     /// Takes the recipient out of an event: out of what it says itself, else out of what was said beside it. In each, the
     /// first of the objects under `subscriber` and `user` that says who it is, else the top level.
-    pub(super) fn take(own: &mut Object<'a>, beside: &mut [Object<'a>]) -> Result<Self, Rejection> {
+    pub(crate) fn take(own: &mut Object<'a>, beside: &mut [Object<'a>]) -> Result<Self, Rejection> {
         // Objects that do not say who it is still say something of the recipient.
         let mut nameless = Vec::new();
         for said in std::iter::once(own).chain(beside) {
@@ -83,20 +83,6 @@ impl<'a> Recipient<'a> {
             self.traits.put(key, value)?;
         }
         Ok(self)
-    }
-}
-
-/// A string that says something, as the JSON it is written in.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let says_something = json::string(raw).is_some_and(|text| !text.trim().is_empty());
-    says_something.then_some(Cow::Borrowed(raw.get()))
-}
-
-/// An id, which may come as a number, as a JSON string.
-fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    match json::number(raw) {
-        Some(digits) => Some(Cow::Owned(format!("\"{digits}\""))),
-        None => text(raw),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Where an account's Segment workspace lives.
+//! Where a source's Segment workspace lives.
 
 use std::str::FromStr;
 
-/// A Segment region. Events sent to the other region vanish, perhaps without an error, so each account names its own.
+/// A Segment region. Events sent to the other region vanish, perhaps without an error, so each source names its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
     /// `https://api.segment.io`.

@@ -6,12 +6,12 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait that the program chooses by itself.
 pub const LONGEST: Duration = Duration::from_mins(5);
 /// The longest wait that Segment may ask for: beyond it, it is asked whether it still means it. Also the longest wait of
-/// all: an account that cannot send is looked at as often. The database knows it too, see `is_due` in its schema.
+/// all: a source that cannot send is looked at as often. The database knows it too, see `is_due` in its schema.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(1);
 
 /// The wait after `n_failed` attempts in a row, of which the last asked for `retry_after`.
 ///
-/// From 0.5 s, doubling to 5 min; `jitter`, evenly spread over 0 to 1, adds up to half of that, so that accounts that
+/// From 0.5 s, doubling to 5 min; `jitter`, evenly spread over 0 to 1, adds up to half of that, so that sources that
 /// failed together do not come back together. A `Retry-After` goes before: Segment knows when it will be ready. One that
 /// says "now" says nothing.
 #[must_use]

@@ -1,4 +1,4 @@
-//! The Segment `track` call that an event becomes (contract, section 2).
+//! The Segment `track` call that an event becomes (docs/contract.md, Track).
 //!
 //! An event is mapped once, when it is received. The log keeps the part of the call that differs from event to event;
 //! [`write()`] puts the rest around it when the call is sent.
@@ -8,27 +8,29 @@ use std::fmt::Write;
 use super::event::{EmailEvent, MessageId};
 use super::properties::Properties;
 use super::recipient::Identity;
+use super::rejection::{MAX_TRACK_BYTES, TrackTooLarge};
 use super::timestamp;
 
-/// The most bytes that Segment takes for one event: "32 KB", read as the smaller of its meanings.
-pub const MAX_TRACK_BYTES: usize = 32_000;
 /// The most bytes that [`write()`] adds to a [`Track`].
 const MAX_ENVELOPE_BYTES: usize = 400;
-const INTEGRATIONS: &str = r#""integrations":{"All":true,"Nudgespot":false}}"#;
-const CONTEXT: &str = concat!(
-    r#""integration":{"name":"nudgespot","version":"1.0.0"},"library":{"name":"nudgespot-source","version":""#,
+const LIBRARY: &str = concat!(
+    r#"","version":"1.0.0"},"library":{"name":"nudgespot-source","version":""#,
     env!("CARGO_PKG_VERSION"),
-    r#""}}"#
+    r#""}},"integrations":"#
 );
+
+/// What is the same around all events of a kind of source.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope {
+    /// `context.integration.name`, by which Segment's partners name themselves.
+    pub integration: &'static str,
+    /// `integrations`, a JSON object: which of the other tools get the event.
+    pub integrations: &'static str,
+}
 
 /// The identity, time, properties and context of a track call: a JSON object that ends with its `context`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track(String);
-
-/// Segment refuses an event so large, so it is not accepted in the first place.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("over {MAX_TRACK_BYTES} bytes as a track call")]
-pub struct TrackTooLarge;
 
 impl Track {
     /// Maps an event.
@@ -76,7 +78,7 @@ fn comma(json: &str, since: usize) -> &'static str {
 }
 
 /// Writes the whole track call to `out`, given what [`Track::as_json`] returned.
-pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, track: &[u8]) {
+pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, track: &[u8], envelope: Envelope) {
     let mut id = uuid::Uuid::encode_buffer();
     out.extend_from_slice(br#"{"type":"track","messageId":"nudgespot-"#);
     out.extend_from_slice(message_id.0.simple().encode_lower(&mut id).as_bytes());
@@ -89,9 +91,11 @@ pub fn write(out: &mut Vec<u8>, message_id: MessageId, segment_event: &str, trac
     if !fields.ends_with(b"{") {
         out.push(b',');
     }
-    out.extend_from_slice(CONTEXT.as_bytes());
-    out.push(b',');
-    out.extend_from_slice(INTEGRATIONS.as_bytes());
+    out.extend_from_slice(br#""integration":{"name":""#);
+    out.extend_from_slice(envelope.integration.as_bytes());
+    out.extend_from_slice(LIBRARY.as_bytes());
+    out.extend_from_slice(envelope.integrations.as_bytes());
+    out.push(b'}');
 }
 
 #[cfg(test)]
@@ -99,11 +103,13 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    const ENVELOPE: Envelope = Envelope { integration: "nudgespot", integrations: r#"{"All":true,"Nudgespot":false}"# };
+
     #[test]
     fn the_envelope_stays_within_its_allowance() {
         let mut out = Vec::new();
         let track = br#"{"context":{}}"#;
-        write(&mut out, MessageId(Uuid::from_u128(u128::MAX)), "Email Marked as Spam", track);
+        write(&mut out, MessageId(Uuid::from_u128(u128::MAX)), "Email Marked as Spam", track, ENVELOPE);
         assert!(out.len() - track.len() <= MAX_ENVELOPE_BYTES);
         assert!(MessageId(Uuid::max()).to_string().len() < 100, "Segment's limit for a messageId");
     }
@@ -113,7 +119,7 @@ mod tests {
         for context in ["{}", r#"{"ip":"::1"}"#] {
             let mut out = Vec::new();
             let track = format!(r#"{{"userId":"u","context":{context}}}"#);
-            write(&mut out, MessageId(Uuid::nil()), "Email Opened", track.as_bytes());
+            write(&mut out, MessageId(Uuid::nil()), "Email Opened", track.as_bytes(), ENVELOPE);
             let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
             assert_eq!(value["context"]["integration"]["name"], "nudgespot");
             assert_eq!(value["integrations"]["Nudgespot"], false);

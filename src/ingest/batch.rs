@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
-use super::NotStored;
+use super::IngestError;
 use super::queue::Queued;
 use super::reply::{Replies, ReplyChannel};
 use super::webhook::Webhook;
 use crate::metrics::{EventFate, Metrics, Tally};
 use crate::store::append::{Append, Events};
-use crate::store::set_aside::SetAside;
+use crate::store::quarantine::Quarantine;
 
 /// A webhook that waits for its commit.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct PendingWebhook {
 /// The events of several webhooks, as the store takes them.
 pub struct CommitBatch {
     pub append: Append,
-    pub set_aside: SetAside,
+    pub quarantine: Quarantine,
     /// The place of each webhook's source in `append`.
     part_indexes: Vec<usize>,
 }
@@ -42,16 +42,16 @@ pub struct Stored {
 impl CommitBatch {
     /// A batch of these webhooks.
     pub fn new(webhooks: &[Queued<PendingWebhook>]) -> Self {
-        let (mut appended, mut set_aside) = (Events::default(), SetAside::default());
+        let (mut appended, mut quarantine) = (Events::default(), Quarantine::default());
         let mut part_indexes = Vec::with_capacity(webhooks.len());
         for queued in webhooks {
-            let Webhook { account, received_at, events, set_aside: aside, .. } = &queued.webhook.webhook;
-            part_indexes.push(if events.is_empty() { 0 } else { appended.push(*account, *received_at, events) });
+            let Webhook { source, received_at, events, quarantine: aside, .. } = &queued.webhook.webhook;
+            part_indexes.push(if events.is_empty() { 0 } else { appended.push(*source, *received_at, events) });
             for (why, payload) in aside {
-                set_aside.push(*account, *received_at, why.clone(), payload.clone());
+                quarantine.push(*source, *received_at, why.clone(), payload.clone());
             }
         }
-        Self { append: Append::new(appended), set_aside, part_indexes }
+        Self { append: Append::new(appended), quarantine, part_indexes }
     }
 
     /// Replies to each webhook.
@@ -61,20 +61,20 @@ impl CommitBatch {
         for (queued, part_index) in webhooks.into_iter().zip(self.part_indexes) {
             let PendingWebhook { webhook, reply, .. } = queued.webhook;
             if stored.gone.contains(&queued.source) {
-                replies.push(reply, Err(NotStored::SourceGone));
+                replies.push(reply, Err(IngestError::SourceGone));
                 continue;
             }
             let mut receipt = webhook.receipt;
             let mut new = new.as_mut().and_then(|new| new.get_mut(part_index));
             for kind in webhook.kinds {
                 let is_new = new.as_mut().and_then(Iterator::next).unwrap_or(true);
-                let (count, fate) = if is_new {
+                let (count, disposition) = if is_new {
                     (&mut receipt.accepted, EventFate::Accepted)
                 } else {
                     (&mut receipt.duplicates, EventFate::Duplicate)
                 };
                 *count += 1;
-                tally.add(Some(kind), fate, 1);
+                tally.add(Some(kind), disposition, 1);
             }
             tally.add(None, EventFate::Ignored, receipt.ignored);
             tally.add(None, EventFate::Rejected, receipt.rejected.len());
@@ -91,7 +91,7 @@ pub fn appended_sources(webhooks: &[Queued<PendingWebhook>]) -> impl Iterator<It
 }
 
 /// Tells each sender to send its webhook again.
-pub fn refuse(webhooks: impl IntoIterator<Item = Queued<PendingWebhook>>, reason: NotStored) {
+pub fn refuse(webhooks: impl IntoIterator<Item = Queued<PendingWebhook>>, reason: IngestError) {
     let mut replies = Replies::default();
     for queued in webhooks {
         replies.push(queued.webhook.reply, Err(reason));

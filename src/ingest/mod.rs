@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::due::Wakeups;
 use crate::metrics::Metrics;
 use crate::store::connection::{Connection, Connector, Session};
 use crate::store::log::Lane;
+use crate::wakeups::Wakeups;
 use batch::PendingWebhook;
 use queue::Queued;
 use reply::ReplyChannel;
@@ -33,7 +33,7 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Why a webhook's events are not known to be stored. The sender should send it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotStored {
+pub enum IngestError {
     /// More webhooks wait than may.
     #[error("too many webhooks wait to be stored")]
     TooManyWaiting,
@@ -83,20 +83,20 @@ impl Ingest {
     /// back when the webhook is gone, which may be after this returns. To be called by the web server's threads.
     ///
     /// # Errors
-    /// [`NotStored`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
-    pub async fn accept(&self, webhook: Webhook, memory: Option<OwnedSemaphorePermit>) -> Result<Receipt, NotStored> {
+    /// [`IngestError`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
+    pub async fn accept(&self, webhook: Webhook, memory: Option<OwnedSemaphorePermit>) -> Result<Receipt, IngestError> {
         if webhook.len() == 0 {
             return Ok(webhook.receipt);
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotStored::TooManyWaiting)?;
+        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
         let (reply, replied) = ReplyChannel::here();
-        let (source, n_events, n_bytes) = (webhook.account, webhook.len(), webhook.n_bytes());
+        let (source, n_events, n_bytes) = (webhook.source, webhook.len(), webhook.n_bytes());
         let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
         let queued = Queued { source, n_events, n_bytes, webhook };
         self.queue.change(|queue| queue.push(queued));
         match timeout(COMMIT_TIMEOUT, replied).await {
-            Ok(reply) => reply.unwrap_or(Err(NotStored::Stopping)),
-            Err(_) => Err(NotStored::Database),
+            Ok(reply) => reply.unwrap_or(Err(IngestError::Stopping)),
+            Err(_) => Err(IngestError::Database),
         }
     }
 }

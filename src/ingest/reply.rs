@@ -5,10 +5,10 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{NotStored, Receipt};
+use super::{IngestError, Receipt};
 
 /// What a webhook is told.
-pub type Reply = Result<Receipt, NotStored>;
+pub type Reply = Result<Receipt, IngestError>;
 
 type ReplyBatch = Vec<(oneshot::Sender<Reply>, Reply)>;
 type ThreadChannel = mpsc::UnboundedSender<ReplyBatch>;

@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::domain::event::Kind;
-use crate::domain::payload::{Element, Fate};
+use crate::sources::element::{BodyElement, Disposition};
 use crate::store::block::{Block, Record};
-use crate::store::set_aside::Why;
+use crate::store::quarantine::QuarantineReason;
 
 /// About what an event, kept or set aside, takes on its way into the database beside its own texts: its place in the
 /// columns of a statement, and what the allocator adds.
@@ -19,11 +19,11 @@ const SET_ASIDE_OVERHEAD_BYTES: usize = 256;
 /// The events of one webhook, to be committed together.
 #[derive(Debug)]
 pub struct Webhook {
-    pub(super) account: Uuid,
+    pub(super) source: Uuid,
     pub(super) received_at: OffsetDateTime,
     pub(super) events: Block,
     pub(super) kinds: Vec<Kind>,
-    pub(super) set_aside: Vec<(Why, String)>,
+    pub(super) quarantine: Vec<(QuarantineReason, String)>,
     pub(super) receipt: Receipt,
 }
 
@@ -32,7 +32,7 @@ pub struct Webhook {
 pub struct Receipt {
     /// New events, to be forwarded.
     pub accepted: usize,
-    /// Events that the account has sent before.
+    /// Events that the source has sent before.
     pub duplicates: usize,
     /// Events that Segment has no name for.
     pub ignored: usize,
@@ -52,47 +52,47 @@ pub struct RejectedElement {
 impl Webhook {
     /// Sorts a body's elements into what is appended and what is set aside.
     #[must_use]
-    pub fn new(account: Uuid, received_at: OffsetDateTime, elements: Vec<Element<'_>>) -> Self {
+    pub fn new(source: Uuid, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
         let (mut events, mut kinds) = (Block::default(), Vec::with_capacity(elements.len()));
-        let (mut set_aside, mut receipt) = (Vec::new(), Receipt::default());
+        let (mut quarantine, mut receipt) = (Vec::new(), Receipt::default());
         for (index, element) in elements.into_iter().enumerate() {
-            match element.fate {
-                Fate::Event(kind, id, track) => {
+            match element.disposition {
+                Disposition::Event(kind, id, track) => {
                     kinds.push(kind);
                     let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
                     events.push(Record { kind, received_at, event_id, track });
                 }
-                Fate::Ignored { name } => {
+                Disposition::Ignored { name } => {
                     receipt.ignored += 1;
-                    set_aside.push((Why::Ignored { name: name.into_owned() }, element.raw.into_owned()));
+                    quarantine.push((QuarantineReason::Ignored { name: name.into_owned() }, element.raw.into_owned()));
                 }
-                Fate::Rejected(rejection) => {
+                Disposition::Rejected(rejection) => {
                     let reason = rejection.to_string();
                     receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
-                    set_aside.push((Why::Rejected { reason }, element.raw.into_owned()));
+                    quarantine.push((QuarantineReason::Rejected { reason }, element.raw.into_owned()));
                 }
             }
         }
-        Self { account, received_at, events, kinds, set_aside, receipt }
+        Self { source, received_at, events, kinds, quarantine, receipt }
     }
 
     /// About how much memory it holds until it is answered, in bytes: far more than its body, where the elements are
     /// small.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
-        let texts = |(why, payload): &(Why, String)| {
+        let texts = |(why, payload): &(QuarantineReason, String)| {
             let why = match why {
-                Why::Ignored { name } => name.len(),
-                Why::Rejected { reason } => 2 * reason.len(),
+                QuarantineReason::Ignored { name } => name.len(),
+                QuarantineReason::Rejected { reason } => 2 * reason.len(),
             };
             why + payload.len() + SET_ASIDE_OVERHEAD_BYTES
         };
-        let set_aside: usize = self.set_aside.iter().map(texts).sum();
-        size_of::<Self>() + self.events.n_bytes() + self.events.len() * EVENT_OVERHEAD_BYTES + set_aside
+        let quarantine: usize = self.quarantine.iter().map(texts).sum();
+        size_of::<Self>() + self.events.n_bytes() + self.events.len() * EVENT_OVERHEAD_BYTES + quarantine
     }
 
     /// How many events there are to write.
     pub(super) fn len(&self) -> usize {
-        self.events.len() + self.set_aside.len()
+        self.events.len() + self.quarantine.len()
     }
 }

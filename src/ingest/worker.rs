@@ -9,16 +9,16 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::sleep_until;
 use uuid::Uuid;
 
-use super::NotStored;
+use super::IngestError;
 use super::batch::{CommitBatch, PendingWebhook, Stored, appended_sources, refuse};
 use super::queue::{Commit, CommitQueue, Queued, Work};
-use crate::due::{WakeReason, Wakeups};
 use crate::metrics::Metrics;
 use crate::store::append::Append;
 use crate::store::connection::{Connection, is_lock_timeout};
-use crate::store::is_of_one_account;
+use crate::store::is_of_one_source;
 use crate::store::log::{self, Lane};
-use crate::store::set_aside;
+use crate::store::quarantine;
+use crate::wakeups::{WakeReason, Wakeups};
 
 /// How long duplicates are expected after one was seen: redeliveries come in bursts. Looking for them costs a little with
 /// every event; being surprised costs a commit.
@@ -87,7 +87,7 @@ impl SharedQueue {
         if after != before && after != (false, None, false) {
             self.work_available.notify_one();
         }
-        refuse(refused, NotStored::TooManyWaiting);
+        refuse(refused, IngestError::TooManyWaiting);
     }
 
     /// Waits for something to do, and takes it; `None` at the end.
@@ -184,7 +184,7 @@ impl CommitWorkers {
         match store(ids, &batch, lanes).await {
             Ok(stored) => self.reply(webhooks, batch, stored),
             // It may be one source alone that fails: because another session holds its rows, or because they are damaged.
-            Err(error) if is_of_one_account(&error) => self.commit_apart(ids, webhooks, lanes).await,
+            Err(error) if is_of_one_source(&error) => self.commit_apart(ids, webhooks, lanes).await,
             Err(error) => not_stored(webhooks, &error),
         }
     }
@@ -210,7 +210,7 @@ impl CommitWorkers {
         let batch = CommitBatch::new(&webhooks);
         match store(ids, &batch, lanes).await {
             Ok(stored) => self.reply(webhooks, batch, stored),
-            Err(error) if is_of_one_account(&error) => self.commit_each(ids, webhooks, lanes).await,
+            Err(error) if is_of_one_source(&error) => self.commit_each(ids, webhooks, lanes).await,
             Err(error) => not_stored(webhooks, &error),
         }
     }
@@ -246,7 +246,7 @@ impl CommitWorkers {
     fn hold(&self, webhooks: Webhooks) {
         if !webhooks.is_empty() {
             let sources: HashSet<Uuid> = webhooks.iter().map(|queued| queued.source).collect();
-            tracing::warn!(?sources, "another session of the database holds these accounts; their webhooks wait");
+            tracing::warn!(?sources, "another session of the database holds these sources; their webhooks wait");
             self.queue.change(|queue| queue.hold(webhooks, Instant::now()));
         }
     }
@@ -255,7 +255,7 @@ impl CommitWorkers {
 fn not_stored(webhooks: Webhooks, error: &sqlx::Error) {
     if !webhooks.is_empty() {
         tracing::error!(%error, webhooks = webhooks.len(), "not stored");
-        refuse(webhooks, NotStored::Database);
+        refuse(webhooks, IngestError::Database);
     }
 }
 
@@ -263,15 +263,15 @@ fn not_stored(webhooks: Webhooks, error: &sqlx::Error) {
 /// twice.
 async fn store(ids: &[Lane], batch: &CommitBatch, lanes: &mut Lanes<'_>) -> sqlx::Result<Stored> {
     let mut all_there = true;
-    if !batch.set_aside.is_empty() {
-        let insert = lanes[0].connection.run(async |db| set_aside::insert(db, ids, &batch.set_aside).await);
+    if !batch.quarantine.is_empty() {
+        let insert = lanes[0].connection.run(async |db| quarantine::insert(db, ids, &batch.quarantine).await);
         all_there &= insert.await?;
     }
     let (new, appended) = append(ids, batch, lanes).await?;
     let mut stored = Stored { new, gone: HashSet::new() };
     if !(all_there && appended) {
-        let mut sources = batch.set_aside.accounts();
-        sources.extend(batch.append.events().accounts());
+        let mut sources = batch.quarantine.sources();
+        sources.extend(batch.append.events().sources());
         let existing = lanes[0].connection.run(async |db| log::existing(db, &sources).await).await?;
         stored.gone = sources.into_iter().filter(|source| !existing.contains(source)).collect();
     }
@@ -304,7 +304,7 @@ async fn append(
     let db = &mut lanes[0].connection;
     let mut n_attempts = 1;
     loop {
-        let (new, is_new) = db.run(async |db| events.without_known(db).await).await?;
+        let (new, is_new) = db.run(async |db| events.filter_duplicates(db).await).await?;
         if new.is_empty() {
             return Ok((Some(is_new), true));
         }

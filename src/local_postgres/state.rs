@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{ClusterError, POLL, file_error};
 use crate::random;
-use crate::vault::Vault;
+use crate::secrets::vault::Vault;
 
 /// Held by the process that starts the server.
 pub const START_LOCK: &str = "start.lock";

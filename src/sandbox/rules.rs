@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::domain::track::MAX_TRACK_BYTES;
-use crate::segment::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
+use crate::destinations::segment::{MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
+use crate::domain::rejection::MAX_TRACK_BYTES;
 
 /// A JSON object whose values are as they were written.
 type Fields<'a> = BTreeMap<String, &'a RawValue>;

@@ -1,4 +1,4 @@
-//! Events that are to be appended to the log: sorted by account, packed into blocks.
+//! Events that are to be appended to the log: sorted by source, packed into blocks.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,28 +11,28 @@ use super::block::{Block, FULL_BYTES};
 /// The most events of a block.
 pub const MAX_BLOCK_EVENTS: usize = 1_000;
 
-/// Events that came in together, by account, each account's in order.
+/// Events that came in together, by source, each source's in order.
 #[derive(Debug, Default)]
 pub struct Events {
     parts: Vec<Part>,
     places: HashMap<Uuid, usize>,
 }
 
-/// The events of one account.
+/// The events of one source.
 #[derive(Debug)]
 struct Part {
-    account: Uuid,
+    source: Uuid,
     /// When the first was received.
     since: OffsetDateTime,
     blocks: Vec<Block>,
 }
 
 impl Events {
-    /// Adds events of `account`; returns the account's place among all here.
-    pub fn push(&mut self, account: Uuid, received_at: OffsetDateTime, events: &Block) -> usize {
-        let place = *self.places.entry(account).or_insert(self.parts.len());
+    /// Adds events of `source`; returns the source's place among all here.
+    pub fn push(&mut self, source: Uuid, received_at: OffsetDateTime, events: &Block) -> usize {
+        let place = *self.places.entry(source).or_insert(self.parts.len());
         if place == self.parts.len() {
-            self.parts.push(Part { account, since: received_at, blocks: Vec::new() });
+            self.parts.push(Part { source, since: received_at, blocks: Vec::new() });
         }
         let blocks = &mut self.parts[place].blocks;
         let fits = |block: &Block, more: &Block| {
@@ -53,10 +53,10 @@ impl Events {
         place
     }
 
-    /// The accounts, each once.
+    /// The sources, each once.
     #[must_use]
-    pub fn accounts(&self) -> Vec<Uuid> {
-        self.parts.iter().map(|part| part.account).collect()
+    pub fn sources(&self) -> Vec<Uuid> {
+        self.parts.iter().map(|part| part.source).collect()
     }
 
     /// How many events there are.
@@ -75,35 +75,35 @@ impl Events {
     /// and in order.
     ///
     /// # Errors
-    /// The database's trouble.
-    pub async fn without_known(&self, db: impl PgExecutor<'_>) -> sqlx::Result<(Self, Vec<Vec<bool>>)> {
-        let (account_ids, event_ids) = self.ids();
+    /// The database did not answer; try again.
+    pub async fn filter_duplicates(&self, db: impl PgExecutor<'_>) -> sqlx::Result<(Self, Vec<Vec<bool>>)> {
+        let (source_ids, event_ids) = self.ids();
         let known = sqlx::query!(
-            r#"select account_id as "account_id!", event_id as "event_id!"
-            from known_event join unnest($1::uuid[], $2::bytea[]) as asked (account_id, event_id)
-                using (account_id, event_id)
-            -- What is left of a deleted account's events knows nothing any more.
-            join log_head using (account_id)"#,
-            &account_ids,
+            r#"select source_id as "source_id!", event_id as "event_id!"
+            from known_event join unnest($1::uuid[], $2::bytea[]) as asked (source_id, event_id)
+                using (source_id, event_id)
+            -- What is left of a deleted source's events knows nothing any more.
+            join log_head using (source_id)"#,
+            &source_ids,
             &event_ids as _,
         )
         .fetch_all(db)
         .await?;
-        let known: Vec<(Uuid, Vec<u8>)> = known.into_iter().map(|row| (row.account_id, row.event_id)).collect();
-        let mut seen: HashSet<(Uuid, &[u8])> = known.iter().map(|(account, id)| (*account, id.as_slice())).collect();
+        let known: Vec<(Uuid, Vec<u8>)> = known.into_iter().map(|row| (row.source_id, row.event_id)).collect();
+        let mut seen: HashSet<(Uuid, &[u8])> = known.iter().map(|(source, id)| (*source, id.as_slice())).collect();
         let (mut new, mut stays) = (Self::default(), Vec::new());
         for part in &self.parts {
             let mut block = Block::default();
             let mut of_part = Vec::new();
             for event in part.blocks.iter().flat_map(Block::records) {
-                let is_new = seen.insert((part.account, event.event_id));
+                let is_new = seen.insert((part.source, event.event_id));
                 if is_new {
                     block.push(event);
                 }
                 of_part.push(is_new);
             }
             if !block.is_empty() {
-                new.push(part.account, part.since, &block);
+                new.push(part.source, part.since, &block);
             }
             stays.push(of_part);
         }
@@ -111,14 +111,14 @@ impl Events {
     }
 
     pub(super) fn ids(&self) -> (Vec<Uuid>, Vec<&[u8]>) {
-        let (mut account_ids, mut event_ids) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
+        let (mut source_ids, mut event_ids) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
         for part in &self.parts {
             for event in part.blocks.iter().flat_map(Block::records) {
-                account_ids.push(part.account);
+                source_ids.push(part.source);
                 event_ids.push(event.event_id);
             }
         }
-        (account_ids, event_ids)
+        (source_ids, event_ids)
     }
 }
 
@@ -139,11 +139,11 @@ pub struct Append {
 /// The blocks of an [`Append`], column by column.
 #[derive(Default)]
 pub(super) struct Columns {
-    /// Each account once, with the number of its events.
-    pub(super) accounts: Vec<Uuid>,
+    /// Each source once, with the number of its events.
+    pub(super) sources: Vec<Uuid>,
     pub(super) counts: Vec<i64>,
-    pub(super) block_accounts: Vec<Uuid>,
-    /// The place of a block's last event among those of its account, from 1.
+    pub(super) block_sources: Vec<Uuid>,
+    /// The place of a block's last event among those of its source, from 1.
     pub(super) last_places: Vec<i64>,
     pub(super) sizes: Vec<i32>,
     pub(super) since: Vec<OffsetDateTime>,
@@ -168,12 +168,12 @@ impl Append {
             let mut place = 0;
             for block in &part.blocks {
                 place += i64::try_from(block.len()).unwrap_or(i64::MAX);
-                columns.block_accounts.push(part.account);
+                columns.block_sources.push(part.source);
                 columns.last_places.push(place);
                 columns.sizes.push(i32::try_from(block.len()).unwrap_or(i32::MAX));
                 columns.since.push(part.since);
             }
-            columns.accounts.push(part.account);
+            columns.sources.push(part.source);
             columns.counts.push(place);
         }
         columns
@@ -200,19 +200,19 @@ mod tests {
             webhooks in proptest::collection::vec((0u8..3, 1usize..300, 1usize..32_000), 1..30)
         ) {
             let (mut events, mut expected, mut n) = (Events::default(), HashMap::<Uuid, Vec<u64>>::new(), 0u64);
-            for (account, n_events, size) in webhooks {
-                let account = Uuid::from_u128(account.into());
+            for (source, n_events, size) in webhooks {
+                let source = Uuid::from_u128(source.into());
                 // A webhook is not larger than a few MiB.
                 let n_events = n_events.min(3_000_000 / size).max(1);
                 let mut block = Block::default();
                 for _ in 0..n_events {
                     n += 1;
-                    expected.entry(account).or_default().push(n);
+                    expected.entry(source).or_default().push(n);
                     let (event_id, track) = (n.to_le_bytes(), vec![b'x'; size]);
                     let received_at = OffsetDateTime::UNIX_EPOCH;
                     block.push(Record { kind: Kind::Opened, received_at, event_id: &event_id, track: &track });
                 }
-                events.push(account, OffsetDateTime::UNIX_EPOCH, &block);
+                events.push(source, OffsetDateTime::UNIX_EPOCH, &block);
             }
             prop_assert_eq!(events.len(), expected.values().map(Vec::len).sum::<usize>());
             for part in &events.parts {
@@ -221,7 +221,7 @@ mod tests {
                     prop_assert!(block.len() <= MAX_BLOCK_EVENTS && block.n_bytes() < FULL_BYTES + 33_000);
                     ids.extend(block.records().map(|e| u64::from_le_bytes(e.event_id.try_into().expect("8 bytes"))));
                 }
-                prop_assert_eq!(Some(&ids), expected.get(&part.account));
+                prop_assert_eq!(Some(&ids), expected.get(&part.source));
             }
         }
     }

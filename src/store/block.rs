@@ -1,6 +1,6 @@
 //! Blocks: how the log keeps events.
 //!
-//! Events of one account that are committed together are written one after the other, and compressed as a whole. They
+//! Events of one source that are committed together are written one after the other, and compressed as a whole. They
 //! have most of their text in common, so a block is a small part of what its events would be as rows. A stored block ends,
 //! in every version of the program, with a CRC-32C of all its other bytes and a byte for its version: so damage is told
 //! from what a newer version writes. In this version LZ4 of these comes before that, integers with the low byte first:
@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// The size, before it is compressed, from which on a block takes no further events.
 pub const FULL_BYTES: usize = 256 << 10;
 
-/// Events of one account, in order.
+/// Events of one source, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     /// Well-formed: written by [`push`](Self::push), or checked by [`decompress`](Self::decompress).

@@ -41,7 +41,7 @@ impl Session {
         Self { statement: secs(3), lock: Duration::from_millis(300), is_durable: true, by_key: true };
     /// Leases and settlements of deliveries, which are repeated after a crash.
     pub const DELIVERY: Self = Self { statement: secs(5), lock: secs(1), is_durable: false, by_key: true };
-    /// What is looked up all the time: changed accounts, due deliveries.
+    /// What is looked up all the time: changed sources, due deliveries.
     pub const LOOK_UP: Self = Self { statement: secs(3), lock: secs(1), is_durable: true, by_key: false };
     /// What somebody waits for who asks whether the service is well.
     pub const HEALTH: Self = Self { statement: secs(2), lock: secs(1), is_durable: true, by_key: false };
@@ -102,7 +102,7 @@ impl Connector {
     }
 
     /// A host did not do what it should: the others are asked before it.
-    fn suspect(&self, host: usize, error: &sqlx::Error) {
+    fn first_event(&self, host: usize, error: &sqlx::Error) {
         if is_wrong_server(error) {
             self.generation.fetch_add(1, Ordering::Relaxed);
         }
@@ -263,7 +263,7 @@ impl Connection {
         let done = timeout(self.session.statement, statement(&mut open.connection)).await;
         let done = done.unwrap_or_else(|_| Err(timed_out("the database did not answer in time")));
         match &done {
-            Err(error) if is_lost(error) => self.connector.suspect(open.host, error),
+            Err(error) if is_lost(error) => self.connector.first_event(open.host, error),
             _ => self.open = Some(open),
         }
         done

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 /// An event that was given up.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "contract, section 4")]
+#[expect(missing_docs, reason = "docs/contract.md, Command line")]
 pub struct DeadLetter {
     pub seq: i64,
     pub kind: i16,
@@ -29,13 +29,13 @@ pub struct Filter {
     pub until: Option<OffsetDateTime>,
 }
 
-/// An account's dead letters after `seq`, in the order of the log.
+/// A source's dead letters after `seq`, in the order of the log.
 ///
 /// # Errors
-/// The database's trouble.
+/// The database did not answer; try again.
 pub async fn list_after(
     db: impl PgExecutor<'_>,
-    account: Uuid,
+    source: Uuid,
     filter: &Filter,
     seq: i64,
     limit: i64,
@@ -44,13 +44,13 @@ pub async fn list_after(
         DeadLetter,
         "select seq, kind, event_id, reason, received_at, dead_at
         from dead_letter
-        where account_id = $1 and seq > $6
+        where source_id = $1 and seq > $6
             and (cardinality($2::smallint[]) = 0 or kind = any($2))
             and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
             and ($4::timestamptz is null or dead_at >= $4)
             and ($5::timestamptz is null or dead_at < $5)
         order by seq limit $7",
-        account,
+        source,
         &filter.kinds,
         filter.reason,
         filter.since,
@@ -62,30 +62,30 @@ pub async fn list_after(
     .await
 }
 
-/// The number of an account's last dead letter; 0 where it has none.
+/// The number of a source's last dead letter; 0 where it has none.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn last_seq(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select coalesce(max(seq), 0) as "seq!" from dead_letter where account_id = $1"#, account)
+/// The database did not answer; try again.
+pub async fn last_seq(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select coalesce(max(seq), 0) as "seq!" from dead_letter where source_id = $1"#, source)
         .fetch_one(db)
         .await
 }
 
-/// How many of an account's dead letters are meant, up to number `last_seq`.
+/// How many of a source's dead letters are meant, up to number `last_seq`.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn count(db: impl PgExecutor<'_>, account: Uuid, filter: &Filter, last_seq: i64) -> sqlx::Result<i64> {
+/// The database did not answer; try again.
+pub async fn count(db: impl PgExecutor<'_>, source: Uuid, filter: &Filter, last_seq: i64) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "n!"
         from dead_letter
-        where account_id = $1 and seq <= $6
+        where source_id = $1 and seq <= $6
             and (cardinality($2::smallint[]) = 0 or kind = any($2))
             and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
             and ($4::timestamptz is null or dead_at >= $4)
             and ($5::timestamptz is null or dead_at < $5)"#,
-        account,
+        source,
         &filter.kinds,
         filter.reason,
         filter.since,

@@ -1,4 +1,4 @@
-//! What is to be delivered: one row an account.
+//! What is to be delivered: one row a source.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use super::lock;
 /// The reason that is shown for an admin's own pause.
 pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
 
-/// Accounts that have something to do now: new events, a retry, those of a process that ended. By id, the first `limit`
+/// Sources that have something to do now: new events, a retry, those of a process that ended. By id, the first `limit`
 /// after `last`, so that each comes up, however many there are: go on after the last one of a full page, and after a page
 /// that is not full begin anew with `None`. Those that a process other than `holder` is at are left out.
 ///
@@ -20,17 +20,17 @@ pub async fn list_due(
     last: Option<Uuid>,
     limit: usize,
 ) -> sqlx::Result<Vec<Uuid>> {
-    // A row an account, and rows that change all the time: reading all costs less than keeping an index.
+    // A row a source, and rows that change all the time: reading all costs less than keeping an index.
     sqlx::query_scalar!(
         "with live as materialized (
             select objid::bigint as number from pg_locks
             where locktype = 'advisory' and classid::bigint = $4 and granted
                 and database = (select oid from pg_database where datname = current_database())
         )
-        select account_id from delivery join log_head using (account_id)
-        where account_id > $2 and cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
+        select source_id from delivery join log_head using (source_id)
+        where source_id > $2 and cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
             and not (leased_until > now() and leased_by <> $1 and leased_by in (select number from live))
-        order by account_id limit $3",
+        order by source_id limit $3",
         holder,
         last.unwrap_or(Uuid::nil()),
         i64::try_from(limit).unwrap_or(i64::MAX),
@@ -40,14 +40,14 @@ pub async fn list_due(
     .await
 }
 
-/// Pauses an account until its admin resumes it; says whether there is such an account.
+/// Pauses a source until its admin resumes it; says whether there is such a source.
 ///
 /// # Errors
 /// Where it is not known to be committed: try again.
-pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<bool> {
+pub async fn pause(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "update delivery set paused_by = 'admin', paused_reason = $2 where account_id = $1",
-        account,
+        "update delivery set paused_by = 'admin', paused_reason = $2 where source_id = $1",
+        source,
         PAUSED_BY_ADMIN
     )
     .execute(db)
@@ -55,16 +55,16 @@ pub async fn pause(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<bool>
     Ok(done.rows_affected() == 1)
 }
 
-/// Lets an account's events flow again, from now, whatever held them; says whether there is such an account.
+/// Lets a source's events flow again, from now, whatever held them; says whether there is such a source.
 ///
 /// # Errors
 /// Where it is not known to be committed: try again.
-pub async fn resume(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<bool> {
+pub async fn resume(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update delivery
         set paused_by = null, paused_reason = null, n_attempts = 0, n_refused = 0, next_attempt_at = now()
-        where account_id = $1",
-        account
+        where source_id = $1",
+        source
     )
     .execute(db)
     .await?;

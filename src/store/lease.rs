@@ -1,7 +1,7 @@
-//! Who may deliver for an account: one process at a time.
+//! Who may deliver for a source: one process at a time.
 //!
 //! A lease ends by itself after [`LEASE`], or when its holder's session with the database ends: a process that was
-//! killed gives its accounts free at once. The lease number (fencing) keeps a process that slept past its lease from
+//! killed gives its sources free at once. The lease number (fencing) keeps a process that slept past its lease from
 //! moving a cursor. A lease that ends later than [`LEASE`] from now was made before the clock was set back, and is void.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub const LEASE: Duration = Duration::from_mins(1);
 /// More than this of the log, compressed, cannot be sent at once: a batch takes as much in clear.
 const MAX_READ_BYTES: i64 = 500_000;
 
-/// A process that leases accounts, for as long as its session with the database lives.
+/// A process that leases sources, for as long as its session with the database lives.
 ///
 /// Its number stays the same when the session is lost and another takes its place: the server may hold on to the lost one
 /// for long, and what was leased under the number is still this process's to lease.
@@ -86,11 +86,11 @@ impl LeaseOwner {
     }
 }
 
-/// The right to deliver for an account, and what is needed to do it.
+/// The right to deliver for a source, and what is needed to do it.
 #[derive(Debug)]
 pub struct Lease {
-    /// The account.
-    pub account_id: Uuid,
+    /// The source.
+    pub source_id: Uuid,
     /// The fencing number.
     pub number: i64,
     /// Events after it wait.
@@ -99,17 +99,21 @@ pub struct Lease {
     pub n_attempts: i32,
     /// Events refused one by one, in a row.
     pub n_refused: i32,
-    /// Whether the account is paused: its events may expire, but are not sent.
+    /// Whether the source is paused: its events may expire, but are not sent.
     pub is_paused: bool,
     /// The sealed write key, if there is one yet.
     pub write_key: Option<Vec<u8>>,
+    /// What sends to the source.
+    pub kind: String,
     /// `us` or `eu`.
     pub region: String,
+    /// A base URL instead of the region's.
+    pub endpoint: Option<String>,
     /// What an unsubscription is called.
     pub unsubscribe_event: String,
 }
 
-/// Leases those of the accounts that have something to do now, and reads what lies after their cursors: the blocks that
+/// Leases those of the sources that have something to do now, and reads what lies after their cursors: the blocks that
 /// hold the next events, as many as are asked for, or the first of them, if they are large. Those that have nothing to do,
 /// or that another process is at, are left out. One statement that commits by itself.
 ///
@@ -117,17 +121,17 @@ pub struct Lease {
 /// Where it is not known to be committed; the leases of this holder can be acquired again.
 pub async fn acquire(
     db: impl PgExecutor<'_>,
-    accounts: &[(Uuid, i64)],
+    sources: &[(Uuid, i64)],
     holder: i32,
 ) -> sqlx::Result<HashMap<Uuid, (Lease, Vec<StoredBlock>)>> {
-    let (account_ids, n_events): (Vec<Uuid>, Vec<i64>) = accounts.iter().copied().unzip();
+    let (source_ids, n_events): (Vec<Uuid>, Vec<i64>) = sources.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
         with free as (
             -- A row that is locked is being leased, settled or changed: whoever does that will have it looked at again.
-            select delivery.account_id, asked.n_events
-            from unnest($1::uuid[], $2::bigint[]) as asked (account_id, n_events)
-            join delivery using (account_id) join log_head using (account_id)
+            select delivery.source_id, asked.n_events
+            from unnest($1::uuid[], $2::bigint[]) as asked (source_id, n_events)
+            join delivery using (source_id) join log_head using (source_id)
             where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
                 and case
                     when leased_until <= now() or leased_by = $3 then true
@@ -145,26 +149,26 @@ pub async fn acquire(
             update delivery
             set lease = lease + 1, leased_until = now() + $4 * interval '1 second', leased_by = $3,
                 next_attempt_at = '-infinity'
-            from free join account on account.id = free.account_id
-            where delivery.account_id = free.account_id
-            returning delivery.account_id, n_events as n_asked, lease, cursor_seq, n_attempts, n_refused, paused_by is not null as is_paused,
-                write_key, region, unsubscribe_event
+            from free join source on source.id = free.source_id
+            where delivery.source_id = free.source_id
+            returning delivery.source_id, n_events as n_asked, lease, cursor_seq, n_attempts, n_refused, paused_by is not null as is_paused,
+                write_key, kind, region, endpoint, unsubscribe_event
         )
-        select account_id as "account_id!", lease as "lease!", cursor_seq as "cursor!", n_attempts as "n_attempts!",
-            n_refused as "n_refused!", is_paused as "is_paused!", write_key, region as "region!", unsubscribe_event as "unsubscribe_event!",
+        select source_id as "source_id!", lease as "lease!", cursor_seq as "cursor!", n_attempts as "n_attempts!",
+            n_refused as "n_refused!", is_paused as "is_paused!", write_key, kind as "kind!", region as "region!", endpoint, unsubscribe_event as "unsubscribe_event!",
             last_seq as "last_seq?", n_events as "n_events?", since as "since?", events as "events?"
         from leased
         left join lateral (
             -- The index finds the upper bound, as no block is larger; what lies beyond the first 500 KB fits no batch.
             select last_seq, n_events, since, events, sum(octet_length(events)) over (order by last_seq) - octet_length(events) as before
             from event_block
-            where event_block.account_id = leased.account_id
+            where event_block.source_id = leased.source_id
                 and last_seq > cursor_seq and last_seq <= cursor_seq + leased.n_asked + $6::bigint
                 and last_seq - event_block.n_events < cursor_seq + leased.n_asked
         ) as block on before < $7::bigint
-        order by account_id, last_seq
+        order by source_id, last_seq
         "#,
-        &account_ids,
+        &source_ids,
         &n_events,
         holder,
         LEASE.as_secs_f64(),
@@ -177,17 +181,19 @@ pub async fn acquire(
     let mut acquired = HashMap::new();
     for row in rows {
         let lease = Lease {
-            account_id: row.account_id,
+            source_id: row.source_id,
             number: row.lease,
             cursor: row.cursor,
             n_attempts: row.n_attempts,
             n_refused: row.n_refused,
             is_paused: row.is_paused,
             write_key: row.write_key,
+            kind: row.kind,
             region: row.region,
+            endpoint: row.endpoint,
             unsubscribe_event: row.unsubscribe_event,
         };
-        let (_, blocks) = acquired.entry(row.account_id).or_insert((lease, Vec::new()));
+        let (_, blocks) = acquired.entry(row.source_id).or_insert((lease, Vec::new()));
         if let (Some(last_seq), Some(n_events), Some(since), Some(events)) =
             (row.last_seq, row.n_events, row.since, row.events)
         {
@@ -197,29 +203,29 @@ pub async fn acquire(
     Ok(acquired)
 }
 
-/// The number of the first event after each of these accounts' cursors that is in the log, or of the next that will be.
-/// For accounts where [`acquire`] did not find the event after the cursor: a statement of its own, it sees what is there
+/// The number of the first event after each of these sources' cursors that is in the log, or of the next that will be.
+/// For sources where [`acquire`] did not find the event after the cursor: a statement of its own, it sees what is there
 /// by now.
 ///
 /// # Errors
 /// Where the database does not answer; nothing has changed, ask again later.
 pub async fn next_seqs(db: impl PgExecutor<'_>, cursors: &[(Uuid, i64)]) -> sqlx::Result<HashMap<Uuid, i64>> {
-    let (account_ids, cursors): (Vec<Uuid>, Vec<i64>) = cursors.iter().copied().unzip();
+    let (source_ids, cursors): (Vec<Uuid>, Vec<i64>) = cursors.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
-        select account_id as "account_id!", coalesce(
+        select source_id as "source_id!", coalesce(
             (
                 select last_seq - n_events + 1 from event_block
-                where event_block.account_id = asked.account_id and last_seq > asked.cursor_seq order by last_seq limit 1
+                where event_block.source_id = asked.source_id and last_seq > asked.cursor_seq order by last_seq limit 1
             ),
             head_seq + 1
         ) as "next_seq!"
-        from unnest($1::uuid[], $2::bigint[]) as asked (account_id, cursor_seq) join log_head using (account_id)
+        from unnest($1::uuid[], $2::bigint[]) as asked (source_id, cursor_seq) join log_head using (source_id)
         "#,
-        &account_ids,
+        &source_ids,
         &cursors,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.account_id, row.next_seq)).collect())
+    Ok(rows.into_iter().map(|row| (row.source_id, row.next_seq)).collect())
 }

@@ -1,9 +1,9 @@
 //! The append-only log of events.
 //!
-//! Invariant: an account's events are numbered without gaps, in the order of commit, whichever replica writes: a reader
-//! that has passed a number has missed none below it. An append counts on from the account's `head_seq`, whose row it
+//! Invariant: a source's events are numbered without gaps, in the order of commit, whichever replica writes: a reader
+//! that has passed a number has missed none below it. An append counts on from the source's `head_seq`, whose row it
 //! locks until it has committed. Before that it takes the locks of its **lanes**, in order, so that appends that concern
-//! several accounts cannot deadlock; accounts map to lanes by a fixed rule.
+//! several sources cannot deadlock; sources map to lanes by a fixed rule.
 
 use std::collections::HashSet;
 
@@ -21,11 +21,11 @@ impl Lane {
     /// How many there are. All replicas must agree on it: change it only with the program stopped.
     pub const COUNT: u8 = 4;
 
-    /// The lane of an account.
+    /// The lane of a source.
     #[must_use]
-    pub fn of(account: Uuid) -> Self {
-        // Account ids are random, so any byte spreads them evenly.
-        Self(account.as_bytes()[15] % Self::COUNT)
+    pub fn of(source: Uuid) -> Self {
+        // Source ids are random, so any byte spreads them evenly.
+        Self(source.as_bytes()[15] % Self::COUNT)
     }
 
     /// All lanes.
@@ -47,75 +47,73 @@ impl Lane {
     }
 }
 
-/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: an account that was
+/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: a source that was
 /// just deleted gets none of its events.
 ///
 /// # Errors
 /// [`is_duplicate`] tells whether one of the events is in the log, or here twice; [`is_lock_timeout`] whether another
-/// session holds one of the accounts: nothing is appended then. Otherwise it is not known whether they are.
+/// session holds one of the sources: nothing is appended then. Otherwise it is not known whether they are.
 ///
 /// [`is_lock_timeout`]: super::connection::is_lock_timeout
 pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
-    let (account_ids, event_ids) = append.events().ids();
+    let (source_ids, event_ids) = append.events().ids();
     let n_advanced = sqlx::query_scalar!(
         r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
             update log_head set head_seq = head_seq + counted.n
-            from locked, unnest($3::uuid[], $4::bigint[]) as counted (account_id, n)
-            where log_head.account_id = counted.account_id
-            returning log_head.account_id, head_seq - counted.n as base
+            from locked, unnest($3::uuid[], $4::bigint[]) as counted (source_id, n)
+            where log_head.source_id = counted.source_id
+            returning log_head.source_id, head_seq - counted.n as base
         ),
         stored as (
-            -- An account that was just deleted has no row in log_head, and gets none of its events.
-            insert into event_block (account_id, last_seq, n_events, since, events)
-            select account_id, base + last_place, n_events, since, events
+            -- A source that was just deleted has no row in log_head, and gets none of its events.
+            insert into event_block (source_id, last_seq, n_events, since, events)
+            select source_id, base + last_place, n_events, since, events
             from advanced join unnest($5::uuid[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[])
-                as block (account_id, last_place, n_events, since, events) using (account_id)
+                as block (source_id, last_place, n_events, since, events) using (source_id)
         ),
         known as (
-            insert into known_event (account_id, event_id)
-            select account_id, event_id
-            from advanced join unnest($10::uuid[], $11::bytea[]) as new (account_id, event_id) using (account_id)
+            insert into known_event (source_id, event_id)
+            select source_id, event_id
+            from advanced join unnest($10::uuid[], $11::bytea[]) as new (source_id, event_id) using (source_id)
         )
         select count(*) as "n!" from advanced"#,
         lock::LANE,
         &Lane::locks(lanes),
-        &blocks.accounts,
+        &blocks.sources,
         &blocks.counts,
-        &blocks.block_accounts,
+        &blocks.block_sources,
         &blocks.last_places,
         &blocks.sizes,
         &blocks.since,
         append.stored(),
-        &account_ids,
+        &source_ids,
         &event_ids as _,
     )
     .fetch_one(db)
     .await?;
-    Ok(usize::try_from(n_advanced) == Ok(blocks.accounts.len()))
+    Ok(usize::try_from(n_advanced) == Ok(blocks.sources.len()))
 }
 
-/// Those of the accounts that there are.
+/// Those of the sources that there are.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn existing(db: impl PgExecutor<'_>, accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
-    let ids = sqlx::query_scalar!("select account_id from log_head where account_id = any($1)", accounts);
+pub async fn existing(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let ids = sqlx::query_scalar!("select source_id from log_head where source_id = any($1)", sources);
     Ok(ids.fetch_all(db).await?.into_iter().collect())
 }
 
-/// Those of the accounts whose row no other session holds. It waits for nothing, and holds nothing when it returns.
+/// Those of the sources whose row no other session holds. It waits for nothing, and holds nothing when it returns.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn appendable(db: impl PgExecutor<'_>, accounts: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
-    let free = sqlx::query_scalar!(
-        "select account_id from log_head where account_id = any($1) for update skip locked",
-        accounts
-    );
+pub async fn appendable(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<HashSet<Uuid>> {
+    let free =
+        sqlx::query_scalar!("select source_id from log_head where source_id = any($1) for update skip locked", sources);
     Ok(free.fetch_all(db).await?.into_iter().collect())
 }
 

@@ -12,10 +12,11 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
 pub mod log;
+pub mod quarantine;
 pub mod replay;
 pub mod retention;
-pub mod set_aside;
 pub mod settlement;
+pub mod source;
 pub mod stats;
 pub mod unreadable;
 
@@ -37,11 +38,11 @@ mod lock {
     pub const HOLDER: i32 = 0x6e73_0002;
 }
 
-/// Whether a statement for several accounts failed because of the rows of one of them: what they hold (classes 22, 23 and
+/// Whether a statement for several sources failed because of the rows of one of them: what they hold (classes 22, 23 and
 /// XX: data exceptions, violated constraints, damaged pages), or a lock that somebody holds on them. The same statement
-/// for each account alone then does what can be done.
+/// for each source alone then does what can be done.
 #[must_use]
-pub fn is_of_one_account(error: &sqlx::Error) -> bool {
+pub fn is_of_one_source(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code == "55P03" || ["22", "23", "XX"].iter().any(|class| code.starts_with(class)))
 }

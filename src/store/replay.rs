@@ -20,25 +20,25 @@ const MAX_RACES: u32 = 5;
 ///
 /// # Errors
 /// Where it is not known to be committed. To be called again: what has been moved is no dead letter any more.
-pub async fn replay(db: &mut Connection, account: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
+pub async fn replay(db: &mut Connection, source: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
     for _ in 0..MAX_RACES {
-        let (seqs, events) = db.run(async |db| find(db, account, seqs).await).await?;
+        let (seqs, events) = db.run(async |db| find(db, source, seqs).await).await?;
         if seqs.is_empty() {
             return Ok(0);
         }
         let append = Append::new(events);
-        if db.run(async |db| move_to_log(db, account, &seqs, &append).await).await? {
+        if db.run(async |db| move_to_log(db, source, &seqs, &append).await).await? {
             return Ok(seqs.len());
         }
     }
     Err(sqlx::Error::Protocol("others move the same dead letters all the time; try again".to_owned()))
 }
 
-async fn find(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Result<(Vec<i64>, Events)> {
+async fn find(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64]) -> sqlx::Result<(Vec<i64>, Events)> {
     let rows = sqlx::query!(
         "select seq, kind, event_id, received_at, track from dead_letter
-        where account_id = $1 and seq = any($2) order by seq",
-        account,
+        where source_id = $1 and seq = any($2) order by seq",
+        source,
         seqs
     )
     .fetch_all(db)
@@ -52,17 +52,17 @@ async fn find(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64]) -> sqlx::Res
     }
     let mut events = Events::default();
     if !block.is_empty() {
-        events.push(account, OffsetDateTime::now_utc(), &block);
+        events.push(source, OffsetDateTime::now_utc(), &block);
     }
     Ok((rows.iter().map(|row| row.seq).collect(), events))
 }
 
 /// Says whether all of them were there to be moved; otherwise none has been.
-async fn move_to_log(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64], append: &Append) -> sqlx::Result<bool> {
+async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
     let n_moved = sqlx::query_scalar!(
         r#"with letter as (
-            select seq from dead_letter where account_id = $3 and seq = any($4) for update
+            select seq from dead_letter where source_id = $3 and seq = any($4) for update
         ),
         locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
@@ -70,24 +70,24 @@ async fn move_to_log(db: impl PgExecutor<'_>, account: Uuid, seqs: &[i64], appen
         advanced as (
             update log_head set head_seq = head_seq + cardinality($4::bigint[])
             from locked
-            where account_id = $3 and (select count(*) from letter) = cardinality($4::bigint[])
-            returning account_id, head_seq - cardinality($4::bigint[]) as base
+            where source_id = $3 and (select count(*) from letter) = cardinality($4::bigint[])
+            returning source_id, head_seq - cardinality($4::bigint[]) as base
         ),
         stored as (
-            insert into event_block (account_id, last_seq, n_events, since, events)
-            select account_id, base + last_place, n_events, since, events
+            insert into event_block (source_id, last_seq, n_events, since, events)
+            select source_id, base + last_place, n_events, since, events
             from advanced, unnest($5::bigint[], $6::int[], $7::timestamptz[], $8::bytea[])
                 as block (last_place, n_events, since, events)
         ),
         removed as (
             delete from dead_letter using advanced
-            where dead_letter.account_id = advanced.account_id and seq = any($4)
+            where dead_letter.source_id = advanced.source_id and seq = any($4)
             returning seq
         )
         select count(*) as "n!" from removed"#,
         lock::LANE,
-        &Lane::locks(&[Lane::of(account)]),
-        account,
+        &Lane::locks(&[Lane::of(source)]),
+        source,
         seqs,
         &blocks.last_places,
         &blocks.sizes,

@@ -1,6 +1,6 @@
 //! Forgetting what is settled, in pieces that lock nothing for long.
 //!
-//! Whatever goes wrong with one account does not keep the others' events: it is logged, and tried again next time.
+//! Whatever goes wrong with one source does not keep the others' events: it is logged, and tried again next time.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use super::unreadable;
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
-const PIECE: i64 = 5_000;
+const DELETE_BATCH: i64 = 5_000;
 /// How many blocks are forgotten at a time: they are read and decompressed for it.
-const BLOCKS_PIECE: i64 = 16;
+const DELETE_BLOCKS_BATCH: i64 = 16;
 
 /// What a run has done.
 #[derive(Debug, Default)]
@@ -37,61 +37,60 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     let before = now - retention;
     let events_before = now - retention.max(DEDUPLICATION);
     let mut forgotten = Forgotten::default();
-    let accounts = db.run(async |db| sqlx::query!("select account_id, cursor_seq from delivery").fetch_all(db).await);
-    let accounts = accounts.await?;
-    for account in accounts {
-        let done =
-            forget_blocks(db, account.account_id, account.cursor_seq, [events_before, now], &mut forgotten).await;
-        go_on(account.account_id, done)?;
+    let sources = db.run(async |db| sqlx::query!("select source_id, cursor_seq from delivery").fetch_all(db).await);
+    let sources = sources.await?;
+    for source in sources {
+        let done = forget_blocks(db, source.source_id, source.cursor_seq, [events_before, now], &mut forgotten).await;
+        go_on(source.source_id, done)?;
     }
-    // What is left of accounts whose deletion was broken off. The accounts in the log are found one by one, by the index.
+    // What is left of sources whose deletion was broken off. The sources in the log are found one by one, by the index.
     let deleted = db.run(async |db| {
         sqlx::query_scalar!(
             r#"
         with recursive logged as (
-            (select account_id from event_block order by account_id limit 1)
+            (select source_id from event_block order by source_id limit 1)
             union all
             select (
-                select event_block.account_id from event_block
-                where event_block.account_id > logged.account_id order by event_block.account_id limit 1
-            ) from logged where account_id is not null
+                select event_block.source_id from event_block
+                where event_block.source_id > logged.source_id order by event_block.source_id limit 1
+            ) from logged where source_id is not null
         )
-        select account_id as "account_id!" from logged
-        where account_id is not null and not exists (select from account where account.id = logged.account_id)
+        select source_id as "source_id!" from logged
+        where source_id is not null and not exists (select from source where source.id = logged.source_id)
         "#
         )
         .fetch_all(db)
         .await
     });
     let deleted = deleted.await?;
-    for account_id in deleted {
-        go_on(account_id, super::account::delete(db, account_id).await)?;
+    for source_id in deleted {
+        go_on(source_id, super::source::delete(db, source_id).await)?;
     }
     forgotten.n_rows += forget_others(db, before).await?;
     Ok(forgotten)
 }
 
-/// An error that the database answers with concerns this account alone, as does one that takes too long.
-fn go_on(account: Uuid, done: sqlx::Result<()>) -> sqlx::Result<()> {
+/// An error that the database answers with concerns this source alone, as does one that takes too long.
+fn go_on(source: Uuid, done: sqlx::Result<()>) -> sqlx::Result<()> {
     match done {
         Err(error) if error.as_database_error().is_some() || is_timeout(&error) => {
-            tracing::error!(account.id = %account, %error, "cannot forget what is old of an account");
+            tracing::error!(source.id = %source, %error, "cannot forget what is old of a source");
             Ok(())
         }
         done => done,
     }
 }
 
-/// Forgets an account's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
+/// Forgets a source's blocks up to `cursor` that are from before `before`, and with them the ids of their events.
 async fn forget_blocks(
     db: &mut Connection,
-    account: Uuid,
+    source: Uuid,
     cursor: i64,
     [before, now]: [OffsetDateTime; 2],
     forgotten: &mut Forgotten,
 ) -> sqlx::Result<()> {
     loop {
-        let oldest = db.run(async |db| oldest_blocks(db, account, cursor).await).await?;
+        let oldest = db.run(async |db| oldest_blocks(db, source, cursor).await).await?;
         let (mut last_seq, mut event_ids, mut unreadable) = (None, Vec::new(), None);
         for stored in oldest.iter().take_while(|block| block.since < before) {
             match stored.read() {
@@ -104,20 +103,20 @@ async fn forget_blocks(
             last_seq = Some(stored.last_seq);
         }
         if let Some(last_seq) = last_seq {
-            forgotten.n_rows += db.run(async |db| delete_blocks_until(db, account, last_seq, &event_ids).await).await?;
+            forgotten.n_rows += db.run(async |db| delete_blocks_until(db, source, last_seq, &event_ids).await).await?;
         }
         match unreadable {
             Some((block, why @ UnreadableBlock::Damaged)) => {
                 tracing::error!(
-                    account.id = %account, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
+                    source.id = %source, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
                     "an old block of the log cannot be read; set aside as an unreadable_block"
                 );
-                db.run(async |db| unreadable::set_aside(db, account, block, why, now).await).await?;
+                db.run(async |db| unreadable::quarantine(db, source, block, why, now).await).await?;
                 forgotten.n_damaged += 1;
             }
             Some((block, why @ UnreadableBlock::NewerVersion)) => {
                 tracing::warn!(
-                    account.id = %account, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
+                    source.id = %source, from_seq = block.first_seq(), to_seq = block.last_seq, %why,
                     "an old block of the log is left to the program that can read it"
                 );
                 return Ok(());
@@ -128,47 +127,47 @@ async fn forget_blocks(
     }
 }
 
-/// Deletes all blocks of an account, and the ids of those events that can be read.
+/// Deletes all blocks of a source, and the ids of those events that can be read.
 ///
 /// # Errors
 /// Where the database does not answer; what went until then is gone.
-pub(super) async fn delete_blocks(db: &mut Connection, account: Uuid) -> sqlx::Result<()> {
+pub(super) async fn delete_blocks(db: &mut Connection, source: Uuid) -> sqlx::Result<()> {
     loop {
-        let oldest = db.run(async |db| oldest_blocks(db, account, i64::MAX).await).await?;
+        let oldest = db.run(async |db| oldest_blocks(db, source, i64::MAX).await).await?;
         let Some(last) = oldest.last() else { return Ok(()) };
         let blocks: Vec<_> = oldest.iter().filter_map(|block| block.read().ok()).collect();
         let events = blocks.iter().flat_map(Block::records);
         let event_ids: Vec<_> = events.map(|event| event.event_id.to_owned()).collect();
-        db.run(async |db| delete_blocks_until(db, account, last.last_seq, &event_ids).await).await?;
+        db.run(async |db| delete_blocks_until(db, source, last.last_seq, &event_ids).await).await?;
     }
 }
 
-async fn oldest_blocks(db: impl PgExecutor<'_>, account: Uuid, until: i64) -> sqlx::Result<Vec<StoredBlock>> {
+async fn oldest_blocks(db: impl PgExecutor<'_>, source: Uuid, until: i64) -> sqlx::Result<Vec<StoredBlock>> {
     sqlx::query_as!(
         StoredBlock,
         "select last_seq, n_events, since, events from event_block
-        where account_id = $1 and last_seq <= $2 order by last_seq limit $3",
-        account,
+        where source_id = $1 and last_seq <= $2 order by last_seq limit $3",
+        source,
         until,
-        BLOCKS_PIECE
+        DELETE_BLOCKS_BATCH
     )
     .fetch_all(db)
     .await
 }
 
-/// Deletes an account's blocks up to `last_seq`, with their events' ids; returns how many events these were.
+/// Deletes a source's blocks up to `last_seq`, with their events' ids; returns how many events these were.
 async fn delete_blocks_until(
     db: impl PgExecutor<'_>,
-    account: Uuid,
+    source: Uuid,
     last_seq: i64,
     event_ids: &[Vec<u8>],
 ) -> sqlx::Result<u64> {
     sqlx::query!(
         "with forgotten as (
-            delete from event_block where account_id = $1 and last_seq <= $2
+            delete from event_block where source_id = $1 and last_seq <= $2
         )
-        delete from known_event where account_id = $1 and event_id = any($3)",
-        account,
+        delete from known_event where source_id = $1 and event_id = any($3)",
+        source,
         last_seq,
         event_ids
     )
@@ -181,10 +180,10 @@ async fn delete_blocks_until(
 async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
     let mut n_forgotten = in_pieces(db, async |db| {
         sqlx::query!(
-            "delete from dead_letter where (account_id, seq) in
-                (select account_id, seq from dead_letter where dead_at < $1 limit $2)",
+            "delete from dead_letter where (source_id, seq) in
+                (select source_id, seq from dead_letter where dead_at < $1 limit $2)",
             before,
-            PIECE
+            DELETE_BATCH
         )
         .execute(db)
         .await
@@ -192,10 +191,10 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     .await?;
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
-            "delete from unreadable_block where (account_id, last_seq) in
-                (select account_id, last_seq from unreadable_block where found_at < $1 limit $2)",
+            "delete from unreadable_block where (source_id, last_seq) in
+                (select source_id, last_seq from unreadable_block where found_at < $1 limit $2)",
             before,
-            PIECE
+            DELETE_BATCH
         )
         .execute(db)
         .await
@@ -203,10 +202,10 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     .await?;
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
-            "delete from set_aside where (account_id, digest) in
-                (select account_id, digest from set_aside where received_at < $1 limit $2)",
+            "delete from quarantine where (source_id, digest) in
+                (select source_id, digest from quarantine where received_at < $1 limit $2)",
             before,
-            PIECE
+            DELETE_BATCH
         )
         .execute(db)
         .await
@@ -217,7 +216,7 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
             "delete from attempt using (select id from attempt order by id limit $2) as oldest
             where attempt.id = oldest.id and started_at < $1",
             before,
-            PIECE
+            DELETE_BATCH
         )
         .execute(db)
         .await
@@ -226,10 +225,10 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     // Programs read changes within a second; a day is for one that was stopped in a debugger.
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
-            "delete from account_change using (select version from account_change order by version limit $1) as oldest
-            where account_change.version = oldest.version and changed_at < now() - interval '1 day'
-                and oldest.version < (select max(version) from account_change)",
-            PIECE
+            "delete from source_change using (select version from source_change order by version limit $1) as oldest
+            where source_change.version = oldest.version and changed_at < now() - interval '1 day'
+                and oldest.version < (select max(version) from source_change)",
+            DELETE_BATCH
         )
         .execute(db)
         .await

@@ -14,9 +14,9 @@ use crate::domain::event::Kind;
 /// What came of a lease.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// The account.
-    pub account_id: Uuid,
-    /// The lease's number: where it is not the account's any more, nothing is settled.
+    /// The source.
+    pub source_id: Uuid,
+    /// The lease's number: where it is not the source's any more, nothing is settled.
     pub lease: i64,
     /// Where the cursor stood.
     pub before: i64,
@@ -25,18 +25,18 @@ pub struct Settlement {
     /// How many of the events that it passes Segment took.
     pub n_delivered: i64,
     /// The others that it passes.
-    pub dead: Vec<Dead>,
+    pub dead: Vec<NewDeadLetter>,
     /// The numbers that it passes and that have no event.
     pub n_missing: i64,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
     /// Events refused one by one in a row, from now.
     pub n_refused: i32,
-    /// How long to leave the account alone: [`LONGEST_WAIT`](crate::domain::retry::LONGEST_WAIT) at most.
+    /// How long to leave the source alone: [`LONGEST_WAIT`](crate::domain::retry::LONGEST_WAIT) at most.
     pub wait: Duration,
-    /// Why the request failed, where it is to be made again. Kept until one succeeds or the account is paused.
+    /// Why the request failed, where it is to be made again. Kept until one succeeds or the source is paused.
     pub last_error: Option<String>,
-    /// Pause the account.
+    /// Pause the source.
     pub pause: Option<Pause>,
     /// The request to Segment, if one was made.
     pub attempt: Option<Attempt>,
@@ -47,7 +47,7 @@ impl Settlement {
     #[must_use]
     pub fn stay(lease: &Lease) -> Self {
         Self {
-            account_id: lease.account_id,
+            source_id: lease.source_id,
             lease: lease.number,
             before: lease.cursor,
             cursor: lease.cursor,
@@ -64,7 +64,7 @@ impl Settlement {
     }
 }
 
-/// Why an account is paused, in words for its admin or the operator.
+/// Why a source is paused, in words for its admin or the operator.
 #[derive(Clone, Debug)]
 pub enum Pause {
     /// Segment does not take its events.
@@ -76,7 +76,7 @@ pub enum Pause {
 /// An event that is given up.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns of dead_letter, which migrations/0001_init.sql explains")]
-pub struct Dead {
+pub struct NewDeadLetter {
     pub seq: i64,
     pub kind: Kind,
     pub event_id: Vec<u8>,
@@ -102,7 +102,7 @@ pub struct Attempt {
 /// Settlements, column by column.
 #[derive(Default)]
 struct Settlements {
-    account_ids: Vec<Uuid>,
+    source_ids: Vec<Uuid>,
     leases: Vec<i64>,
     before: Vec<i64>,
     cursors: Vec<i64>,
@@ -119,7 +119,7 @@ struct Settlements {
 /// Requests to Segment, column by column.
 #[derive(Default)]
 struct Attempts {
-    account_ids: Vec<Uuid>,
+    source_ids: Vec<Uuid>,
     from_seqs: Vec<i64>,
     to_seqs: Vec<i64>,
     n_events: Vec<i32>,
@@ -133,7 +133,7 @@ struct Attempts {
 /// Dead letters, column by column.
 #[derive(Default)]
 struct DeadLetters {
-    account_ids: Vec<Uuid>,
+    source_ids: Vec<Uuid>,
     seqs: Vec<i64>,
     kinds: Vec<i16>,
     event_ids: Vec<Vec<u8>>,
@@ -149,7 +149,7 @@ impl Settlements {
             Some(Pause::Segment(reason)) => (Some("segment"), Some(reason)),
             Some(Pause::Log(reason)) => (Some("log"), Some(reason)),
         };
-        self.account_ids.push(settlement.account_id);
+        self.source_ids.push(settlement.source_id);
         self.leases.push(settlement.lease);
         self.before.push(settlement.before);
         self.cursors.push(settlement.cursor);
@@ -165,8 +165,8 @@ impl Settlements {
 }
 
 impl Attempts {
-    fn push(&mut self, account: Uuid, attempt: &Attempt) {
-        self.account_ids.push(account);
+    fn push(&mut self, source: Uuid, attempt: &Attempt) {
+        self.source_ids.push(source);
         self.from_seqs.push(attempt.from_seq);
         self.to_seqs.push(attempt.to_seq);
         self.n_events.push(attempt.n_events);
@@ -179,8 +179,8 @@ impl Attempts {
 }
 
 impl DeadLetters {
-    fn push(&mut self, account: Uuid, dead: &Dead) {
-        self.account_ids.push(account);
+    fn push(&mut self, source: Uuid, dead: &NewDeadLetter) {
+        self.source_ids.push(source);
         self.seqs.push(dead.seq);
         self.kinds.push(dead.kind.number().into());
         self.event_ids.push(dead.event_id.clone());
@@ -190,7 +190,7 @@ impl DeadLetters {
     }
 }
 
-/// Settles and ends leases, one statement that commits by itself. Says of each account whether more events wait; those
+/// Settles and ends leases, one statement that commits by itself. Says of each source whether more events wait; those
 /// whose lease was not ours any more are left out, and nothing of them has changed.
 ///
 /// # Errors
@@ -199,8 +199,8 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
     let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
     for settlement in settlements {
         all.push(settlement);
-        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.account_id, attempt));
-        settlement.dead.iter().for_each(|event| dead.push(settlement.account_id, event));
+        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.source_id, attempt));
+        settlement.dead.iter().for_each(|event| dead.push(settlement.source_id, event));
     }
     let rows = sqlx::query!(
         r#"
@@ -231,33 +231,33 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
                 $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[])
-                as done (account_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
+                as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
                     n_refused, last_error)
-            where delivery.account_id = done.account_id and delivery.lease = done.lease and delivery.cursor_seq = before
-            returning delivery.account_id, delivery.cursor_seq
+            where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
+            returning delivery.source_id, delivery.cursor_seq
         ),
         recorded as (
             insert into attempt
-                (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
-            select account_id, from_seq, to_seq, n_events, started_at, duration_ms, status,
+                (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+            select source_id, from_seq, to_seq, n_events, started_at, duration_ms, status,
                 outcome::attempt_outcome, reason
             from unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::int[], $13::timestamptz[], $14::int[],
                 $15::smallint[], $16::text[], $17::text[])
-                as attempt (account_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
-            join settled using (account_id)
+                as attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+            join settled using (source_id)
         ),
         buried as (
-            insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
-            select account_id, seq, kind, event_id, received_at, track, reason
+            insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
+            select source_id, seq, kind, event_id, received_at, track, reason
             from unnest($18::uuid[], $19::bigint[], $20::smallint[], $21::bytea[], $22::timestamptz[], $23::text[],
-                $24::text[]) as dead (account_id, seq, kind, event_id, received_at, track, reason)
-            join settled using (account_id)
+                $24::text[]) as dead (source_id, seq, kind, event_id, received_at, track, reason)
+            join settled using (source_id)
             -- Where the cursor was set back (a part of the database was restored), its event has died before.
-            on conflict (account_id, seq) do nothing
+            on conflict (source_id, seq) do nothing
         )
-        select account_id as "account_id!", cursor_seq < head_seq as "more!" from settled join log_head using (account_id)
+        select source_id as "source_id!", cursor_seq < head_seq as "more!" from settled join log_head using (source_id)
         "#,
-        &all.account_ids,
+        &all.source_ids,
         &all.leases,
         &all.before,
         &all.cursors,
@@ -265,7 +265,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.n_attempts,
         &all.wait_seconds,
         &all.pauses as _,
-        &attempts.account_ids,
+        &attempts.source_ids,
         &attempts.from_seqs,
         &attempts.to_seqs,
         &attempts.n_events,
@@ -274,7 +274,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &attempts.statuses as _,
         &attempts.outcomes,
         &attempts.reasons as _,
-        &dead.account_ids,
+        &dead.source_ids,
         &dead.seqs,
         &dead.kinds,
         &dead.event_ids,
@@ -288,7 +288,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.account_id, row.more)).collect())
+    Ok(rows.into_iter().map(|row| (row.source_id, row.more)).collect())
 }
 
 /// Whole milliseconds, as the database stores durations.

@@ -10,38 +10,38 @@ pub struct Backlog {
     pub events: i64,
     /// The age of the oldest of them, in seconds.
     pub oldest_seconds: f64,
-    /// Accounts that are paused, by an admin or by Segment's answer.
-    pub paused_accounts: i64,
-    /// All accounts.
-    pub accounts: i64,
+    /// Sources that are paused, by an admin or by Segment's answer.
+    pub paused_sources: i64,
+    /// All sources.
+    pub sources: i64,
 }
 
-/// An account whose events wait.
+/// A source whose events wait.
 #[derive(Debug)]
-pub struct AccountBacklog {
-    /// The account.
-    pub account_id: Uuid,
+pub struct SourceBacklog {
+    /// The source.
+    pub source_id: Uuid,
     /// Its events that wait.
     pub events: i64,
     /// The age of the oldest of them, in seconds.
     pub oldest_seconds: f64,
 }
 
-/// The backlog of all accounts together.
+/// The backlog of all sources together.
 ///
 /// # Errors
-/// The database's trouble.
+/// The database did not answer; try again.
 pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"
-        select coalesce(sum(head_seq - cursor_seq), 0)::bigint as "events!", count(*) as "accounts!",
+        select coalesce(sum(head_seq - cursor_seq), 0)::bigint as "events!", count(*) as "sources!",
             coalesce(extract(epoch from now() - min(oldest.since)), 0)::float8 as "oldest_seconds!",
-            count(paused_by) as "paused_accounts!"
-        from delivery join log_head using (account_id)
+            count(paused_by) as "paused_sources!"
+        from delivery join log_head using (source_id)
         left join lateral (
             select since from event_block
-            where event_block.account_id = delivery.account_id and last_seq > cursor_seq and cursor_seq < head_seq
+            where event_block.source_id = delivery.source_id and last_seq > cursor_seq and cursor_seq < head_seq
             order by last_seq limit 1
         ) as oldest on true
         "#
@@ -50,25 +50,25 @@ pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
     .await
 }
 
-/// The accounts with most events waiting.
+/// The sources with most events waiting.
 ///
 /// # Errors
-/// The database's trouble.
-pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<AccountBacklog>> {
+/// The database did not answer; try again.
+pub async fn worst_sources(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<Vec<SourceBacklog>> {
     sqlx::query_as!(
-        AccountBacklog,
+        SourceBacklog,
         r#"
         with worst as (
-            select account_id, head_seq - cursor_seq as events, cursor_seq
-            from delivery join log_head using (account_id)
+            select source_id, head_seq - cursor_seq as events, cursor_seq
+            from delivery join log_head using (source_id)
             where cursor_seq < head_seq order by head_seq - cursor_seq desc limit $1
         )
-        select account_id, events as "events!",
+        select source_id, events as "events!",
             coalesce(extract(epoch from now() - oldest.since), 0)::float8 as "oldest_seconds!"
         from worst
         left join lateral (
             select since from event_block
-            where event_block.account_id = worst.account_id and last_seq > cursor_seq order by last_seq limit 1
+            where event_block.source_id = worst.source_id and last_seq > cursor_seq order by last_seq limit 1
         ) as oldest on true
         "#,
         limit
@@ -80,7 +80,7 @@ pub async fn worst_accounts(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result
 /// Whether the database can be reached and has this program's schema, or a newer one.
 ///
 /// # Errors
-/// The database's trouble.
+/// The database did not answer; try again.
 pub async fn is_ready(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
     let newest: i64 = super::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
     sqlx::query_scalar!(

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::block::{StoredBlock, UnreadableBlock};
 
-/// The block after an account's cursor.
+/// The block after a source's cursor.
 #[derive(Debug)]
 pub struct BlockAtCursor {
     /// Where the cursor stands.
@@ -15,22 +15,22 @@ pub struct BlockAtCursor {
     pub block: Option<StoredBlock>,
 }
 
-/// Finds the block after an account's cursor; `None`: there is no such account.
+/// Finds the block after a source's cursor; `None`: there is no such source.
 ///
 /// # Errors
 /// Where the database does not answer; nothing has changed.
-pub async fn find_at_cursor(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<Option<BlockAtCursor>> {
+pub async fn find_at_cursor(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<BlockAtCursor>> {
     let row = sqlx::query!(
         r#"
         select cursor_seq, last_seq as "last_seq?", n_events as "n_events?", since as "since?", events as "events?"
         from delivery
         left join lateral (
             select last_seq, n_events, since, events from event_block
-            where event_block.account_id = delivery.account_id and last_seq > cursor_seq order by last_seq limit 1
+            where event_block.source_id = delivery.source_id and last_seq > cursor_seq order by last_seq limit 1
         ) as block on true
-        where account_id = $1
+        where source_id = $1
         "#,
-        account
+        source
     )
     .fetch_optional(db)
     .await?;
@@ -45,42 +45,42 @@ pub async fn find_at_cursor(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Res
     }))
 }
 
-/// Gives up the block after an account's cursor: moves it to `unreadable_block` and the cursor behind it, counts its
+/// Gives up the block after a source's cursor: moves it to `unreadable_block` and the cursor behind it, counts its
 /// events as missing, and ends the pause that it led to. Says whether the cursor still stood there; where not, nothing
 /// has changed.
 ///
 /// # Errors
-/// Where it is not known to be committed: look at the account.
+/// Where it is not known to be committed: look at the source.
 pub async fn skip(
     db: impl PgExecutor<'_>,
-    account: Uuid,
+    source: Uuid,
     cursor: i64,
     block: &StoredBlock,
     why: UnreadableBlock,
 ) -> sqlx::Result<bool> {
     let n_passed = sqlx::query_scalar!(
         r#"with passed as (
-            -- Whoever has leased the account finds another number, and settles nothing.
+            -- Whoever has leased the source finds another number, and settles nothing.
             update delivery
             set cursor_seq = $3, n_missing = n_missing + $3 - cursor_seq, lease = lease + 1, leased_until = '-infinity',
                 next_attempt_at = now(), paused_by = case when paused_by <> 'log' then paused_by end,
                 paused_reason = case when paused_by <> 'log' then paused_reason end
-            where account_id = $1 and cursor_seq = $2
-            returning account_id
+            where source_id = $1 and cursor_seq = $2
+            returning source_id
         ),
         moved as (
-            delete from event_block using passed where event_block.account_id = passed.account_id and last_seq = $3
-            returning event_block.account_id, last_seq, n_events, since, events
+            delete from event_block using passed where event_block.source_id = passed.source_id and last_seq = $3
+            returning event_block.source_id, last_seq, n_events, since, events
         ),
         kept as (
-            insert into unreadable_block (account_id, last_seq, n_events, since, events, reason)
-            select account_id, last_seq, n_events, since, events, $4 from moved
-            on conflict (account_id, last_seq) do update
+            insert into unreadable_block (source_id, last_seq, n_events, since, events, reason)
+            select source_id, last_seq, n_events, since, events, $4 from moved
+            on conflict (source_id, last_seq) do update
             set n_events = excluded.n_events, since = excluded.since, events = excluded.events, found_at = now(),
                 reason = excluded.reason
         )
         select count(*) as "n!" from passed"#,
-        account,
+        source,
         cursor,
         block.last_seq,
         why.to_string(),
@@ -94,24 +94,24 @@ pub async fn skip(
 ///
 /// # Errors
 /// Where it is not known to be committed: try again.
-pub(super) async fn set_aside(
+pub(super) async fn quarantine(
     db: impl PgExecutor<'_>,
-    account: Uuid,
+    source: Uuid,
     block: &StoredBlock,
     why: UnreadableBlock,
     found_at: OffsetDateTime,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "with moved as (
-            delete from event_block where account_id = $1 and last_seq = $2
-            returning account_id, last_seq, n_events, since, events
+            delete from event_block where source_id = $1 and last_seq = $2
+            returning source_id, last_seq, n_events, since, events
         )
-        insert into unreadable_block (account_id, last_seq, n_events, since, events, found_at, reason)
-        select account_id, last_seq, n_events, since, events, $4, $3 from moved
-        on conflict (account_id, last_seq) do update
+        insert into unreadable_block (source_id, last_seq, n_events, since, events, found_at, reason)
+        select source_id, last_seq, n_events, since, events, $4, $3 from moved
+        on conflict (source_id, last_seq) do update
         set n_events = excluded.n_events, since = excluded.since, events = excluded.events,
             found_at = excluded.found_at, reason = excluded.reason",
-        account,
+        source,
         block.last_seq,
         why.to_string(),
         found_at,

@@ -3,6 +3,8 @@
 mod health;
 mod problem;
 mod server;
+mod state;
 mod webhook;
 
-pub use server::{Servers, State};
+pub use server::Servers;
+pub use state::State;

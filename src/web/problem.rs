@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 
-use crate::domain::payload::BodyError;
-use crate::ingest::NotStored;
+use crate::ingest::IngestError;
+use crate::sources::element::BodyError;
 
 /// Seconds after which a sender should try again. Most troubles of a database are over by then.
 const RETRY_AFTER_SECONDS: &str = "5";
@@ -22,7 +22,7 @@ pub enum Problem {
     BodyTooSlow,
     BodyTooLarge,
     TooManyEvents,
-    NotStored(NotStored),
+    IngestError(IngestError),
     NotReady,
 }
 
@@ -38,7 +38,7 @@ impl Problem {
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyTooLarge => "body_too_large",
             Self::TooManyEvents => "too_many_events",
-            Self::NotStored(_) => "not_stored",
+            Self::IngestError(_) => "not_stored",
             Self::NotReady => "not_ready",
         }
     }
@@ -52,7 +52,7 @@ impl Problem {
             Self::BodyTooSlow => "The body took too long to arrive",
             Self::BodyTooLarge => "The body is larger than this service takes",
             Self::TooManyEvents => "The body has more than 10,000 events",
-            Self::NotStored(_) => "The events are not known to be stored; send them again",
+            Self::IngestError(_) => "The events are not known to be stored; send them again",
             Self::NotReady => "The service is not ready",
         }
     }
@@ -73,7 +73,7 @@ impl ResponseError for Problem {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge | Self::TooManyEvents => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotStored(_) | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
+            Self::IngestError(_) | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -82,7 +82,7 @@ impl ResponseError for Problem {
         let mut response = HttpResponse::build(status);
         response.content_type("application/problem+json");
         match self {
-            Self::NotStored(_) | Self::NotReady => {
+            Self::IngestError(_) | Self::NotReady => {
                 response.insert_header((RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
             Self::MethodNotAllowed => {
@@ -109,11 +109,11 @@ impl From<BodyError> for Problem {
     }
 }
 
-impl From<NotStored> for Problem {
-    fn from(cause: NotStored) -> Self {
+impl From<IngestError> for Problem {
+    fn from(cause: IngestError) -> Self {
         match cause {
-            NotStored::SourceGone => Self::InvalidSignature,
-            cause => Self::NotStored(cause),
+            IngestError::SourceGone => Self::InvalidSignature,
+            cause => Self::IngestError(cause),
         }
     }
 }

@@ -2,88 +2,24 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
-use tokio::sync::{Mutex, Semaphore};
 use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::health;
 use super::problem::Problem;
-use super::webhook::{self, MAX_BODY_UNITS};
-use crate::accounts::Directory;
-use crate::ingest::Ingest;
-use crate::metrics::Metrics;
-use crate::store::connection::Connection;
+use super::state::State;
+use super::webhook;
 
 /// How long a request's head may take to arrive.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the webhooks in flight have to be answered when the service stops.
 const DRAIN: Duration = Duration::from_secs(9);
 /// How long the servers' threads have to end then.
 const STOP: Duration = Duration::from_secs(2);
-
-/// What the handlers share.
-pub struct State {
-    /// Verifies senders.
-    pub directory: Arc<Directory>,
-    /// Stores events.
-    pub ingest: Ingest,
-    /// For health.
-    pub health: Mutex<Connection>,
-    /// For the backlog, which takes longer to find.
-    pub backlog: Mutex<Connection>,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
-    /// The largest body that is read.
-    pub max_body_bytes: usize,
-    pub(super) body_memory: Arc<Semaphore>,
-    requests: TaskTracker,
-    is_drained: AtomicBool,
-}
-
-impl State {
-    /// The handlers' state.
-    #[must_use]
-    pub fn new(
-        directory: Arc<Directory>,
-        ingest: Ingest,
-        [health, backlog]: [Connection; 2],
-        metrics: Arc<Metrics>,
-        max_body_bytes: usize,
-    ) -> Self {
-        Self {
-            directory,
-            ingest,
-            health: Mutex::new(health),
-            backlog: Mutex::new(backlog),
-            metrics,
-            max_body_bytes,
-            body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
-            requests: TaskTracker::new(),
-            is_drained: AtomicBool::new(false),
-        }
-    }
-
-    /// Whether the service is about to end.
-    pub(super) fn is_stopping(&self) -> bool {
-        self.requests.is_closed()
-    }
-
-    /// Whether it is too late for another webhook: nobody would wait for its answer to be written.
-    pub(super) fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn in_flight(&self) -> TaskTrackerToken {
-        self.requests.token()
-    }
-}
 
 /// The two servers, bound.
 pub struct Servers {
@@ -114,12 +50,12 @@ impl Servers {
             App::new()
                 .app_data(shared.clone())
                 // A prefix: matching a pattern would cost a regular expression for each webhook.
-                .service(web::scope("/webhooks/nudgespot").default_service(web::to(webhook::receive)))
+                .service(web::scope("/webhooks").default_service(web::to(webhook::receive)))
                 .route("/healthz", web::get().to(health::healthz))
                 .route("/readyz", web::get().to(health::readyz))
                 .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))
         })
-        .client_request_timeout(HEAD_TIME)
+        .client_request_timeout(HEAD_TIMEOUT)
         .keep_alive(keep_alive)
         .disable_signals()
         .bind(public)

@@ -1,4 +1,4 @@
-//! `POST /webhooks/nudgespot/{token}`: limits, then signature, then parsing, then storing.
+//! `POST /webhooks/{kind}/{token}`: limits, then signature, then parsing, then storing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,27 +15,25 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use super::server::State;
-use crate::domain::payload;
-use crate::domain::signature::{Refusal, Signature, Verified, verify};
-use crate::ingest::{NotStored, Receipt, Webhook};
+use super::state::{State, UNIT};
+use crate::ingest::{IngestError, Receipt, Webhook};
+use crate::sources::Kind;
+use crate::sources::signature::{Verified, VerifyError, verify};
 
 /// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
-/// How long it may take to make sure that all changes to accounts are known.
-const LOOK_UP_TIME: Duration = Duration::from_secs(3);
-/// What is counted of bodies, and of the webhooks made of them, that are in memory.
-const UNIT: usize = 1 << 10;
-/// How much of that there may be at a time, over all requests: 256 MiB.
-pub const MAX_BODY_UNITS: usize = 256 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it may take to make sure that all changes to sources are known.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Takes a webhook. A 200 means: every event is on disk.
-pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<Tracked> {
+pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<InFlightBody> {
     let (token, mut payload) = (state.in_flight(), body);
-    let answer = accept(&state, &request, &mut payload).await;
+    let span = tracing::debug_span!("webhook", source.id = tracing::field::Empty);
+    let answer = accept(&state, &request, &mut payload).instrument(span).await;
     let mut response = match answer {
         Ok(receipt) => HttpResponse::Ok().json(receipt),
         Err(problem) => {
@@ -47,7 +45,7 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
     if state.is_stopping() || leaves_body(response.status()) {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.map_body(|_, body| Tracked { body, _token: token, _payload: payload })
+    response.map_body(|_, body| InFlightBody { body, _token: token, _payload: payload })
 }
 
 /// Whether an answer of this status may leave a part of the body unread. Nobody is going to read it: the connection ends.
@@ -62,14 +60,14 @@ fn leaves_body(status: StatusCode) -> bool {
 }
 
 /// An answer's body. Until it is written, the webhook is in flight, and a service that stops waits for it.
-pub struct Tracked {
+pub struct InFlightBody {
     body: BoxBody,
     _token: TaskTrackerToken,
     /// Kept until then: a payload that is dropped before its end is read to its end by the server, however long it is.
     _payload: web::Payload,
 }
 
-impl MessageBody for Tracked {
+impl MessageBody for InFlightBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -82,18 +80,20 @@ impl MessageBody for Tracked {
 }
 
 async fn accept(state: &State, request: &HttpRequest, payload: &mut web::Payload) -> Result<Receipt, Problem> {
-    let token = request.match_info().unprocessed().strip_prefix('/').filter(|rest| !rest.contains('/'));
-    let token = token.ok_or(Problem::NotFound)?;
+    let path = request.match_info().unprocessed().strip_prefix('/').and_then(|rest| rest.split_once('/'));
+    let (kind, token) = path.filter(|(_, token)| !token.contains('/')).ok_or(Problem::NotFound)?;
+    let kind: Kind = kind.parse().map_err(|_| Problem::NotFound)?;
     if request.method() != Method::POST {
         return Err(Problem::MethodNotAllowed);
     }
     if state.is_drained() {
-        return Err(NotStored::Stopping.into());
+        return Err(IngestError::Stopping.into());
     }
     let (body, mut memory) = read(state, request.headers(), payload).await?;
     let received_at = OffsetDateTime::now_utc();
-    let (account, verified) = authenticate(state, token, request.headers(), &body, received_at).await?;
-    let webhook = Webhook::new(account, received_at, payload::parse(verified, received_at)?);
+    let (source, verified) = authenticate(state, kind, token, request.headers(), &body, received_at).await?;
+    tracing::Span::current().record("source.id", tracing::field::display(source));
+    let webhook = Webhook::new(source, received_at, kind.parse(verified, received_at)?);
     drop(body);
     hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
     Ok(state.ingest.accept(webhook, memory).await?)
@@ -126,7 +126,7 @@ async fn read(
         }
         Ok((body.freeze(), memory))
     };
-    timeout(BODY_TIME, read).await.unwrap_or(Err(Problem::BodyTooSlow))
+    timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(Problem::BodyTooSlow))
 }
 
 /// Makes sure that `held` is of `n_units` at least.
@@ -136,7 +136,7 @@ fn hold(memory: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, n_unit
         return Ok(());
     }
     let more = u32::try_from(more).unwrap_or(u32::MAX);
-    let more = Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| NotStored::TooManyWaiting)?;
+    let more = Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| IngestError::TooManyWaiting)?;
     match held {
         Some(held) => held.merge(more),
         None => *held = Some(more),
@@ -148,37 +148,39 @@ fn hold(memory: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, n_unit
 /// signature, and gets the same answer.
 async fn authenticate<'b>(
     state: &State,
+    kind: Kind,
     token: &str,
-    headers: &HeaderMap,
+    headers: &'b HeaderMap,
     body: &'b [u8],
     now: OffsetDateTime,
 ) -> Result<(Uuid, Verified<'b>), Problem> {
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let signature = Signature::from_headers(headers).map_err(|_| Problem::InvalidSignature)?;
+    let signature = kind.read_signature(headers).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
-        let account = state.directory.find(token);
-        let Some(keyring) = account.as_ref().map_or(Some(state.directory.decoy()), |account| account.keyring.as_ref())
+        let source = state.sources.find(kind, token);
+        let Some(keyring) =
+            source.as_ref().map_or(Some(state.sources.dummy_keyring()), |source| source.keyring.as_ref())
         else {
             // Not to be told from a database that is away: that too is no fault of the sender.
-            return Err(Unverified::CannotOpen);
+            return Err(Unverified::CannotDecrypt);
         };
-        match (verify(&signature, body, keyring, now.unix_timestamp()), &account) {
-            (Ok(verified), Some(account)) => Ok((account.id, verified)),
-            (Ok(_), None) => Err(Unverified::Refused(Refusal::Mismatch)),
+        match (verify(&signature, body, keyring, now.unix_timestamp()), &source) {
+            (Ok(verified), Some(source)) => Ok((source.id, verified)),
+            (Ok(_), None) => Err(Unverified::Refused(VerifyError::Mismatch)),
             (Err(refusal), _) => Err(Unverified::Refused(refusal)),
         }
     };
     let problem = |unverified| match unverified {
-        Unverified::CannotOpen => Problem::NotStored(NotStored::Database),
+        Unverified::CannotDecrypt => Problem::IngestError(IngestError::Database),
         Unverified::Refused(_) => Problem::InvalidSignature,
     };
     match attempt() {
         Ok(authentic) => Ok(authentic),
-        // The account, or its secret, may be so new that the directory has not heard of it.
-        Err(Unverified::Refused(Refusal::Mismatch) | Unverified::CannotOpen) => {
-            let Ok(Ok(_)) = timeout(LOOK_UP_TIME, state.directory.refresh()).await else {
-                tracing::warn!("cannot look up the accounts");
-                return Err(Problem::NotStored(NotStored::Database));
+        // The source, or its secret, may be so new that the cache has not heard of it.
+        Err(Unverified::Refused(VerifyError::Mismatch) | Unverified::CannotDecrypt) => {
+            let Ok(Ok(_)) = timeout(LOOK_UP_TIMEOUT, state.sources.refresh()).await else {
+                tracing::warn!("cannot look up the sources");
+                return Err(Problem::IngestError(IngestError::Database));
             };
             attempt().map_err(problem)
         }
@@ -188,7 +190,7 @@ async fn authenticate<'b>(
 
 /// Why a webhook is not known to be authentic.
 enum Unverified {
-    /// The account's secret cannot be opened here: trouble of this program, not of the sender.
-    CannotOpen,
-    Refused(Refusal),
+    /// The source's secret cannot be opened here: trouble of this program, not of the sender.
+    CannotDecrypt,
+    Refused(VerifyError),
 }

@@ -1,4 +1,4 @@
-//! Where Segment does not answer, the log, `account show` and the metrics say why.
+//! Where Segment does not answer, the log, `source show` and the metrics say why.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -88,9 +88,9 @@ async fn what_keeps_an_answer_from_coming_is_told_in_words() {
         context.set("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/authority.pem"));
         let service = context.serve().await;
         for (region, (url, cause, words)) in [("us", us), ("eu", eu)] {
-            let account = context.create(region, &["--write-key", "secret-key-1", "--region", region]).await;
-            account.accept(&service, &events(0..1)).await;
-            let shown = context.account_is(region, |shown| shown["last_error"].is_string()).await;
+            let source = context.create(region, &["--write-key", "secret-key-1", "--region", region]).await;
+            source.accept(&service, &events(0..1)).await;
+            let shown = context.source_is(region, |shown| shown["last_error"].is_string()).await;
             let error = shown["last_error"].as_str().expect("text");
             let host = url.split("//").nth(1).expect("a host");
             assert!(error.contains(words) && error.contains(host), "{cause}: {error}");
@@ -108,13 +108,13 @@ async fn what_keeps_an_answer_from_coming_is_told_in_words() {
 async fn the_last_error_is_shown_until_an_attempt_succeeds() {
     let context = Context::new().await;
     let service = context.serve().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     assert!(context.show("acme").await.get("last_error").is_none(), "there was none");
-    context.segment.faults.always(&account.write_key, Some(Fault::Status(503, None)));
-    account.accept(&service, &events(0..1)).await;
-    let shown = context.account_is("acme", |shown| shown["last_error"].is_string()).await;
+    context.segment.faults.always(&source.write_key, Some(Fault::Status(503, None)));
+    source.accept(&service, &events(0..1)).await;
+    let shown = context.source_is("acme", |shown| shown["last_error"].is_string()).await;
     assert!(shown["last_error"].as_str().is_some_and(|text| text.starts_with("Segment answered 503")), "{shown}");
-    context.segment.faults.always(&account.write_key, None);
-    let shown = context.account_is("acme", |shown| shown["delivered"] == 1).await;
+    context.segment.faults.always(&source.write_key, None);
+    let shown = context.source_is("acme", |shown| shown["delivered"] == 1).await;
     assert!(shown.get("last_error").is_none(), "{shown}");
 }

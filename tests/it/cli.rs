@@ -1,5 +1,6 @@
 //! Contract, section 4: the command line.
 
+use nudgespot_source::domain::timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::{Context, events, run_binary, sender, texts};
@@ -13,71 +14,89 @@ async fn accounts_are_administered_from_creation_to_deletion() {
     let mut context = Context::new().await;
     context.set("PUBLIC_URL", "https://hooks.example.com/");
     let created = context.run(&["account", "create", "--name", "Acme Inc", "--region", "eu"]).await;
-    assert_eq!(keys(&created), ["account_id", "signing_secret", "webhook_path", "webhook_url"]);
+    assert_eq!(keys(&created), ["account_id", "signing_secret", "source_id", "webhook_path", "webhook_url"]);
     let (url, path) = (created["webhook_url"].as_str().expect("text"), created["webhook_path"].as_str().expect("text"));
     assert_eq!(url, format!("https://hooks.example.com{path}"));
     let token = path.strip_prefix("/webhooks/nudgespot/").expect("the path");
     assert_eq!(token.len(), 22, "128 bits, URL-safe");
     assert!(created["signing_secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")));
 
-    let id = created["account_id"].as_str().expect("text");
-    let mut shown = context.run(&["account", "show", id]).await;
-    assert_eq!(shown, context.run(&["account", "show", "Acme Inc"]).await);
-    assert_eq!(context.run(&["account", "list"]).await, json!([shown]));
-    shown["webhook_url"] = json!("URL");
+    let (account, id) = (created["account_id"].as_str().expect("text"), created["source_id"].as_str().expect("text"));
+    let shown = context.run(&["source", "show", id]).await;
+    for name in ["Acme Inc", "Acme Inc/nudgespot", account, &format!("{account}/nudgespot")] {
+        assert_eq!(shown, context.run(&["source", "show", name]).await, "{name}");
+    }
+    assert_eq!(context.run(&["source", "list", "Acme Inc"]).await, json!([shown]));
+    let mut account_shown = context.run(&["account", "show", "Acme Inc"]).await;
+    assert_eq!(account_shown, context.run(&["account", "show", account]).await);
+    assert_eq!(context.run(&["account", "list"]).await, json!([account_shown]));
+    let created_at = account_shown["created_at"].take();
+    assert!(created_at.as_str().is_some_and(|at| timestamp::parse(at).is_some()), "{created_at}");
+    assert_eq!(
+        account_shown,
+        json!({"account_id": account, "name": "Acme Inc", "created_at": null, "sources": [shown]})
+    );
     assert_eq!(
         shown,
         json!({
-            "account_id": id, "name": "Acme Inc", "region": "eu", "write_key_last4": null, "webhook_url": "URL",
-            "unsubscribe_event": "Email Unsubscribed", "allow_untimestamped": false, "paused_reason": null,
-            "waiting": 0, "oldest_waiting_seconds": 0, "delivered": 0, "dead_letters": 0, "rejected": 0, "ignored": 0,
+            "source_id": id, "account_id": account, "name": "nudgespot", "kind": "nudgespot", "region": "eu",
+            "endpoint": null, "write_key_last4": null, "webhook_url": url, "unsubscribe_event": "Email Unsubscribed",
+            "allow_untimestamped": false, "paused_reason": null, "waiting": 0, "oldest_waiting_seconds": 0,
+            "delivered": 0, "dead_letters": 0, "rejected": 0, "ignored": 0,
         })
     );
-    let set = context
-        .run(&[
-            "account",
-            "set",
-            "Acme Inc",
-            "--name",
-            "Acme",
-            "--region",
-            "us",
-            "--write-key",
-            "abcdefgh9876",
-            "--unsubscribe-event",
-            "Unsubscribed",
-            "--allow-untimestamped",
-            "true",
-        ])
-        .await;
-    assert_eq!((&set["name"], &set["region"], &set["write_key_last4"]), (&json!("Acme"), &json!("us"), &json!("9876")));
-    assert_eq!((&set["unsubscribe_event"], &set["allow_untimestamped"]), (&json!("Unsubscribed"), &json!(true)));
+    assert_eq!(context.run(&["account", "rename", "Acme Inc", "Acme"]).await["name"], "Acme");
+    let set = [
+        "source",
+        "set",
+        "Acme",
+        "--name",
+        "mails",
+        "--region",
+        "us",
+        "--write-key",
+        "abcdefgh9876",
+        "--unsubscribe-event",
+        "Unsubscribed",
+        "--allow-untimestamped",
+        "true",
+        "--endpoint",
+        "https://events.example.com",
+    ];
+    let set = context.run(&set).await;
     assert_eq!(
-        keys(&context.run(&["account", "rotate-secret", "Acme"]).await),
+        (&set["name"], &set["region"], &set["write_key_last4"]),
+        (&json!("mails"), &json!("us"), &json!("9876"))
+    );
+    assert_eq!((&set["unsubscribe_event"], &set["allow_untimestamped"]), (&json!("Unsubscribed"), &json!(true)));
+    assert_eq!(set["endpoint"], "https://events.example.com/");
+    assert_eq!(context.run(&["source", "set", "Acme/mails", "--endpoint", "none"]).await["endpoint"], Value::Null);
+    assert_eq!(
+        keys(&context.run(&["source", "rotate-secret", "Acme"]).await),
         ["previous_valid_until", "signing_secret"]
     );
-    let rotated = context.run(&["account", "rotate-url", "Acme"]).await;
+    let rotated = context.run(&["source", "rotate-url", "Acme"]).await;
     assert_eq!(keys(&rotated), ["webhook_path", "webhook_url"]);
     assert_ne!(rotated["webhook_path"], path);
 
     let service = context.serve().await;
-    let account = context.create("Other", &[]).await;
-    account.accept(&service, &events(0..10)).await;
+    let source = context.create("Other", &[]).await;
+    source.accept(&service, &events(0..10)).await;
     let (code, _, stderr) = context.try_run(&["account", "delete", "Other"], "").await;
     assert_eq!((code, stderr.contains("--yes")), (1, true), "{stderr}");
     context.run(&["account", "delete", "Other", "--yes"]).await;
-    assert_eq!(account.post(&service, &events(10..11)).await.status, 401);
+    assert_eq!(source.post(&service, &events(10..11)).await.status, 401);
     for table in ["event_block", "known_event", "log_head", "delivery"] {
-        let count = format!("select count(*) from {table} where account_id = $1");
+        let count = format!("select count(*) from {table} where source_id = $1");
         let left: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(count))
-            .bind(uuid::Uuid::parse_str(&account.id).expect("an id"))
+            .bind(uuid::Uuid::parse_str(&source.id).expect("an id"))
             .fetch_one(&context.pool)
             .await
             .expect("counted");
         assert_eq!(left, 0, "{table}");
     }
     assert_eq!(context.run(&["migrate"]).await, json!({"migrated": true}));
-    assert_eq!(context.run(&["dead-letters", "list", "--account", "Acme"]).await, json!([]));
+    assert_eq!(context.run(&["dead-letters", "list", "--source", "Acme"]).await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,16 +107,21 @@ async fn mistakes_are_answered_in_one_line_and_with_their_exit_code() {
     context.create("acme", &[]).await;
     for (code, args, says) in [
         (1, vec!["account", "create", "--name", "acme"], "there is an account `acme` already"),
+        (1, vec!["source", "show", "nobody"], "there is no source `nobody`"),
+        (1, vec!["source", "set", "acme", "--write-key", "a:b"], "only letters, digits"),
+        (1, vec!["source", "set", "acme", "--write-key", "short"], "8 to 64 characters"),
+        (1, vec!["source", "set", "nobody", "--region", "us"], "there is no source"),
         (1, vec!["account", "show", "nobody"], "there is no account `nobody`"),
-        (1, vec!["account", "set", "acme", "--write-key", "a:b"], "only letters, digits"),
-        (1, vec!["account", "set", "acme", "--write-key", "short"], "8 to 64 characters"),
-        (1, vec!["account", "set", "nobody", "--region", "us"], "there is no account"),
-        (2, vec!["account", "set", "acme"], "required"),
+        (1, vec!["source", "add", "acme", "--kind", "nudgespot"], "has a source `nudgespot` already"),
+        (2, vec!["source", "add", "acme", "--kind", "pigeon"], "a kind of source is"),
+        (2, vec!["source", "set", "acme", "--endpoint", "http://example.com"], "in the clear"),
+        (2, vec!["account", "create", "--name", "a/b"], "no `/`"),
+        (2, vec!["source", "set", "acme"], "required"),
         (2, vec!["account", "create"], "--name"),
         (2, vec!["account", "create", "--name", " "], "1 to 100 characters"),
-        (2, vec!["account", "set", "acme", "--region", "moon"], "a region is `us` or `eu`"),
-        (2, vec!["account", "set", "acme", "--unsubscribe-event", "Left"], "`Email Unsubscribed` or `Unsubscribed`"),
-        (2, vec!["dead-letters", "list"], "--account"),
+        (2, vec!["source", "set", "acme", "--region", "moon"], "a region is `us` or `eu`"),
+        (2, vec!["source", "set", "acme", "--unsubscribe-event", "Left"], "`Email Unsubscribed` or `Unsubscribed`"),
+        (2, vec!["dead-letters", "list"], "--source"),
         (2, vec!["fly"], "fly"),
         (2, vec!["sign", "whsec_c2VjcmV0"], "unexpected argument '…'"),
         (1, vec!["sign", "--secret", "nonsense"], "a signing secret reads"),
@@ -113,14 +137,14 @@ async fn mistakes_are_answered_in_one_line_and_with_their_exit_code() {
 async fn what_sign_prints_is_what_curl_sends() {
     let context = Context::new().await;
     let service = context.serve().await;
-    let account = context.account("acme").await;
-    context.run(&["account", "set", "acme", "--allow-untimestamped", "true"]).await;
+    let source = context.source("acme").await;
+    context.run(&["source", "set", "acme", "--allow-untimestamped", "true"]).await;
     let body = "{\"event\":\"opened\",\"email\":\"me@example.com\"}\n";
     for scheme in ["standard", "timestamped", "body"] {
-        let args = ["sign", "--secret", account.secret.expose(), "--scheme", scheme];
+        let args = ["sign", "--secret", source.secret.expose(), "--scheme", scheme];
         let (code, stdout, stderr) = run_binary(&[], &args, body).await;
         assert_eq!(code, 0, "{stderr}");
-        let mut request = sender::http().post(format!("{}{}", service.url, account.path)).body(body);
+        let mut request = sender::http().post(format!("{}{}", service.url, source.path)).body(body);
         for line in stdout.lines() {
             let (name, value) = line.split_once(": ").expect("a header");
             request = request.header(name, value);
@@ -145,7 +169,7 @@ async fn keys_and_secrets_come_where_the_shells_history_does_not_see_them() {
     }
     assert_eq!(key(&create, " abcdefgh5678 \r\nanother line\n").await.0, 0);
     assert_eq!(context.show("acme").await["write_key_last4"], "5678");
-    assert_eq!(key(&["account", "set", "acme", "--write-key", "-"], "abcdefgh4321").await.0, 0);
+    assert_eq!(key(&["source", "set", "acme", "--write-key", "-"], "abcdefgh4321").await.0, 0);
     assert_eq!(context.show("acme").await["write_key_last4"], "4321");
 
     let secret = "whsec_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -176,18 +200,18 @@ async fn keys_and_secrets_come_where_the_shells_history_does_not_see_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_paged_and_none_is_replayed_twice() {
     let context = Context::new().await;
-    let account = context.create("acme", &[]).await;
+    let source = context.create("acme", &[]).await;
     context
         .execute(&format!(
-            "insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+            "insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
             select '{}', n, 2, convert_to('e' || n, 'UTF8'), now(), '{{}}', 'no' from generate_series(1, 1234) as n",
-            account.id
+            source.id
         ))
         .await;
     let ids = |range: std::ops::RangeInclusive<u32>| range.map(|n| format!("e{n}")).collect::<Vec<_>>();
-    let listed = context.run(&["dead-letters", "list", "--account", "acme"]).await;
+    let listed = context.run(&["dead-letters", "list", "--source", "acme"]).await;
     assert_eq!(texts(listed.as_array().expect("one array"), "/event_id"), ids(1..=1234));
-    let (_, table, _) = context.try_run(&["dead-letters", "list", "--account", "acme"], "").await;
+    let (_, table, _) = context.try_run(&["dead-letters", "list", "--source", "acme"], "").await;
     assert_eq!((table.lines().count(), table.matches("DEAD_AT").count()), (1 + 1234, 1));
     let columns = |line: &str| line.find(" no").map(|at| at + 1).or_else(|| line.find("REASON"));
     assert!(table.lines().is_sorted_by_key(columns), "no column becomes narrower");
@@ -196,14 +220,14 @@ async fn dead_letters_are_paged_and_none_is_replayed_twice() {
     context
         .execute(
             "create function die_again() returns trigger language plpgsql as $$ begin
-                insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
-                values (old.account_id, old.seq + 100000, old.kind, old.event_id, now(), old.track, 'again');
+                insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
+                values (old.source_id, old.seq + 100000, old.kind, old.event_id, now(), old.track, 'again');
                 return null;
             end $$;
             create trigger die_again after delete on dead_letter for each row execute function die_again()",
         )
         .await;
-    let replayed = context.run(&["dead-letters", "replay", "--account", "acme"]).await;
+    let replayed = context.run(&["dead-letters", "replay", "--source", "acme"]).await;
     assert_eq!(replayed, json!({"replayed": 1234}));
     assert_eq!(context.show("acme").await["waiting"], 1234);
 }
@@ -213,7 +237,8 @@ async fn help_tells_of_every_command() {
     for args in [
         vec!["--help"],
         vec!["account", "--help"],
-        vec!["account", "set", "--help"],
+        vec!["source", "--help"],
+        vec!["source", "set", "--help"],
         vec!["serve", "--help"],
         vec!["dead-letters", "replay", "--help"],
         vec!["sandbox", "--help"],
@@ -229,12 +254,19 @@ async fn help_tells_of_every_command() {
         "account create",
         "account list",
         "account show",
-        "account pause",
-        "account resume",
-        "account rotate-secret",
-        "account rotate-url",
+        "account rename",
         "account delete",
         "account rekey",
+        "source add",
+        "source list",
+        "source show",
+        "source set",
+        "source pause",
+        "source resume",
+        "source skip-unreadable",
+        "source rotate-secret",
+        "source rotate-url",
+        "source delete",
         "dead-letters",
         "dead-letters list",
         "sign",

@@ -120,8 +120,8 @@ async fn strangers_on_the_port_are_no_trouble_in_the_log() {
         let end = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("in time");
         assert!(end.is_ok() || end.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
     }
-    let account = context.account("acme").await;
-    account.accept(&service, &events(0..1)).await;
+    let source = context.source("acme").await;
+    source.accept(&service, &events(0..1)).await;
     let log = service.log();
     let loud: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect();
     assert_eq!(loud, [""; 0]);

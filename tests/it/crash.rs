@@ -7,11 +7,11 @@ use crate::harness::{Context, Load, OwnCluster, assert_delivered};
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_under_load_and_started_again_everything_acknowledged_is_delivered() {
     let context = Context::new().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let mut acknowledged = BTreeSet::new();
     for round in 0..3 {
         let service = context.serve().await;
-        let load = Load::start(&service, &account, round * 1_000_000);
+        let load = Load::start(&service, &source, round * 1_000_000);
         load.reach(300).await;
         service.kill().await;
         acknowledged.extend(load.end().await.acknowledged);
@@ -24,9 +24,9 @@ async fn killed_under_load_and_started_again_everything_acknowledged_is_delivere
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_under_load_it_drains_and_loses_nothing() {
     let context = Context::new().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let service = context.serve().await;
-    let load = Load::start(&service, &account, 0);
+    let load = Load::start(&service, &source, 0);
     load.reach(300).await;
     let status = service.terminate().await;
     assert!(status.success(), "{status}");
@@ -44,9 +44,9 @@ async fn told_to_stop_under_load_it_drains_and_loses_nothing() {
 async fn with_the_database_stopped_in_the_middle_of_commits_nothing_acknowledged_is_lost() {
     let mut cluster = OwnCluster::start().await;
     let context = Context::on(&cluster.options).await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let service = context.serve().await;
-    let load = Load::start(&service, &account, 0);
+    let load = Load::start(&service, &source, 0);
     for round in 1..=3 {
         load.reach(300 * round).await;
         cluster.signal("QUIT");
@@ -55,7 +55,7 @@ async fn with_the_database_stopped_in_the_middle_of_commits_nothing_acknowledged
     load.reach(1_200).await;
     let acknowledged = load.end().await.acknowledged;
     assert_delivered(&context, &acknowledged).await;
-    context.account_is("acme", |shown| shown["waiting"] == 0).await;
+    context.source_is("acme", |shown| shown["waiting"] == 0).await;
     assert!(service.terminate().await.success());
     drop(context);
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::replication::{self, Replication};
 use crate::harness::{
-    Account, Context, Load, Proxy, REFUSED, Service, address_of, assert_delivered, events, n_repeated, until,
+    Context, Load, Proxy, REFUSED, Service, Source, address_of, assert_delivered, events, n_repeated, until,
 };
 
 /// All recovers within this time once there is a server that takes writes.
@@ -28,12 +28,12 @@ impl Pair {
         Self { servers, context, database }
     }
 
-    async fn loaded(&self) -> (Account, Service, Load) {
-        let account = self.context.account("acme").await;
+    async fn loaded(&self) -> (Source, Service, Load) {
+        let source = self.context.source("acme").await;
         let service = self.context.serve().await;
-        let load = Load::start(&service, &account, 0);
+        let load = Load::start(&service, &source, 0);
         load.reach(300).await;
-        (account, service, load)
+        (source, service, load)
     }
 
     /// Waits until webhooks are taken again and what was acknowledged is delivered, and says what it cost.
@@ -43,7 +43,7 @@ impl Pair {
         load.advance().await;
         let sent = load.end().await;
         assert_delivered(&self.context, &sent.acknowledged).await;
-        self.context.account_is("acme", |shown| shown["waiting"] == 0).await;
+        self.context.source_is("acme", |shown| shown["waiting"] == 0).await;
         eprintln!(
             "{what}: 0 of {} acknowledged lost, {} sent again, {} webhooks refused; webhooks taken again {since_loss:?} \
              after the loss, {since_promotion:?} after the promotion; slowest answer {:?}",
@@ -61,12 +61,12 @@ impl Pair {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_primary_is_killed_under_load_and_the_promoted_standby_has_all_that_was_acknowledged() {
     let pair = Pair::start().await;
-    let (account, service, load) = pair.loaded().await;
+    let (source, service, load) = pair.loaded().await;
     let lost_at = Instant::now();
     pair.servers.kill_primary().await;
     pair.servers.promote_standby().await;
     pair.recovers("primary killed", lost_at, Instant::now(), &service, load).await;
-    account.accept(&service, &events(5_000_000..5_000_100)).await;
+    source.accept(&service, &events(5_000_000..5_000_100)).await;
     assert!(service.terminate().await.success());
 }
 
@@ -104,13 +104,13 @@ async fn the_databases_address_moves_to_the_promoted_standby() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_primary_stays_up_read_only_and_the_promoted_standby_is_found() {
     let pair = Pair::start().await;
-    let (account, service, load) = pair.loaded().await;
+    let (source, service, load) = pair.loaded().await;
     let lost_at = Instant::now();
     pair.servers.make_primary_read_only().await;
     pair.servers.promote_standby().await;
     pair.recovers("primary read-only", lost_at, Instant::now(), &service, load).await;
     // And it stays with the new one.
-    account.accept(&service, &events(5_000_000..5_000_100)).await;
+    source.accept(&service, &events(5_000_000..5_000_100)).await;
     assert!(service.terminate().await.success());
 }
 
@@ -120,7 +120,7 @@ async fn the_servers_change_places_and_the_one_that_takes_writes_is_found_wherev
     // The standby first: it answers, and takes no writes.
     let url = replication::url(&[pair.servers.standby(), pair.servers.primary()], &pair.database);
     pair.context.set("DATABASE_URL", &url);
-    let (account, service, load) = pair.loaded().await;
+    let (source, service, load) = pair.loaded().await;
     let lost_at = Instant::now();
     pair.servers.switch_over().await;
     pair.recovers("servers changed places", lost_at, Instant::now(), &service, load).await;
@@ -128,17 +128,17 @@ async fn the_servers_change_places_and_the_one_that_takes_writes_is_found_wherev
     let url = replication::url(&[pair.servers.primary(), pair.servers.standby()], &pair.database);
     pair.context.set("DATABASE_URL", &url);
     let second = pair.context.serve().await;
-    account.accept(&second, &events(5_000_000..5_000_100)).await;
-    assert_eq!(pair.context.run(&["account", "pause", "acme"]).await["paused_reason"], "paused by an admin");
+    source.accept(&second, &events(5_000_000..5_000_100)).await;
+    assert_eq!(pair.context.run(&["source", "pause", "acme"]).await["paused_reason"], "paused by an admin");
     assert!(service.terminate().await.success() && second.terminate().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_none_that_takes_writes_it_says_so_and_waits_until_there_is_one() {
     let pair = Pair::start().await;
-    let (account, service, load) = pair.loaded().await;
+    let (source, service, load) = pair.loaded().await;
     pair.servers.make_primary_read_only().await;
-    let answer = account.post(&service, &events(5_000_000..5_000_001)).await;
+    let answer = source.post(&service, &events(5_000_000..5_000_001)).await;
     assert_eq!(answer.status, 503, "{answer:?}");
     until(async || service.get("/readyz").await == 503).await;
     let Err(log) = Service::try_start(&pair.context.env).await else { panic!("it cannot write") };

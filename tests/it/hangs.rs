@@ -25,17 +25,17 @@ const REPLACED: Duration = Duration::from_secs(15);
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_database_is_silent_webhooks_are_refused_in_time_and_after_it_all_goes_on() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
-    let load = Load::start(&service, &account, 1_000);
+    let load = Load::start(&service, &source, 1_000);
     load.reach(100).await;
     let mut refused = Vec::new();
     for round in 0..2 {
         proxy.freeze();
         // In the first round another webhook comes when the first is given up: whatever it meets, it waits no longer.
         for n in 10 * round..=9 * round + 1 {
-            let (answer, took) = timed_post(&account, &service, &events(n..=n)).await;
+            let (answer, took) = timed_post(&source, &service, &events(n..=n)).await;
             assert_refused_in_time(&answer, took);
             refused.push(n);
         }
@@ -44,7 +44,7 @@ async fn while_the_database_is_silent_webhooks_are_refused_in_time_and_after_it_
         let alive = timeout(AT_ONCE, service.get("/healthz")).await;
         assert_eq!(alive.expect("at once"), 200, "it is not the process that is ill");
         proxy.pass();
-        let took = until_stored(&account, &service, 500 + round).await;
+        let took = until_stored(&source, &service, 500 + round).await;
         assert!(took < THAWED, "{took:?}");
         until(async || service.get("/readyz").await == 200).await;
         load.advance().await;
@@ -52,7 +52,7 @@ async fn while_the_database_is_silent_webhooks_are_refused_in_time_and_after_it_
     let sent = load.end().await;
     assert!(sent.slowest < REFUSED, "{:?}", sent.slowest);
     // What was refused may have been stored all the same. Sent again, it is the same event.
-    assert_eq!(account.post(&service, &events(refused.iter().copied())).await.status, 200);
+    assert_eq!(source.post(&service, &events(refused.iter().copied())).await.status, 200);
     let mut acknowledged = sent.acknowledged;
     acknowledged.extend(refused.iter().chain(&[500, 501]).map(|n| format!("u{n}")));
     assert_delivered(&context, &acknowledged).await;
@@ -62,11 +62,11 @@ async fn while_the_database_is_silent_webhooks_are_refused_in_time_and_after_it_
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_became_black_holes_are_replaced_and_all_goes_on() {
     let context = Context::waiting().await;
-    let (account, idle) = (context.account("acme").await, context.account("idle").await);
+    let (source, idle) = (context.source("acme").await, context.source("idle").await);
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
     idle.accept(&service, &events(0..1)).await;
-    let load = Load::start(&service, &account, 1_000);
+    let load = Load::start(&service, &source, 1_000);
     load.reach(200).await;
     proxy.black_hole_open();
     let lost_at = Instant::now();
@@ -83,23 +83,23 @@ async fn connections_that_became_black_holes_are_replaced_and_all_goes_on() {
     assert!(sent.slowest < REFUSED, "{:?}", sent.slowest);
     assert_eq!(service.get("/readyz").await, 200);
     idle.accept(&service, &events(1..2)).await;
-    context.account_is("idle", |shown| shown["delivered"] == 2).await;
+    context.source_is("idle", |shown| shown["delivered"] == 2).await;
     assert!(service.terminate().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_admin_changes_is_heard_of_after_the_connections_became_black_holes() {
     let context = Context::waiting().await;
-    let account = context.create("acme", &[]).await;
+    let source = context.create("acme", &[]).await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
-    account.accept(&service, &events(0..1)).await;
+    source.accept(&service, &events(0..1)).await;
     proxy.black_hole_open();
     let lost_at = Instant::now();
-    context.run(&["account", "set", "acme", "--write-key", "first-key"]).await;
+    context.run(&["source", "set", "acme", "--write-key", "first-key"]).await;
     context.messages(1).await;
     assert!(lost_at.elapsed() < REPLACED + THAWED, "{:?}", lost_at.elapsed());
-    let later = context.account("later").await;
+    let later = context.source("later").await;
     until(async || later.post(&service, &events(0..1)).await.status == 200).await;
     assert!(service.terminate().await.success());
 }
@@ -107,11 +107,11 @@ async fn what_an_admin_changes_is_heard_of_after_the_connections_became_black_ho
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_database_is_not_taken_for_a_silent_one() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
     proxy.delay(Duration::from_millis(100));
-    let load = Load::start(&service, &account, 0);
+    let load = Load::start(&service, &source, 0);
     load.reach(50).await;
     let sent = load.end().await;
     assert_eq!(sent.n_refused, 0);
@@ -121,10 +121,10 @@ async fn a_slow_database_is_not_taken_for_a_silent_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_while_the_database_is_silent_it_ends() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
-    let load = Load::start(&service, &account, 0);
+    let load = Load::start(&service, &source, 0);
     load.reach(100).await;
     proxy.freeze();
     let began = Instant::now();
@@ -138,10 +138,10 @@ async fn told_to_stop_while_the_database_is_silent_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_while_new_connections_are_refused_and_old_ones_silent_it_ends() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
-    account.accept(&service, &events(0..1)).await;
+    source.accept(&service, &events(0..1)).await;
     proxy.black_hole_open();
     proxy.refuse();
     until(async || service.get("/readyz").await == 503).await;
@@ -182,17 +182,17 @@ async fn told_to_stop_while_its_private_database_is_silent_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_while_senders_and_segment_are_silent_it_ends() {
     let mut context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let segment = context.env.iter().find(|(name, _)| name == "SEGMENT_US_URL").expect("set").1.clone();
     let proxy = Proxy::before(segment.trim_start_matches("http://").parse().expect("an address")).await;
     context.set("SEGMENT_US_URL", &format!("http://{}", proxy.address));
     proxy.freeze();
     let service = context.serve().await;
-    account.accept(&service, &events(0..10)).await;
+    source.accept(&service, &events(0..10)).await;
     until(async || proxy.n_accepted() > 0).await;
     let address = service.url.trim_start_matches("http://").to_owned();
     let mut senders = Vec::new();
-    for said in ["", "POST ", &format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[", account.path)] {
+    for said in ["", "POST ", &format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n[", source.path)] {
         let mut sender = TcpStream::connect(&address).await.expect("it listens");
         sender.write_all(said.as_bytes()).await.expect("written");
         senders.push(sender);
@@ -227,7 +227,7 @@ async fn told_to_stop_while_it_starts_on_a_silent_database_it_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_a_start_give_up_on_a_silent_database() {
     let context = Context::waiting().await;
-    context.account("acme").await;
+    context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     proxy.freeze();
     let env = context.env_with("DATABASE_URL", &url(&proxy.options(&context.options)));

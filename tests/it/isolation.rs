@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nudgespot_source::domain::signature::SigningScheme;
 use nudgespot_source::sandbox::{Faults, Sandbox};
+use nudgespot_source::sources::signature::SigningScheme;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::harness::{
-    Account, Context, Proxy, assert_refused_in_time, events, execute, send_signal, texts, timed_post, until,
+    Context, Proxy, Source, assert_refused_in_time, events, execute, send_signal, texts, timed_post, until,
     until_stored,
 };
 
@@ -27,29 +27,29 @@ async fn forgotten<'a>(session: &'a mut PgConnection, statement: &'static str, i
 }
 
 /// Sources enough that one of them shares whatever there is to be shared with any other.
-async fn sources(context: &Context) -> Vec<Account> {
-    let mut accounts = Vec::new();
+async fn sources(context: &Context) -> Vec<Source> {
+    let mut sources = Vec::new();
     for n in 0..10 {
-        accounts.push(context.account(&format!("acme-{n}")).await);
+        sources.push(context.source(&format!("acme-{n}")).await);
     }
-    accounts
+    sources
 }
 
-fn id(account: &Account) -> Uuid {
-    Uuid::parse_str(&account.id).expect("an id")
+fn id(source: &Source) -> Uuid {
+    Uuid::parse_str(&source.id).expect("an id")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_whose_row_is_locked_by_a_forgotten_session_holds_up_no_other() {
     // An id that the session has stored, but not committed, holds up who sends it again.
     for lock in [
-        "select from log_head where account_id = $1 for update",
-        "insert into known_event (account_id, event_id) values ($1, 'e100')",
+        "select from log_head where source_id = $1 for update",
+        "insert into known_event (source_id, event_id) values ($1, 'e100')",
     ] {
         let context = Context::waiting().await;
         let service = context.serve().await;
-        let accounts = sources(&context).await;
-        let (locked, others) = accounts.split_first().expect("ten");
+        let sources = sources(&context).await;
+        let (locked, others) = sources.split_first().expect("ten");
         let mut session = PgConnection::connect_with(&context.options).await.expect("up");
         let transaction = forgotten(&mut session, lock, id(locked)).await;
         // More than there are connections.
@@ -57,7 +57,7 @@ async fn a_source_whose_row_is_locked_by_a_forgotten_session_holds_up_no_other()
         let unconcerned = async {
             for round in 0..20 {
                 let posts =
-                    others.iter().map(async |account| timed_post(account, &service, &events(round..=round)).await);
+                    others.iter().map(async |source| timed_post(source, &service, &events(round..=round)).await);
                 for (answer, took) in futures_util::future::join_all(posts).await {
                     assert!(answer.status == 200 && took < UNCONCERNED, "{lock}: {} after {took:?}", answer.status);
                 }
@@ -72,28 +72,27 @@ async fn a_source_whose_row_is_locked_by_a_forgotten_session_holds_up_no_other()
         transaction.rollback().await.expect("released");
         let took = until_stored(locked, &service, 100).await;
         assert!(took < RELEASED, "{took:?}");
-        let shown = context.account_is(&locked.name, |shown| shown["delivered"] == 1).await;
+        let shown = context.source_is(&locked.name, |shown| shown["delivered"] == 1).await;
         assert_eq!(shown["waiting"], 0);
         for other in others {
-            context.account_is(&other.name, |shown| shown["delivered"] == 20).await;
+            context.source_is(&other.name, |shown| shown["delivered"] == 20).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_session_holds_up_no_other_sources_delivery() {
-    for lock in
-        ["select from delivery where account_id = $1 for update", "select from account where id = $1 for update"]
+    for lock in ["select from delivery where source_id = $1 for update", "select from source where id = $1 for update"]
     {
         let context = Context::waiting().await;
         let service = context.serve().await;
-        let accounts = sources(&context).await;
-        let (locked, others) = accounts.split_first().expect("ten");
+        let sources = sources(&context).await;
+        let (locked, others) = sources.split_first().expect("ten");
         let mut session = PgConnection::connect_with(&context.options).await.expect("up");
         let transaction = forgotten(&mut session, lock, id(locked)).await;
         for round in 0..3 {
-            for account in &accounts {
-                let (answer, took) = timed_post(account, &service, &events(round..=round)).await;
+            for source in &sources {
+                let (answer, took) = timed_post(source, &service, &events(round..=round)).await;
                 assert!(answer.status == 200 && took < UNCONCERNED, "{lock}: {} after {took:?}", answer.status);
             }
             let arrived = |segment: &Sandbox| {
@@ -105,7 +104,7 @@ async fn a_forgotten_session_holds_up_no_other_sources_delivery() {
             assert!(delivered.is_ok(), "{lock}: others' events were not delivered in time");
         }
         transaction.rollback().await.expect("released");
-        context.account_is(&locked.name, |shown| shown["delivered"] == 3 && shown["waiting"] == 0).await;
+        context.source_is(&locked.name, |shown| shown["delivered"] == 3 && shown["waiting"] == 0).await;
     }
 }
 
@@ -123,13 +122,13 @@ async fn a_destination_that_is_silent_delays_no_other() {
         let name = format!("eu-{n}");
         silent.push(context.create(&name, &["--write-key", "some-write-key", "--region", "eu"]).await);
     }
-    let unconcerned = context.account("us").await;
+    let unconcerned = context.source("us").await;
     // Connections are open when the silence begins.
     silent[0].accept(&service, &events(0..1)).await;
     elsewhere.subscribe().wait_for(|n| *n == 1).await.expect("alive");
     proxy.freeze();
-    for account in &silent {
-        account.accept(&service, &events(1..101)).await;
+    for source in &silent {
+        source.accept(&service, &events(1..101)).await;
     }
     for n in 0..20 {
         let began = Instant::now();
@@ -147,9 +146,9 @@ async fn a_replay_that_is_suspended_holds_up_nobody() {
     const N_LETTERS: i32 = 20_000;
     let context = Context::waiting().await;
     let service = context.serve().await;
-    let accounts = sources(&context).await;
-    let (replayed, others) = accounts.split_first().expect("ten");
-    let letters = "insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+    let sources = sources(&context).await;
+    let (replayed, others) = sources.split_first().expect("ten");
+    let letters = "insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
         select $1, n, $2, convert_to('d' || n, 'UTF8'), now(),
             format('{\"userId\":\"d%s\",\"timestamp\":\"2016-01-27T09:15:00.000Z\",\"properties\":{},\"context\":{}}', n), 'old'
         from generate_series(1, $3) as n";
@@ -158,7 +157,7 @@ async fn a_replay_that_is_suspended_holds_up_nobody() {
     assert_eq!(written.expect("written").rows_affected(), 20_000);
 
     let mut replay = tokio::process::Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
-        .args(["dead-letters", "replay", "--account", &replayed.name])
+        .args(["dead-letters", "replay", "--source", &replayed.name])
         .env_clear()
         .envs(context.env.iter().map(|(name, value)| (name, value)))
         .stdout(std::process::Stdio::null())
@@ -176,7 +175,7 @@ async fn a_replay_that_is_suspended_holds_up_nobody() {
     while replay.try_wait().expect("a state").is_none() {
         // Wherever it is just now.
         send_signal(&[pid], "STOP");
-        let posts = others.iter().map(async |account| timed_post(account, &service, &events(round..=round)).await);
+        let posts = others.iter().map(async |source| timed_post(source, &service, &events(round..=round)).await);
         let answers = futures_util::future::join_all(posts).await;
         send_signal(&[pid], "CONT");
         for (answer, took) in answers {
@@ -186,16 +185,16 @@ async fn a_replay_that_is_suspended_holds_up_nobody() {
     }
     assert!(replay.wait().await.expect("an end").success());
     let n_replayed = usize::try_from(N_LETTERS).expect("small");
-    context.account_is(&replayed.name, |shown| shown["delivered"] == n_replayed && shown["dead_letters"] == 0).await;
+    context.source_is(&replayed.name, |shown| shown["delivered"] == n_replayed && shown["dead_letters"] == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_of_a_source_that_is_deleted_while_it_is_stored_is_not_acknowledged() {
     let context = Context::waiting().await;
     let service = context.serve().await;
-    let (doomed, other) = (context.account("doomed").await, context.account("other").await);
+    let (doomed, other) = (context.source("doomed").await, context.source("other").await);
     let mut session = PgConnection::connect_with(&context.options).await.expect("up");
-    let lock = "select from log_head where account_id = $1 for update";
+    let lock = "select from log_head where source_id = $1 for update";
     let mut transaction = forgotten(&mut session, lock, id(&doomed)).await;
     let is_answered = AtomicBool::new(false);
     let webhook = async {
@@ -212,7 +211,7 @@ async fn a_webhook_of_a_source_that_is_deleted_while_it_is_stored_is_not_acknowl
             waits || is_answered.load(Ordering::Relaxed)
         };
         until(is_decided).await;
-        let deleted = sqlx::query("delete from account where id = $1").bind(id(&doomed)).execute(&mut *transaction);
+        let deleted = sqlx::query("delete from source where id = $1").bind(id(&doomed)).execute(&mut *transaction);
         deleted.await.expect("deleted");
         transaction.commit().await.expect("committed");
     };
@@ -230,7 +229,7 @@ async fn a_deleted_sources_webhooks_are_never_acknowledged() {
     for n in 0..5 {
         let doomed = context.create(&format!("acme-{n}"), &[]).await;
         doomed.accept(&service, &events(0..1)).await;
-        execute(&context.options, &[&format!("delete from account where id = '{}'", doomed.id)]).await;
+        execute(&context.options, &[&format!("delete from source where id = '{}'", doomed.id)]).await;
         let status = doomed.post(&service, &events(1..2)).await.status;
         assert!(status == 401 || status == 503, "{status}");
     }
@@ -239,23 +238,23 @@ async fn a_deleted_sources_webhooks_are_never_acknowledged() {
 /// Rows that the program does not write, but that somebody with `psql` may: times that are none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_no_task_can_read_ends_the_program_or_concerns_its_source_alone() {
-    let of_account = "update account set previous_secret = secret, previous_secret_until = 'infinity' where id = $1";
-    let of_block = "update event_block set since = 'infinity' where account_id = $1";
+    let of_account = "update source set previous_secret = secret, previous_secret_until = 'infinity' where id = $1";
+    let of_block = "update event_block set since = 'infinity' where source_id = $1";
     for unreadable in [of_account, of_block] {
         let context = Context::waiting().await;
         let mut service = context.serve().await;
-        let (strange, other) = (context.account("strange").await, context.account("other").await);
-        context.run(&["account", "pause", "strange"]).await;
-        context.run(&["account", "set", "other", "--allow-untimestamped", "true"]).await;
+        let (strange, other) = (context.source("strange").await, context.source("other").await);
+        context.run(&["source", "pause", "strange"]).await;
+        context.run(&["source", "set", "other", "--allow-untimestamped", "true"]).await;
         let body = events(0..1).to_string();
         let by_body = other.sign(SigningScheme::Body, &body);
         assert_eq!(other.post_signed(&service, &body, &by_body).await.status, 200);
         strange.accept(&service, &events(0..1)).await;
-        let resume = "update delivery set paused_by = null, paused_reason = null where account_id = $1";
+        let resume = "update delivery set paused_by = null, paused_reason = null where source_id = $1";
         for statement in [unreadable, resume] {
             sqlx::query(statement).bind(id(&strange)).execute(&context.pool).await.expect("written");
         }
-        context.run(&["account", "set", "other", "--allow-untimestamped", "false"]).await;
+        context.run(&["source", "set", "other", "--allow-untimestamped", "false"]).await;
         // Either the others' changes are acted on, and their events delivered, or the program ends, and says why.
         let ended = timeout(Duration::from_secs(30), async {
             loop {

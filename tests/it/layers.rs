@@ -1,28 +1,29 @@
 //! Imports point down. Each part of the program may use those below it, and no others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and those that it may use.
-const MAY_USE: [(&str, &str); 18] = [
-    ("cli", "app backend accounts config domain local_postgres random sandbox store telemetry"),
-    ("app", "accounts backend config dispatch due ingest local_postgres metrics segment store web"),
-    ("backend", "config local_postgres store vault"),
-    ("config", "domain vault"),
-    ("telemetry", "config"),
-    ("local_postgres", "random vault"),
-    ("web", "accounts domain ingest metrics store"),
-    ("dispatch", "accounts config domain due metrics random segment store vault"),
-    ("segment", "domain"),
-    ("sandbox", "domain random segment"),
-    ("accounts", "domain due metrics random store vault"),
-    ("ingest", "domain due metrics store"),
-    ("due", ""),
+const MAY_USE: [(&str, &str); 19] = [
+    ("cli", "admin app config database domain local_postgres random sandbox sources telemetry"),
+    ("app", "config database delivery destinations ingest local_postgres metrics secrets store wakeups web"),
+    ("database", "config local_postgres secrets store"),
+    ("telemetry", "config domain"),
+    ("web", "domain ingest metrics secrets sources store"),
+    ("admin", "domain random secrets sources store"),
+    ("delivery", "config destinations domain metrics random secrets sources store wakeups"),
+    ("ingest", "domain metrics sources store wakeups"),
+    ("config", "domain secrets"),
+    ("local_postgres", "random secrets"),
+    ("sandbox", "destinations domain random"),
+    ("secrets", "domain metrics random sources store wakeups"),
     ("metrics", "domain store"),
-    ("random", ""),
-    ("vault", ""),
+    ("sources", "domain"),
+    ("destinations", "domain"),
     ("store", "domain"),
+    ("wakeups", ""),
+    ("random", ""),
     ("domain", ""),
 ];
 
@@ -63,19 +64,63 @@ fn imports_point_down() {
             }
         }
         if module == "domain"
-            || relative.starts_with("dispatch/scheduler.rs")
-            || relative.starts_with("dispatch/scheduler")
+            || relative.starts_with("delivery/scheduler.rs")
+            || relative.starts_with("delivery/scheduler")
         {
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             wrong.extend(
                 IMPURE.iter().filter(|name| code.contains(**name)).map(|n| format!("{} knows {n}", relative.display())),
             );
         }
-        if module != "store" && module != "backend" && text.contains("sqlx::query") {
+        if module != "store" && text.contains("sqlx::query") {
             wrong.push(format!("{} has SQL of its own", relative.display()));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Files and folders of one folder must not use each other in a circle: neither could be read, or changed, alone.
+#[test]
+fn there_are_no_circles_inside_a_module() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut imports: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
+    for path in sources(&src) {
+        let relative = path.strip_prefix(&src).expect("below src").with_extension("");
+        let this = if relative.ends_with("mod") { relative.parent().expect("a folder") } else { &relative }.to_owned();
+        let Some(parent) = this.parent() else { continue };
+        let text = fs::read_to_string(&path).expect("UTF-8");
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        for line in code.lines().filter_map(|line| line.trim_start().strip_prefix("use ")) {
+            // What `super` is, for a file and for the `mod.rs` of a folder.
+            let (base, names) = match (line.strip_prefix("super::"), line.strip_prefix("crate::")) {
+                (Some(names), _) => (parent.to_owned(), names),
+                (_, Some(names)) => (PathBuf::new(), names),
+                _ => continue,
+            };
+            let is_module = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let used = names.split("::").take_while(is_module).fold(base, |path, name| path.join(name));
+            // Of what lies deeper, the neighbour counts.
+            let neighbour = used.strip_prefix(parent).ok().and_then(|below| below.iter().next());
+            if let Some(neighbour) = neighbour.map(|name| parent.join(name)).filter(|neighbour| *neighbour != this) {
+                imports.entry(this.clone()).or_default().insert(neighbour);
+            }
+        }
+    }
+    let mut circles = Vec::new();
+    for start in imports.keys() {
+        let (mut reached, mut open) = (BTreeSet::new(), vec![start]);
+        while let Some(next) = open.pop() {
+            for used in imports.get(next).into_iter().flatten() {
+                if used == start {
+                    circles.push(format!("{} … {}", start.display(), next.display()));
+                }
+                if reached.insert(used) {
+                    open.push(used);
+                }
+            }
+        }
+    }
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 #[test]

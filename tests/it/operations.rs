@@ -13,20 +13,20 @@ async fn get(url: &str) -> (u16, String) {
 async fn without_the_database_it_is_alive_not_ready_and_takes_nothing() {
     let mut cluster = OwnCluster::start().await;
     let context = Context::on(&cluster.options).await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let service = context.serve().await;
     assert_eq!(get(&format!("{}/readyz", service.url)).await.0, 200);
     cluster.signal("QUIT");
     until(async || get(&format!("{}/readyz", service.url)).await.0 == 503).await;
     assert_eq!(get(&format!("{}/healthz", service.url)).await.0, 200);
     assert_eq!(get(&service.metrics_url).await.0, 200);
-    let answer = account.post(&service, &events(0..1)).await;
+    let answer = source.post(&service, &events(0..1)).await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("not_stored")));
     assert!(answer.headers["retry-after"].to_str().is_ok_and(|seconds| seconds.parse::<u32>().is_ok()));
     assert!(!answer.body.to_string().to_lowercase().contains("sql"), "no inner error: {}", answer.body);
     cluster.restart().await;
     until(async || get(&format!("{}/readyz", service.url)).await.0 == 200).await;
-    until(async || account.post(&service, &events(0..1)).await.status == 200).await;
+    until(async || source.post(&service, &events(0..1)).await.status == 200).await;
     context.messages(1).await;
 }
 
@@ -34,23 +34,23 @@ async fn without_the_database_it_is_alive_not_ready_and_takes_nothing() {
 async fn metrics_tell_of_webhooks_events_commits_backlog_and_segment() {
     let context = Context::new().await;
     let service = context.serve().await;
-    let (account, waits) = (context.account("acme").await, context.create("waits", &[]).await);
-    account.accept(&service, &events(0..3)).await;
-    account.post(&service, &json!([{"event": "sent"}, 7, events(0..1)[0]])).await;
+    let (source, waits) = (context.source("acme").await, context.create("waits", &[]).await);
+    source.accept(&service, &events(0..3)).await;
+    source.post(&service, &json!([{"event": "sent"}, 7, events(0..1)[0]])).await;
     waits.accept(&service, &events(0..2)).await;
-    context.run(&["account", "pause", "waits"]).await;
-    account.post_signed(&service, "[]", &[]).await;
-    context.account_is("acme", |shown| shown["delivered"] == 3 && shown["waiting"] == 0).await;
+    context.run(&["source", "pause", "waits"]).await;
+    source.post_signed(&service, "[]", &[]).await;
+    context.source_is("acme", |shown| shown["delivered"] == 3 && shown["waiting"] == 0).await;
     let (status, text) = get(&service.metrics_url).await;
     assert_eq!(status, 200);
     for line in [
         r#"nudgespot_source_webhooks_total{status="200"} 3"#,
         r#"nudgespot_source_webhooks_total{status="401"} 1"#,
-        r#"nudgespot_source_events_total{kind="opened",fate="accepted"} 5"#,
-        r#"nudgespot_source_events_total{kind="opened",fate="duplicate"} 1"#,
-        r#"nudgespot_source_events_total{kind="opened",fate="delivered"} 3"#,
-        r#"nudgespot_source_events_total{kind="other",fate="ignored"} 1"#,
-        r#"nudgespot_source_events_total{kind="other",fate="rejected"} 1"#,
+        r#"nudgespot_source_events_total{kind="opened",disposition="accepted"} 5"#,
+        r#"nudgespot_source_events_total{kind="opened",disposition="duplicate"} 1"#,
+        r#"nudgespot_source_events_total{kind="opened",disposition="delivered"} 3"#,
+        r#"nudgespot_source_events_total{kind="other",disposition="ignored"} 1"#,
+        r#"nudgespot_source_events_total{kind="other",disposition="rejected"} 1"#,
         r#"nudgespot_source_segment_answers_total{status="200"}"#,
         "nudgespot_source_commit_events_count",
         "nudgespot_source_commit_seconds_sum",
@@ -58,10 +58,10 @@ async fn metrics_tell_of_webhooks_events_commits_backlog_and_segment() {
         "nudgespot_source_delivery_seconds_count",
         "nudgespot_source_backlog_events 2",
         "nudgespot_source_backlog_oldest_seconds ",
-        "nudgespot_source_accounts 2",
-        "nudgespot_source_paused_accounts 1",
-        &format!(r#"nudgespot_source_account_backlog_events{{account="{}"}} 2"#, waits.id),
-        &format!(r#"nudgespot_source_account_backlog_oldest_seconds{{account="{}"}}"#, waits.id),
+        "nudgespot_source_sources 2",
+        "nudgespot_source_paused_sources 1",
+        &format!(r#"nudgespot_source_source_backlog_events{{source="{}"}} 2"#, waits.id),
+        &format!(r#"nudgespot_source_source_backlog_oldest_seconds{{source="{}"}}"#, waits.id),
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -72,22 +72,22 @@ async fn metrics_tell_of_webhooks_events_commits_backlog_and_segment() {
 async fn no_key_secret_or_token_is_logged_or_stored_in_clear() {
     let context = Context::new().await;
     let service = context.serve().await;
-    let account = context.account("acme").await;
-    context.segment.faults.plan(&account.write_key, [nudgespot_source::sandbox::Fault::Status(401, None)]);
-    account.accept(&service, &events(0..2)).await;
-    account.post_signed(&service, "[]", &[]).await;
-    context.account_is("acme", |shown| !shown["paused_reason"].is_null()).await;
-    let rotated = context.run(&["account", "rotate-secret", "acme"]).await;
+    let source = context.source("acme").await;
+    context.segment.faults.plan(&source.write_key, [nudgespot_source::sandbox::Fault::Status(401, None)]);
+    source.accept(&service, &events(0..2)).await;
+    source.post_signed(&service, "[]", &[]).await;
+    context.source_is("acme", |shown| !shown["paused_reason"].is_null()).await;
+    let rotated = context.run(&["source", "rotate-secret", "acme"]).await;
     let rows: Vec<String> =
-        sqlx::query_scalar("select account::text from account union all select attempt::text from attempt")
+        sqlx::query_scalar("select source::text from source union all select attempt::text from attempt")
             .fetch_all(&context.pool)
             .await
             .expect("read");
     let log = service.log();
     assert!(log.contains("delivery paused"), "{log}");
-    let token = account.path.rsplit('/').next().expect("a token");
+    let token = source.path.rsplit('/').next().expect("a token");
     let secrets =
-        [account.write_key.as_str(), account.secret.expose(), rotated["signing_secret"].as_str().expect("text")];
+        [source.write_key.as_str(), source.secret.expose(), rotated["signing_secret"].as_str().expect("text")];
     for secret in secrets {
         assert!(!log.contains(secret), "logged: {secret}");
         assert!(
@@ -132,16 +132,16 @@ async fn a_master_key_that_does_not_fit_is_named_and_rekey_replaces_it() {
     let mut context = Context::new().await;
     let old = crate::harness::MASTER_KEY;
     let new = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
-    let account = context.account("acme").await;
-    context.run(&["account", "rotate-secret", "acme"]).await;
+    let source = context.source("acme").await;
+    context.run(&["source", "rotate-secret", "acme"]).await;
     context.set("MASTER_KEY", new);
     let Err(log) = Service::try_start(&context.env).await else { panic!("the key does not fit") };
     assert!(log.contains("error: MASTER_KEY: no key in MASTER_KEY opens"), "{log}");
     context.set("MASTER_KEY", &format!("{new},{old}"));
-    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1, "failed": []}));
+    assert_eq!(context.run(&["account", "rekey"]).await, json!({"sources": 1, "failed": []}));
     context.set("MASTER_KEY", new);
     let service = context.serve().await;
-    account.accept(&service, &events(0..1)).await;
+    source.accept(&service, &events(0..1)).await;
     context.messages(1).await;
 }
 
@@ -149,9 +149,9 @@ async fn a_master_key_that_does_not_fit_is_named_and_rekey_replaces_it() {
 async fn it_works_and_stops_when_nobody_reads_its_logs_any_more() {
     let context = Context::new().await;
     let mut service = context.serve().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     service.lose_log().await;
-    account.accept(&service, &events(0..10)).await;
+    source.accept(&service, &events(0..10)).await;
     context.messages(10).await;
     assert!(service.terminate().await.success());
 }
@@ -160,11 +160,11 @@ async fn it_works_and_stops_when_nobody_reads_its_logs_any_more() {
 async fn it_works_and_stops_when_whoever_collects_its_logs_hangs() {
     let context = Context::new().await;
     let mut service = context.serve().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let log = service.stall_log().await;
     // Each makes several lines at `debug`: far more than the 64 KiB that a pipe holds.
     for n in 0..600 {
-        account.accept(&service, &events(n..=n)).await;
+        source.accept(&service, &events(n..=n)).await;
     }
     context.messages(600).await;
     assert!(service.terminate().await.success());

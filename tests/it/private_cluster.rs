@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Account, Context, Service, events, new_dir, run_binary, until};
+use crate::harness::{Context, Service, Source, events, new_dir, run_binary, until};
 
 /// A program with a data folder of its own, and no `DATABASE_URL`.
 struct Alone {
@@ -51,11 +51,11 @@ impl Alone {
         self.context.as_ref().expect("with Segment").messages(n).await
     }
 
-    async fn account(&self, name: &str) -> Account {
+    async fn source(&self, name: &str) -> Source {
         let args = ["account", "create", "--name", name, "--write-key", "some-write-key", "--json"];
         let (code, stdout, stderr) = run_binary(&self.env, &args, "").await;
         assert_eq!(code, 0, "{stderr}");
-        Account::new(name, &serde_json::from_str::<Value>(&stdout).expect("JSON"))
+        Source::new(name, &serde_json::from_str::<Value>(&stdout).expect("JSON"))
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -124,13 +124,13 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_the_service_share_a_cluster_that_ends_with_the_last() {
     let alone = Alone::new().await;
-    let first = alone.account("before").await;
+    let first = alone.source("before").await;
     assert_eq!(alone.postgres(), None, "started for the command, and stopped after it");
     assert_eq!((mode(&alone.dir), mode(&alone.dir.join("master.key"))), (0o700, 0o600));
 
     let service = Service::start(&alone.env).await;
     let running = alone.postgres().expect("it runs");
-    let second = alone.account("while it runs").await;
+    let second = alone.source("while it runs").await;
     assert_eq!(alone.postgres(), Some(running), "joined");
     first.accept(&service, &events(0..1)).await;
     second.accept(&service, &events(0..1)).await;
@@ -143,19 +143,19 @@ async fn commands_and_the_service_share_a_cluster_that_ends_with_the_last() {
 async fn after_a_kill_the_server_is_taken_over_and_after_its_own_death_started_again() {
     let alone = Alone::new().await;
     let service = Service::start(&alone.env).await;
-    let account = alone.account("acme").await;
-    account.accept(&service, &events(0..1)).await;
+    let source = alone.source("acme").await;
+    source.accept(&service, &events(0..1)).await;
     let running = alone.postgres().expect("it runs");
     service.kill().await;
     assert_eq!(alone.postgres().as_ref(), Some(&running), "it outlives the program");
 
     let service = Service::start(&alone.env).await;
     assert_eq!(alone.postgres().as_ref(), Some(&running), "and is taken over, not doubled");
-    account.accept(&service, &events(1..2)).await;
+    source.accept(&service, &events(1..2)).await;
     alone.messages(2).await;
 
     kill("KILL", &running);
-    until(async || account.post(&service, &events(2..3)).await.status == 200).await;
+    until(async || source.post(&service, &events(2..3)).await.status == 200).await;
     alone.messages(3).await;
     let again = alone.postgres().expect("it runs again");
     assert_ne!(again, running);
@@ -163,7 +163,7 @@ async fn after_a_kill_the_server_is_taken_over_and_after_its_own_death_started_a
     // A shutdown that waits for the clients to leave, who do not.
     kill("TERM", &again);
     until(async || !is_alive(&again)).await;
-    until(async || account.post(&service, &events(3..4)).await.status == 200).await;
+    until(async || source.post(&service, &events(3..4)).await.status == 200).await;
     alone.messages(4).await;
     assert!(service.terminate().await.success());
     assert_eq!(alone.postgres(), None);
@@ -172,7 +172,7 @@ async fn after_a_kill_the_server_is_taken_over_and_after_its_own_death_started_a
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_stands_in_the_pid_file_is_no_obstacle_and_nobody_it_names_comes_to_harm() {
     let alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     // Another cluster's server, and a backend of it.
     let context = Context::new().await;
     let mut other = context.pool.acquire().await.expect("a connection");
@@ -209,7 +209,7 @@ async fn whatever_stands_in_the_pid_file_is_no_obstacle_and_nobody_it_names_come
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_running_cluster_leaves_the_original_alone() {
     let original = Alone::without_segment();
-    original.account("acme").await;
+    original.source("acme").await;
     let service = Service::start(&original.env).await;
     let running = original.postgres().expect("it runs");
     let copy = Alone::without_segment();

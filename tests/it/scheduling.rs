@@ -4,60 +4,57 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use nudgespot_source::accounts::Admin;
-use nudgespot_source::domain::account::AccountName;
+use nudgespot_source::admin::{Admin, NewSource};
+use nudgespot_source::domain::name::Name;
 use nudgespot_source::domain::region::Region;
 use nudgespot_source::domain::write_key::WriteKey;
 use nudgespot_source::sandbox::{Fault, Faults, Sandbox};
+use nudgespot_source::secrets::vault::Vault;
+use nudgespot_source::sources::Kind;
 use nudgespot_source::store::delivery;
 use nudgespot_source::store::lease::{self, LeaseOwner};
-use nudgespot_source::vault::Vault;
 use uuid::Uuid;
 
-use crate::harness::{Account, Context, MASTER_KEY, events};
+use crate::harness::{Context, MASTER_KEY, Source, events};
 
 /// More than one address gets steps at a time.
 const MANY: usize = 200;
 
-/// Creates accounts, without starting the binary for each.
-async fn many_accounts(context: &Context, prefix: &str, region: Region) -> Vec<Account> {
-    let admin = Admin::new(context.connection(), Arc::new(Vault::parse(MASTER_KEY).expect("a key")));
-    let mut accounts = Vec::new();
+/// Creates sources, without starting the binary for each.
+async fn many_sources(context: &Context, prefix: &str, region: Region) -> Vec<Source> {
+    let admin = Admin::new(context.connection(), Arc::new(Vault::parse(MASTER_KEY).expect("a key")), String::new());
+    let mut sources = Vec::new();
     for n in 0..MANY {
         let name = format!("{prefix}-{n}");
         let write_key = format!("key-of-{name}");
-        let created = admin
-            .create(
-                &AccountName::parse(&name).expect("a name"),
-                Some(&WriteKey::parse(&write_key).expect("a key")),
-                region,
-            )
-            .await
-            .expect("created");
-        let path = format!("/webhooks/nudgespot/{}", created.token);
-        accounts.push(Account { id: created.id.to_string(), name, write_key, path, secret: created.secret });
+        let account = admin.create_account(&Name::parse(&name).expect("a name")).await.expect("created");
+        let (kind, key) = (Kind::Nudgespot, WriteKey::parse(&write_key).expect("a key"));
+        let new = NewSource { kind, name: None, write_key: Some(key), region, signing_secret: None };
+        let created = admin.add_source(&account, new).await.expect("added");
+        let secret = created.signing_secret.expect("it is made");
+        sources.push(Source { id: created.id.to_string(), name, write_key, path: created.webhook_path, secret });
     }
-    accounts
+    sources
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_accounts_that_hang_delay_nobody_at_another_address_and_others_at_theirs_by_seconds_only() {
+async fn many_sources_that_hang_delay_nobody_at_another_address_and_others_at_theirs_by_seconds_only() {
     let mut context = Context::new().await;
     let elsewhere = Sandbox::new(Faults::default());
     let (server, _, address) = elsewhere.bind(([127, 0, 0, 1], 0).into()).expect("a port");
     tokio::spawn(server);
     context.set("SEGMENT_EU_URL", &format!("http://{address}/"));
     let eu = context.create("eu", &["--write-key", "key-of-eu", "--region", "eu"]).await;
-    let us = context.account("us").await;
-    let hanging = many_accounts(&context, "hanging", Region::Us).await;
-    for account in &hanging {
-        context.segment.faults.always(&account.write_key, Some(Fault::Hang));
+    let us = context.source("us").await;
+    let hanging = many_sources(&context, "hanging", Region::Us).await;
+    for source in &hanging {
+        context.segment.faults.always(&source.write_key, Some(Fault::Hang));
     }
     let service = context.serve().await;
 
     let events = events(0..1);
     for some in hanging.chunks(20) {
-        join_all(some.iter().map(|account| account.accept(&service, &events))).await;
+        join_all(some.iter().map(|source| source.accept(&service, &events))).await;
     }
     context.segment_has(|segment| segment.requests().len() >= MANY / 2).await;
     let began = Instant::now();
@@ -74,11 +71,11 @@ async fn every_due_account_comes_up_page_by_page_but_those_that_another_process_
     let context = Context::new().await;
     // Creates the tables.
     context.run(&["account", "list"]).await;
-    let accounts = many_accounts(&context, "due", Region::Us).await;
-    let ids: Vec<Uuid> = accounts.iter().map(|account| Uuid::parse_str(&account.id).expect("an id")).collect();
+    let sources = many_sources(&context, "due", Region::Us).await;
+    let ids: Vec<Uuid> = sources.iter().map(|source| Uuid::parse_str(&source.id).expect("an id")).collect();
     sqlx::query("update log_head set head_seq = 1").execute(&context.pool).await.expect("events wait");
     // Half has waited for ever, as far as the database can tell; the others' time has just come.
-    sqlx::query("update delivery set next_attempt_at = now() where account_id = any($1)")
+    sqlx::query("update delivery set next_attempt_at = now() where source_id = any($1)")
         .bind(&ids[..MANY / 2])
         .execute(&context.pool)
         .await

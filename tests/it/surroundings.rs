@@ -8,49 +8,49 @@ use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::harness::{
-    Account, Context, Load, OwnCluster, Proxy, Service, assert_delivered, events, execute, run_binary, texts, until,
+    Context, Load, OwnCluster, Proxy, Service, Source, assert_delivered, events, execute, run_binary, texts, until,
 };
 
 /// Posts webhooks, one after the other, that must all be stored.
-async fn all_are_stored(account: &Account, service: &Service, numbers: std::ops::Range<u32>) {
+async fn all_are_stored(source: &Source, service: &Service, numbers: std::ops::Range<u32>) {
     for n in numbers {
-        account.accept(service, &events(n..=n)).await;
+        source.accept(service, &events(n..=n)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_were_closed_while_nothing_happened_cost_no_webhook() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let proxy = Proxy::before_database(&context.options).await;
     let service = context.serve_through(&proxy).await;
-    all_are_stored(&account, &service, 0..5).await;
-    context.account_is("acme", |shown| shown["delivered"] == 5).await;
+    all_are_stored(&source, &service, 0..5).await;
+    context.source_is("acme", |shown| shown["delivered"] == 5).await;
     // By the server, which says goodbye; by something between, which does not.
     let others = "select pg_terminate_backend(pid, 60000) from pg_stat_activity
         where datname = current_database() and pid <> pg_backend_pid() and application_name like 'nudgespot-source%'";
     for round in 1..4 {
         execute(&context.options, &[others]).await;
-        all_are_stored(&account, &service, 100 * round..100 * round + 10).await;
+        all_are_stored(&source, &service, 100 * round..100 * round + 10).await;
         assert_eq!(service.get("/readyz").await, 200);
         proxy.cut();
         let first = 100 * round + 10;
-        let posts = (first..first + 20).map(async |n| account.post(&service, &events(n..=n)).await.status);
+        let posts = (first..first + 20).map(async |n| source.post(&service, &events(n..=n)).await.status);
         assert_eq!(futures_util::future::join_all(posts).await, [200; 20], "all at once");
     }
     assert_eq!(texts(&context.messages(95).await, "/userId").len(), 95);
-    context.account_is("acme", |shown| shown["delivered"] == 95 && shown["waiting"] == 0).await;
+    context.source_is("acme", |shown| shown["delivered"] == 95 && shown["waiting"] == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_ends_idle_sessions_costs_no_webhook() {
     let context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let database = context.options.get_database().expect("one of the test's own");
     execute(&context.options, &[&format!("alter database {database} set idle_session_timeout = '200ms'")]).await;
     let service = context.serve().await;
     for n in 0..8 {
-        account.accept(&service, &events(n..=n)).await;
+        source.accept(&service, &events(n..=n)).await;
         context.messages(usize::try_from(n).expect("small") + 1).await;
         // This is the idle time itself; nothing is waited for.
         tokio::time::sleep(Duration::from_millis(400)).await;
@@ -62,17 +62,17 @@ async fn a_server_that_ends_idle_sessions_costs_no_webhook() {
 async fn a_database_that_was_restarted_while_nothing_happened_costs_no_webhook() {
     let mut cluster = OwnCluster::start().await;
     let context = Context::waiting_on(&cluster.options).await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let service = context.serve().await;
-    all_are_stored(&account, &service, 0..5).await;
-    context.account_is("acme", |shown| shown["delivered"] == 5).await;
+    all_are_stored(&source, &service, 0..5).await;
+    context.source_is("acme", |shown| shown["delivered"] == 5).await;
     for (round, signal) in [(1, "INT"), (2, "QUIT")] {
         cluster.stop(signal).await;
         cluster.restart().await;
-        all_are_stored(&account, &service, 100 * round..100 * round + 10).await;
+        all_are_stored(&source, &service, 100 * round..100 * round + 10).await;
         assert_eq!(service.get("/readyz").await, 200);
     }
-    context.account_is("acme", |shown| shown["delivered"] == 25 && shown["waiting"] == 0).await;
+    context.source_is("acme", |shown| shown["delivered"] == 25 && shown["waiting"] == 0).await;
     assert!(service.terminate().await.success());
     drop(context);
 }
@@ -85,8 +85,8 @@ async fn works_with(settings: &[&str]) {
     let statements: Vec<String> = alter.chain(["create schema app".to_owned()]).collect();
     execute(&context.options, &statements.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let replicas = [context.serve().await, context.serve().await];
-    let account = context.account("acme").await;
-    let loads = [Load::start(&replicas[0], &account, 0), Load::start(&replicas[1], &account, 1_000_000)];
+    let source = context.source("acme").await;
+    let loads = [Load::start(&replicas[0], &source, 0), Load::start(&replicas[1], &source, 1_000_000)];
     for load in &loads {
         load.reach(150).await;
     }
@@ -97,7 +97,7 @@ async fn works_with(settings: &[&str]) {
         acknowledged.extend(sent.acknowledged);
     }
     assert_delivered(&context, &acknowledged).await;
-    context.account_is("acme", |shown| shown["waiting"] == 0 && shown["paused_reason"].is_null()).await;
+    context.source_is("acme", |shown| shown["waiting"] == 0 && shown["paused_reason"].is_null()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,10 +157,10 @@ async fn a_role_that_may_read_and_write_but_not_create_serves() {
     let args = ["account", "create", "--name", "acme", "--write-key", "key-of-acme", "--json"];
     let (code, stdout, stderr) = run_binary(&env, &args, "").await;
     assert_eq!(code, 0, "{stderr}");
-    let account = Account::new("acme", &serde_json::from_str(&stdout).expect("JSON"));
-    account.accept(&service, &events(0..10)).await;
+    let source = Source::new("acme", &serde_json::from_str(&stdout).expect("JSON"));
+    source.accept(&service, &events(0..10)).await;
     context.messages(10).await;
-    context.account_is("acme", |shown| shown["delivered"] == 10 && shown["waiting"] == 0).await;
+    context.source_is("acme", |shown| shown["delivered"] == 10 && shown["waiting"] == 0).await;
     assert_eq!(service.get("/readyz").await, 200);
     assert!(!service.log().contains("permission denied"), "{}", service.log());
     assert!(service.terminate().await.success());
@@ -183,18 +183,18 @@ async fn a_replica_without_the_newest_master_key_refuses_for_the_moment_and_conc
     let old = crate::harness::MASTER_KEY;
     let new = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
     let mut context = Context::waiting().await;
-    let account = context.account("acme").await;
+    let source = context.source("acme").await;
     let behind = context.serve().await;
     context.set("MASTER_KEY", &format!("{new},{old}"));
     let current = context.serve().await;
-    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1, "failed": []}));
-    until(async || account.post(&behind, &events(0..1)).await.status != 200).await;
+    assert_eq!(context.run(&["account", "rekey"]).await, json!({"sources": 1, "failed": []}));
+    until(async || source.post(&behind, &events(0..1)).await.status != 200).await;
     for n in 0..20 {
-        let answer = account.post(&behind, &events(1_000 + n..=1_000 + n)).await;
+        let answer = source.post(&behind, &events(1_000 + n..=1_000 + n)).await;
         assert_eq!(answer.status, 503, "the sender did nothing wrong: {answer:?}");
         assert!(answer.headers.contains_key("retry-after"));
         // Whichever replica looks first, the one that can delivers.
-        account.accept(&current, &events(n + 1..=n + 1)).await;
+        source.accept(&current, &events(n + 1..=n + 1)).await;
         let delivered =
             async { context.segment_has(|s| texts(&s.messages(), "/userId").contains(&format!("u{}", n + 1))).await };
         let in_time = tokio::time::timeout(Duration::from_secs(5), delivered).await;
@@ -204,9 +204,9 @@ async fn a_replica_without_the_newest_master_key_refuses_for_the_moment_and_conc
     assert_eq!(context.show("acme").await["paused_reason"], json!(null));
     // Sealed with a key that it has, the source works there again.
     context.set("MASTER_KEY", &format!("{old},{new}"));
-    assert_eq!(context.run(&["account", "rekey"]).await, json!({"accounts": 1, "failed": []}));
-    until(async || account.post(&behind, &events(100..101)).await.status == 200).await;
-    context.account_is("acme", |shown| shown["waiting"] == 0).await;
+    assert_eq!(context.run(&["account", "rekey"]).await, json!({"sources": 1, "failed": []}));
+    until(async || source.post(&behind, &events(100..101)).await.status == 200).await;
+    context.source_is("acme", |shown| shown["waiting"] == 0).await;
     assert!(behind.terminate().await.success() && current.terminate().await.success());
 }
 

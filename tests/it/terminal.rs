@@ -44,16 +44,16 @@ async fn a_closed_pipe_ends_every_command_quietly() {
         "account list --json",
         "account show acme",
         "account create --name other",
-        "account set acme --region eu",
-        "account pause acme",
-        "account resume acme",
-        "account rotate-secret acme",
-        "account rotate-url acme",
+        "source set acme --region eu",
+        "source pause acme",
+        "source resume acme",
+        "source rotate-secret acme",
+        "source rotate-url acme",
         "account rekey",
         "account delete other --yes",
-        "dead-letters list --account acme",
-        "dead-letters list --account acme --json",
-        "dead-letters replay --account acme",
+        "dead-letters list --source acme",
+        "dead-letters list --source acme --json",
+        "dead-letters replay --source acme",
         "sign",
         "sign --json",
         "migrate",
@@ -82,10 +82,10 @@ async fn a_closed_pipe_ends_every_command_quietly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_text_is_shown_harmlessly() {
     let context = Context::new().await;
-    let account = context.create("acme", &[]).await;
-    let id = uuid::Uuid::parse_str(&account.id).expect("an id");
+    let source = context.create("acme", &[]).await;
+    let id = uuid::Uuid::parse_str(&source.id).expect("an id");
     sqlx::query(
-        "insert into dead_letter (account_id, seq, kind, event_id, received_at, track, reason)
+        "insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
         values ($1, 1, 2, convert_to($2, 'UTF8'), now(), '{}', $2)",
     )
     .bind(id)
@@ -93,13 +93,13 @@ async fn strangers_text_is_shown_harmlessly() {
     .execute(&context.pool)
     .await
     .expect("inserted");
-    sqlx::query("update delivery set paused_by = 'segment', paused_reason = $2 where account_id = $1")
+    sqlx::query("update delivery set paused_by = 'segment', paused_reason = $2 where source_id = $1")
         .bind(id)
         .bind(EVIL)
         .execute(&context.pool)
         .await
         .expect("paused");
-    sqlx::query("update account set name = $2 where id = $1")
+    sqlx::query("update account set name = $2 where id = (select account_id from source where id = $1)")
         .bind(id)
         .bind(EVIL)
         .execute(&context.pool)
@@ -107,11 +107,11 @@ async fn strangers_text_is_shown_harmlessly() {
         .expect("set");
 
     for (args, field) in [
-        (vec!["dead-letters", "list", "--account", EVIL], "/0/event_id"),
-        (vec!["dead-letters", "list", "--account", EVIL], "/0/reason"),
+        (vec!["dead-letters", "list", "--source", EVIL], "/0/event_id"),
+        (vec!["dead-letters", "list", "--source", EVIL], "/0/reason"),
         (vec!["account", "list"], "/0/name"),
         (vec!["account", "show", EVIL], "/name"),
-        (vec!["account", "show", EVIL], "/paused_reason"),
+        (vec!["source", "show", EVIL], "/paused_reason"),
     ] {
         let (_, text, _) = context.try_run(&args, "").await;
         assert!(text.chars().all(|c| !is_hidden(c) || c == '\n'), "{text:?}");
@@ -123,11 +123,11 @@ async fn strangers_text_is_shown_harmlessly() {
     }
     let renamed = format!("{EVIL}?");
     for args in [
-        vec!["account", "show", &renamed],
+        vec!["source", "show", &renamed],
         vec!["account", "create", "--name", EVIL],
-        vec!["account", "set", EVIL, "--name", "a\u{202e}b"],
-        vec!["account", "set", EVIL, "--name", "a\u{9b}b"],
-        vec!["dead-letters", "replay", "--account", &renamed],
+        vec!["source", "set", EVIL, "--name", "a\u{202e}b"],
+        vec!["source", "set", EVIL, "--name", "a\u{9b}b"],
+        vec!["dead-letters", "replay", "--source", &renamed],
         vec!["account", EVIL],
         vec![EVIL],
     ] {
@@ -142,7 +142,7 @@ async fn strangers_text_is_shown_harmlessly() {
 async fn no_clause_of_an_error_is_said_twice() {
     let mut context = Context::new().await;
     context.set("RUST_LOG", "off");
-    context.account("acme").await;
+    context.source("acme").await;
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let taken = taken.local_addr().expect("bound").to_string();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
@@ -160,7 +160,7 @@ async fn no_clause_of_an_error_is_said_twice() {
         ("DATABASE_URL", no_such_database.as_str(), vec!["migrate"]),
         ("DATABASE_URL", "nonsense", vec!["migrate"]),
         ("MASTER_KEY", "short", vec!["migrate"]),
-        ("MASTER_KEY", other_key, vec!["account", "rotate-secret", "acme"]),
+        ("MASTER_KEY", other_key, vec!["source", "rotate-secret", "acme"]),
         ("MASTER_KEY", other_key, vec!["account", "rekey"]),
         ("MASTER_KEY", other_key, vec!["serve"]),
         ("BIND", taken.as_str(), vec!["serve"]),
@@ -168,7 +168,7 @@ async fn no_clause_of_an_error_is_said_twice() {
         ("RUST_LOG", "=x=", vec!["migrate"]),
         ("SIGNING_SECRET", "nonsense", vec!["sign"]),
         ("PUBLIC_URL", "nonsense", vec!["account", "list"]),
-        ("DATA_DIR", file, vec!["account", "show", "nobody"]),
+        ("DATA_DIR", file, vec!["source", "show", "nobody"]),
         ("DATA_DIR", file, vec!["account", "create", "--name", "acme"]),
         ("DATA_DIR", file, vec!["sandbox", "--bind", &taken]),
     ] {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nudgespot_source::domain::signature::SigningScheme;
+use nudgespot_source::sources::signature::SigningScheme;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Account, Answer, Context, Service, events, sender, texts, until};
+use super::{Answer, Context, Service, Source, events, sender, texts, until};
 
 /// How many webhooks are under way at a time.
 const SENDERS: u32 = 8;
@@ -36,12 +36,12 @@ pub struct Sent {
 
 impl Load {
     /// Starts posting events numbered from `first`.
-    pub fn start(service: &Service, account: &Account, first: u32) -> Self {
+    pub fn start(service: &Service, source: &Source, first: u32) -> Self {
         let (n_acknowledged, stop, next) = (Arc::default(), Arc::default(), Arc::new(AtomicU32::new(first)));
         let mut senders = JoinSet::new();
         for _ in 0..SENDERS {
-            let url = format!("{}{}", service.url, account.path);
-            let (account, next) = (account.clone(), Arc::clone(&next));
+            let url = format!("{}{}", service.url, source.path);
+            let (source, next) = (source.clone(), Arc::clone(&next));
             let (n_acknowledged, stop): (Arc<AtomicU32>, Arc<AtomicBool>) =
                 (Arc::clone(&n_acknowledged), Arc::clone(&stop));
             senders.spawn(async move {
@@ -50,7 +50,7 @@ impl Load {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let body = events(n..=n).to_string();
                     let mut request = http.post(&url).body(body.clone());
-                    for (name, value) in account.sign(SigningScheme::Standard, &body) {
+                    for (name, value) in source.sign(SigningScheme::Standard, &body) {
                         request = request.header(name, value);
                     }
                     let began = Instant::now();
@@ -132,9 +132,9 @@ pub fn n_repeated(context: &Context) -> usize {
 pub const REFUSED: Duration = Duration::from_secs(10);
 
 /// Waits until a webhook with this one event is stored; returns how long it took.
-pub async fn until_stored(account: &Account, service: &Service, number: u32) -> Duration {
+pub async fn until_stored(source: &Source, service: &Service, number: u32) -> Duration {
     let began = Instant::now();
-    until(async || account.post(service, &events(number..=number)).await.status == 200).await;
+    until(async || source.post(service, &events(number..=number)).await.status == 200).await;
     began.elapsed()
 }
 
@@ -147,8 +147,8 @@ pub fn assert_refused_in_time(answer: &Answer, took: Duration) {
 }
 
 /// Posts a webhook, and says how long the answer took.
-pub async fn timed_post(account: &Account, service: &Service, body: &Value) -> (Answer, Duration) {
+pub async fn timed_post(source: &Source, service: &Service, body: &Value) -> (Answer, Duration) {
     let began = Instant::now();
-    let answer = account.post(service, body).await;
+    let answer = source.post(service, body).await;
     (answer, began.elapsed())
 }

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 pub use chaos::{Proxy, address_of};
 pub use cluster::{OwnCluster, execute, new_dir, send_signal, server_pid, shared_cluster, url, with_children};
 pub use load::{Load, REFUSED, assert_delivered, assert_refused_in_time, n_repeated, timed_post, until_stored};
-pub use sender::{Account, Answer, events};
+pub use sender::{Answer, Source, events};
 pub use service::Service;
 
 /// Longer than anything takes on a busy machine; only a failing test waits so long.
@@ -138,21 +138,21 @@ impl Context {
         run_binary(&self.env, args, stdin).await
     }
 
-    /// Creates an account with a write key named after it.
-    pub async fn account(&self, name: &str) -> Account {
+    /// Creates a source with a write key named after it.
+    pub async fn source(&self, name: &str) -> Source {
         let write_key = format!("key-of-{name}");
         self.create(name, &["--write-key", &write_key]).await
     }
 
-    /// Creates an account.
-    pub async fn create(&self, name: &str, args: &[&str]) -> Account {
+    /// Creates a source.
+    pub async fn create(&self, name: &str, args: &[&str]) -> Source {
         let created = self.run(&[&["account", "create", "--name", name], args].concat()).await;
-        Account::new(name, &created)
+        Source::new(name, &created)
     }
 
-    /// What `account show` says.
+    /// What `source show` says.
     pub async fn show(&self, name: &str) -> Value {
-        self.run(&["account", "show", name]).await
+        self.run(&["source", "show", name]).await
     }
 
     /// Waits until the stand-in has been sent what makes `condition` true.
@@ -173,8 +173,8 @@ impl Context {
         self.segment.messages()
     }
 
-    /// Waits until `account show` says of an account what makes `condition` true.
-    pub async fn account_is(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    /// Waits until `source show` says of a source what makes `condition` true.
+    pub async fn source_is(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
         let waiting = async {
             loop {
                 let shown = self.show(name).await;

@@ -3,16 +3,16 @@
 use std::sync::LazyLock;
 
 use nudgespot_source::domain::secret::SigningSecret;
-use nudgespot_source::domain::signature::{SigningScheme, sign};
+use nudgespot_source::sources::signature::{SigningScheme, sign};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::{PATIENCE, Service};
 
-/// One account, as Nudgespot knows it.
+/// One source, as Nudgespot knows it.
 #[derive(Clone)]
-pub struct Account {
+pub struct Source {
     pub id: String,
     pub name: String,
     pub write_key: String,
@@ -30,7 +30,7 @@ pub struct Answer {
 
 static HTTP: LazyLock<()> = LazyLock::new(|| {
     // The tests' client needs the same TLS provider as the program's, though it speaks plain HTTP.
-    nudgespot_source::segment::Client::new().expect("a client");
+    nudgespot_source::destinations::segment::Client::new().expect("a client");
 });
 
 /// A client of its own: connections belong to the runtime of a test.
@@ -39,11 +39,11 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
 }
 
-impl Account {
+impl Source {
     pub fn new(name: &str, created: &Value) -> Self {
         let text = |field: &str| created[field].as_str().unwrap_or_else(|| panic!("{field}: {created}")).to_owned();
         Self {
-            id: text("account_id"),
+            id: text("source_id"),
             name: name.to_owned(),
             write_key: format!("key-of-{name}"),
             path: text("webhook_path"),

@@ -122,7 +122,7 @@ async fn nohup_outlives_the_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_during_the_start_leaves_nothing_behind() {
     let alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     for args in [["serve"].as_slice(), &["account", "list"]] {
         let running = Running::start(&alone.env, args);
         until(async || alone.pid_file().exists()).await;

@@ -23,7 +23,7 @@ async fn error(alone: &Alone) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_and_the_master_key_suffice() {
     let alone = Alone::without_segment();
-    let account = alone.account("acme").await;
+    let source = alone.source("acme").await;
     let restored = Alone::new().await;
     std::fs::create_dir(&restored.dir).expect("created");
     // As root copies: all is root's then, and open to others.
@@ -34,7 +34,7 @@ async fn the_database_and_the_master_key_suffice() {
     std::fs::copy(alone.dir.join("master.key"), restored.dir.join("master.key")).expect("copied");
 
     let service = Service::start(&restored.env).await;
-    account.accept(&service, &events(0..1)).await;
+    source.accept(&service, &events(0..1)).await;
     restored.messages(1).await;
     assert!(service.terminate().await.success());
     assert_eq!(super::mode(&restored.dir.join("postgres.password")), 0o600);
@@ -44,7 +44,7 @@ async fn the_database_and_the_master_key_suffice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_file_is_replaced_unless_others_use_the_server() {
     let alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     let path = alone.dir.join("postgres.password");
     // Another cluster's; one that was cut off; none.
     let wrong = ["AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=", "", "x'; drop"];
@@ -71,7 +71,7 @@ async fn a_wrong_password_file_is_replaced_unless_others_use_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_master_key_is_not_made_anew() {
     let mut alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     let path = alone.dir.join("master.key");
     let key = std::fs::read_to_string(&path).expect("read");
     std::fs::write(&path, "").expect("emptied");
@@ -89,7 +89,7 @@ async fn a_lost_master_key_is_not_made_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_version_of_postgresql_is_told_at_once_and_the_matching_one_is_preferred() {
     let mut alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     // A newer PostgreSQL, first in the path.
     let newer = alone.dir.join("newer");
     std::fs::create_dir(&newer).expect("created");
@@ -117,7 +117,7 @@ async fn another_version_of_postgresql_is_told_at_once_and_the_matching_one_is_p
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_of_the_same_error_each_time_is_told_of_soon() {
     let alone = Alone::without_segment();
-    alone.account("acme").await;
+    alone.source("acme").await;
     let config = alone.dir.join("postgres/postgresql.auto.conf");
     std::fs::write(&config, "shared_buffers = 'a lot'\n").expect("written");
     let told = error(&alone).await;

@@ -1,0 +1,64 @@
+//! Accounts.
+
+use super::{Admin, AdminError, is_taken, new_id};
+use crate::domain::name::Name;
+use crate::store::account;
+pub use crate::store::account::Account;
+
+impl Admin {
+    /// Creates an account, without sources.
+    ///
+    /// # Errors
+    /// [`AdminError::AccountNameTaken`], [`AdminError::Database`].
+    pub async fn create_account(&self, name: &Name) -> Result<Account, AdminError> {
+        let id = new_id();
+        let created = self.db(async |db| account::insert(db, id, name.as_str()).await).await;
+        created.map_err(|error| name_taken(error, name))?;
+        self.find_account(&id.to_string()).await
+    }
+
+    /// The account of that id or name.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`], [`AdminError::Database`].
+    pub async fn find_account(&self, id_or_name: &str) -> Result<Account, AdminError> {
+        let found = self.db(async |db| account::find(db, id_or_name).await).await?;
+        found.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))
+    }
+
+    /// Every account, by name.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn list_accounts(&self) -> Result<Vec<Account>, AdminError> {
+        Ok(self.db(async |db| account::list(db).await).await?)
+    }
+
+    /// Gives an account another name.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`], [`AdminError::AccountNameTaken`], [`AdminError::Database`].
+    pub async fn rename_account(&self, id_or_name: &str, name: &Name) -> Result<(), AdminError> {
+        let id = self.find_account(id_or_name).await?.id;
+        let renamed = self.db(async |db| account::rename(db, id, name.as_str()).await).await;
+        let is_there = renamed.map_err(|error| name_taken(error, name))?;
+        if is_there { Ok(()) } else { Err(AdminError::NoSuchAccount(id_or_name.to_owned())) }
+    }
+
+    /// Deletes an account, its sources, and all that is kept of them.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`], [`AdminError::Database`].
+    pub async fn delete_account(&self, id_or_name: &str) -> Result<(), AdminError> {
+        let id = self.find_account(id_or_name).await?.id;
+        Ok(account::delete(&mut *self.db.lock().await, id).await?)
+    }
+}
+
+fn name_taken(error: sqlx::Error, name: &Name) -> AdminError {
+    if is_taken(&error, "account_name_unique") {
+        AdminError::AccountNameTaken(name.as_str().to_owned())
+    } else {
+        error.into()
+    }
+}

@@ -1,0 +1,98 @@
+//! What people do with accounts and their sources: each use case once, for whatever asks for it.
+//!
+//! Works on the database alone; running programs take notice by themselves.
+
+mod accounts;
+mod dead_letters;
+mod rekey;
+mod sources;
+mod view;
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::random;
+use crate::secrets::DecryptError;
+use crate::secrets::vault::{Field, Vault};
+use crate::store::connection::Connection;
+pub use accounts::Account;
+pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
+pub use rekey::{NotSealed, Rekeyed};
+pub use sources::{Created, Edit, NewSource, Rotated};
+pub use view::{AccountView, SourceView};
+
+/// Administers the accounts of a database, and their sources.
+pub struct Admin {
+    db: Mutex<Connection>,
+    vault: Arc<Vault>,
+    /// How webhook URLs begin.
+    public_url: String,
+}
+
+/// Why something could not be done, in words for the person who asked for it.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each says it in its words")]
+pub enum AdminError {
+    #[error("there is no account `{0}`; `account list` shows them all")]
+    NoSuchAccount(String),
+    #[error("there is no source `{0}`; `source list` shows those of an account")]
+    NoSuchSource(String),
+    #[error("account `{0}` has several sources; say which, as in `{0}/{1}`")]
+    WhichSource(String, String),
+    #[error("account `{0}` has no source; `source add` makes one")]
+    NoSource(String),
+    #[error("there is an account `{0}` already; choose another name")]
+    AccountNameTaken(String),
+    #[error("the account has a source `{0}` already; choose another name with `--name`")]
+    SourceNameTaken(String),
+    #[error("somebody else changed it at the same time; look at it, and try again")]
+    Conflict,
+    #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]
+    SecretIsMadeHere,
+    #[error(
+        "the signing secret of a source of this kind is made by its sender; enter it with `source set S --signing-secret -`"
+    )]
+    SecretIsEntered,
+    #[error("the source's next events can be read; nothing was skipped")]
+    Readable,
+    #[error(
+        "the source's next events were written by a newer version of the program, which can read them; use that one"
+    )]
+    NewerVersion,
+    #[error("a newer version of the program made this: {0}")]
+    UnknownSetting(String),
+    /// The master keys do not fit the database.
+    #[error("MASTER_KEY")]
+    Decrypt(#[from] DecryptError),
+    /// It did not answer. Try again.
+    #[error("the database")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Admin {
+    /// Administers over this connection. `public_url` is how webhook URLs begin.
+    #[must_use]
+    pub fn new(connection: Connection, vault: Arc<Vault>, public_url: String) -> Self {
+        Self { db: Mutex::new(connection), vault, public_url }
+    }
+
+    async fn db<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy) -> sqlx::Result<T> {
+        self.db.lock().await.run(statement).await
+    }
+
+    fn seal(&self, source: Uuid, field: Field, text: &str) -> Vec<u8> {
+        self.vault.seal(source, field, text, random::bytes())
+    }
+}
+
+fn new_id() -> Uuid {
+    uuid::Builder::from_random_bytes(random::bytes()).into_uuid()
+}
+
+/// Whether a statement failed because a name is taken.
+fn is_taken(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some(constraint)
+}

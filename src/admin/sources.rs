@@ -1,0 +1,288 @@
+//! Sources.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use reqwest::Url;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Account, Admin, AdminError, is_taken, new_id};
+use crate::domain::name::Name;
+use crate::domain::region::Region;
+use crate::domain::secret::SigningSecret;
+use crate::domain::unsubscribe_event::UnsubscribeEvent;
+use crate::domain::write_key::WriteKey;
+use crate::random;
+use crate::secrets::vault::Field;
+use crate::secrets::{decrypt_secret, decrypt_write_key};
+use crate::sources::Kind;
+use crate::store::block::UnreadableBlock;
+use crate::store::delivery;
+use crate::store::source::{self, Changes, SealedSource};
+use crate::store::unreadable::{self, BlockAtCursor};
+
+/// How long the previous secret verifies after a rotation.
+const SECRET_GRACE_PERIOD: Duration = Duration::from_hours(24);
+/// How many random bytes a webhook token holds.
+const TOKEN_BYTES: usize = 16;
+
+/// A source that is to be made.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "docs/contract.md, Command line")]
+pub struct NewSource {
+    pub kind: Kind,
+    /// `None`: its kind.
+    pub name: Option<Name>,
+    pub write_key: Option<WriteKey>,
+    pub region: Region,
+    /// Where its sender makes it. `None`: it is entered later.
+    pub signing_secret: Option<SigningSecret>,
+}
+
+/// A new source.
+#[derive(Debug)]
+pub struct Created {
+    /// Its account.
+    pub account_id: Uuid,
+    /// The source.
+    pub id: Uuid,
+    /// The path of its webhook URL.
+    pub webhook_path: String,
+    /// The whole of it.
+    pub webhook_url: String,
+    /// The secret that was made for it; it is shown only now.
+    pub signing_secret: Option<SigningSecret>,
+}
+
+/// A rotated secret.
+#[derive(Debug)]
+pub struct Rotated {
+    /// The secret that signs from now on.
+    pub secret: SigningSecret,
+    /// Until when the one before verifies as well.
+    pub previous_until: OffsetDateTime,
+}
+
+/// What to change of a source; `None` leaves a setting as it is.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "docs/contract.md, Command line")]
+pub struct Edit {
+    pub name: Option<Name>,
+    pub write_key: Option<WriteKey>,
+    pub region: Option<Region>,
+    /// `Some(None)`: that of the region.
+    pub endpoint: Option<Option<Url>>,
+    pub unsubscribe_event: Option<UnsubscribeEvent>,
+    pub allow_untimestamped: Option<bool>,
+    pub signing_secret: Option<SigningSecret>,
+}
+
+impl Admin {
+    /// Adds a source to an account, with a token and, where its sender does not make it, a secret of its own.
+    ///
+    /// # Errors
+    /// [`AdminError::SourceNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::Database`].
+    pub async fn add_source(&self, account: &Account, new: NewSource) -> Result<Created, AdminError> {
+        let id = new_id();
+        let (made, entered) = match (new.kind.sender_makes_secret(), new.signing_secret) {
+            (false, Some(_)) => return Err(AdminError::SecretIsMadeHere),
+            (false, None) => (Some(SigningSecret::from_random(random::bytes())), None),
+            (true, entered) => (None, entered),
+        };
+        let name = new.name.as_ref().map_or_else(|| new.kind.as_str(), Name::as_str);
+        let token = new_token();
+        let sealed = SealedSource {
+            id,
+            account_id: account.id,
+            account_name: account.name.clone(),
+            kind: new.kind.as_str().to_owned(),
+            name: name.to_owned(),
+            token: token.clone(),
+            region: new.region.as_str().to_owned(),
+            endpoint: None,
+            write_key: new.write_key.map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            secret: made.as_ref().or(entered.as_ref()).map(|secret| self.seal(id, Field::Secret, secret.expose())),
+            previous_secret: None,
+            previous_secret_until: None,
+            unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
+            allow_untimestamped: false,
+        };
+        let inserted = self.db(async |db| source::insert(db, &sealed).await).await;
+        if !inserted.map_err(|error| name_taken(error, name))? {
+            return Err(AdminError::NoSuchAccount(account.name.clone()));
+        }
+        let webhook_path = new.kind.webhook_path(&token);
+        let webhook_url = format!("{}{webhook_path}", self.public_url);
+        Ok(Created { account_id: account.id, id, webhook_path, webhook_url, signing_secret: made })
+    }
+
+    /// The source of that id; the one that is called `account/source`; or that of an account that has just one.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::WhichSource`], [`AdminError::NoSource`], [`AdminError::Database`].
+    pub async fn find_source(&self, text: &str) -> Result<SealedSource, AdminError> {
+        let mut found = self.db(async |db| source::candidates(db, text).await).await?;
+        if let Some(at) = found.iter().position(|source| source.id.to_string() == text.to_lowercase()) {
+            found = vec![found.swap_remove(at)];
+        }
+        match found.as_slice() {
+            [] if self.find_account(text).await.is_ok() => Err(AdminError::NoSource(text.to_owned())),
+            [] => Err(AdminError::NoSuchSource(text.to_owned())),
+            [source] => {
+                tracing::Span::current().record("source.id", tracing::field::display(source.id));
+                Ok(found.swap_remove(0))
+            }
+            [first, ..] => Err(AdminError::WhichSource(first.account_name.clone(), first.name.clone())),
+        }
+    }
+
+    /// Changes settings. A new write key, region or endpoint is tried at once; of a new signing secret, the one before
+    /// verifies for another 24 hours.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn edit_source(&self, text: &str, edit: Edit, now: OffsetDateTime) -> Result<Uuid, AdminError> {
+        let source = self.find_source(text).await?;
+        let id = source.id;
+        if let Some(secret) = &edit.signing_secret {
+            if !kind(&source)?.sender_makes_secret() {
+                return Err(AdminError::SecretIsMadeHere);
+            }
+            self.replace_secret(&source, secret, now).await?;
+        }
+        let changes = Changes {
+            name: edit.name.as_ref().map(|name| name.as_str().to_owned()),
+            region: edit.region.map(|region| region.as_str().to_owned()),
+            endpoint: edit.endpoint.map(|endpoint| endpoint.map(String::from)),
+            write_key: edit.write_key.as_ref().map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            unsubscribe_event: edit.unsubscribe_event.map(|event| event.as_str().to_owned()),
+            allow_untimestamped: edit.allow_untimestamped,
+        };
+        let updated = self.db(async |db| source::update(db, id, &changes).await).await;
+        let name = edit.name.as_ref().map_or("", Name::as_str);
+        there_is(updated.map_err(|error| name_taken(error, name))?, text)?;
+        Ok(id)
+    }
+
+    /// Stops delivery; webhooks are taken as ever.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn pause(&self, text: &str) -> Result<(), AdminError> {
+        let id = self.find_source(text).await?.id;
+        there_is(self.db(async |db| delivery::pause(db, id).await).await?, text)
+    }
+
+    /// Lets events flow again.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn resume(&self, text: &str) -> Result<(), AdminError> {
+        let id = self.find_source(text).await?.id;
+        there_is(self.db(async |db| delivery::resume(db, id).await).await?, text)
+    }
+
+    /// Gives up the events at a source's cursor that cannot be read, so that those behind them flow. Returns how many they
+    /// were.
+    ///
+    /// # Errors
+    /// [`AdminError::Readable`] and [`AdminError::NewerVersion`] where there is nothing to give up; others.
+    pub async fn skip_unreadable(&self, text: &str) -> Result<i64, AdminError> {
+        let id = self.find_source(text).await?.id;
+        let found = self.db(async |db| unreadable::find_at_cursor(db, id).await).await?;
+        let BlockAtCursor { cursor, block } = found.ok_or_else(|| AdminError::NoSuchSource(text.to_owned()))?;
+        let block = block.ok_or(AdminError::Readable)?;
+        match block.read() {
+            Ok(_) => Err(AdminError::Readable),
+            Err(UnreadableBlock::NewerVersion) => Err(AdminError::NewerVersion),
+            Err(why @ UnreadableBlock::Damaged) => {
+                let is_done = self.db(async |db| unreadable::skip(db, id, cursor, &block, why).await).await?;
+                if is_done { Ok(block.last_seq - cursor) } else { Err(AdminError::Conflict) }
+            }
+        }
+    }
+
+    /// Gives the source a new signing secret. The one before verifies for another 24 hours.
+    ///
+    /// # Errors
+    /// [`AdminError::SecretIsEntered`] where its sender makes it; others.
+    pub async fn rotate_secret(&self, text: &str, now: OffsetDateTime) -> Result<Rotated, AdminError> {
+        let source = self.find_source(text).await?;
+        if kind(&source)?.sender_makes_secret() {
+            return Err(AdminError::SecretIsEntered);
+        }
+        let secret = SigningSecret::from_random(random::bytes());
+        let previous_until = self.replace_secret(&source, &secret, now).await?;
+        Ok(Rotated { secret, previous_until })
+    }
+
+    /// Returns until when the secret before verifies.
+    async fn replace_secret(
+        &self,
+        source: &SealedSource,
+        secret: &SigningSecret,
+        now: OffsetDateTime,
+    ) -> Result<OffsetDateTime, AdminError> {
+        let current = decrypt_secret(&self.vault, source)?;
+        let previous_until = now + SECRET_GRACE_PERIOD;
+        let previous = current.map(|current| self.seal(source.id, Field::PreviousSecret, current.expose()));
+        let rotated = SealedSource {
+            secret: Some(self.seal(source.id, Field::Secret, secret.expose())),
+            previous_secret_until: previous.is_some().then_some(previous_until),
+            previous_secret: previous,
+            ..source.clone()
+        };
+        let is_done = self.db(async |db| source::reseal(db, source, &rotated).await).await?;
+        if is_done { Ok(previous_until) } else { Err(AdminError::Conflict) }
+    }
+
+    /// Gives the source a new webhook URL; the one before is dead at once. Returns its path, and the whole of it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn rotate_url(&self, text: &str) -> Result<(String, String), AdminError> {
+        let source = self.find_source(text).await?;
+        let token = new_token();
+        there_is(self.db(async |db| source::update_token(db, source.id, &token).await).await?, text)?;
+        let path = kind(&source)?.webhook_path(&token);
+        let url = format!("{}{path}", self.public_url);
+        Ok((path, url))
+    }
+
+    /// Deletes a source and all that is kept of it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn delete_source(&self, text: &str) -> Result<(), AdminError> {
+        let id = self.find_source(text).await?.id;
+        Ok(source::delete(&mut *self.db.lock().await, id).await?)
+    }
+
+    /// The last characters of a source's write key; `None`: it has none yet.
+    ///
+    /// # Errors
+    /// [`AdminError::Decrypt`].
+    pub(super) fn write_key_last4(&self, source: &SealedSource) -> Result<Option<String>, AdminError> {
+        let Some(sealed) = &source.write_key else { return Ok(None) };
+        Ok(Some(decrypt_write_key(&self.vault, source.id, sealed)?.last4().to_owned()))
+    }
+}
+
+/// The kind of a stored source.
+pub(super) fn kind(source: &SealedSource) -> Result<Kind, AdminError> {
+    source.kind.parse().map_err(|_| AdminError::UnknownSetting(format!("a source of kind `{}`", source.kind)))
+}
+
+/// What was changed may have been deleted since it was found.
+fn there_is(is_there: bool, text: &str) -> Result<(), AdminError> {
+    if is_there { Ok(()) } else { Err(AdminError::NoSuchSource(text.to_owned())) }
+}
+
+fn new_token() -> String {
+    URL_SAFE_NO_PAD.encode(random::bytes::<TOKEN_BYTES>())
+}
+
+fn name_taken(error: sqlx::Error, name: &str) -> AdminError {
+    if is_taken(&error, "source_name_unique") { AdminError::SourceNameTaken(name.to_owned()) } else { error.into() }
+}

@@ -1,0 +1,161 @@
+//! Accounts and sources as people see them: settings without keys, and counts.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Account, Admin, AdminError};
+use crate::domain::text::with_causes;
+use crate::domain::timestamp::rfc3339;
+use crate::store::source::{self, SealedSource, SourceStatus};
+
+/// Shown where a key is there, but no master key opens it.
+const UNREADABLE_KEY: &str = "????";
+
+/// An account with its sources.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/contract.md, Command line")]
+pub struct AccountView {
+    pub account_id: String,
+    pub name: String,
+    pub created_at: String,
+    pub sources: Vec<SourceView>,
+}
+
+/// A source. Fields that are there only where there is something to say: `last_error`, `missing`.
+#[derive(Debug, Serialize)]
+#[expect(missing_docs, reason = "docs/contract.md, Command line")]
+pub struct SourceView {
+    pub source_id: String,
+    pub account_id: String,
+    pub name: String,
+    pub kind: String,
+    pub region: String,
+    pub endpoint: Option<String>,
+    pub write_key_last4: Option<String>,
+    pub webhook_url: String,
+    pub unsubscribe_event: String,
+    pub allow_untimestamped: bool,
+    pub paused_reason: Option<String>,
+    /// Why the last attempt failed, until one succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    pub waiting: i64,
+    pub oldest_waiting_seconds: i64,
+    pub delivered: i64,
+    /// Events that the log lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<i64>,
+    pub dead_letters: i64,
+    pub rejected: i64,
+    pub ignored: i64,
+    /// The name of its account, for those who print it.
+    #[serde(skip)]
+    pub account_name: String,
+    /// What is wrong with it that is not the source's fault.
+    #[serde(skip)]
+    pub warning: Option<String>,
+}
+
+impl Admin {
+    /// An account as people see it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn show_account(&self, id_or_name: &str) -> Result<AccountView, AdminError> {
+        let account = self.find_account(id_or_name).await?;
+        let sources = self.views(Some(account.id), None).await?;
+        Ok(account_view(&account, sources))
+    }
+
+    /// All accounts as people see them, by name.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn show_accounts(&self) -> Result<Vec<AccountView>, AdminError> {
+        let accounts = self.list_accounts().await?;
+        let mut sources: HashMap<String, Vec<SourceView>> = HashMap::new();
+        for view in self.views(None, None).await? {
+            sources.entry(view.account_id.clone()).or_default().push(view);
+        }
+        let views = accounts.iter().map(|account| {
+            let sources = sources.remove(&account.id.to_string()).unwrap_or_default();
+            account_view(account, sources)
+        });
+        Ok(views.collect())
+    }
+
+    /// The sources of an account as people see them, by name.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn show_sources(&self, account: &str) -> Result<Vec<SourceView>, AdminError> {
+        let account = self.find_account(account).await?;
+        self.views(Some(account.id), None).await
+    }
+
+    /// A source as people see it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn show_source(&self, text: &str) -> Result<SourceView, AdminError> {
+        let id = self.find_source(text).await?.id;
+        let view = self.views(None, Some(id)).await?.pop();
+        view.ok_or_else(|| AdminError::NoSuchSource(text.to_owned()))
+    }
+
+    async fn views(&self, account: Option<Uuid>, only: Option<Uuid>) -> Result<Vec<SourceView>, AdminError> {
+        let ids = only.map(|id| [id]);
+        let ids = ids.as_ref().map(<[Uuid; 1]>::as_slice);
+        let sources = self.db(async |db| source::list(db, ids, account).await).await?;
+        let ids: Vec<Uuid> = sources.iter().map(|source| source.id).collect();
+        let of = (account.is_some() || only.is_some()).then_some(ids.as_slice());
+        let statuses = self.db(async |db| source::list_with_status(db, of).await).await?;
+        let mut statuses: HashMap<Uuid, SourceStatus> = statuses.into_iter().map(|s| (s.id, s)).collect();
+        let now = OffsetDateTime::now_utc();
+        let views = sources.iter().filter_map(|source| Some(self.view(source, statuses.remove(&source.id)?, now)));
+        Ok(views.collect())
+    }
+
+    fn view(&self, source: &SealedSource, status: SourceStatus, now: OffsetDateTime) -> SourceView {
+        // One key that does not open hides neither the other sources nor the rest of this one.
+        let (write_key_last4, warning) = match self.write_key_last4(source) {
+            Ok(last4) => (last4, None),
+            Err(error) => (Some(UNREADABLE_KEY.to_owned()), Some(with_causes(&error))),
+        };
+        SourceView {
+            source_id: source.id.to_string(),
+            account_id: source.account_id.to_string(),
+            account_name: source.account_name.clone(),
+            name: source.name.clone(),
+            kind: source.kind.clone(),
+            region: source.region.clone(),
+            endpoint: source.endpoint.clone(),
+            write_key_last4,
+            webhook_url: format!("{}/webhooks/{}/{}", self.public_url, source.kind, source.token),
+            unsubscribe_event: source.unsubscribe_event.clone(),
+            allow_untimestamped: source.allow_untimestamped,
+            paused_reason: status.paused_reason,
+            last_error: status.last_error,
+            waiting: status.waiting,
+            oldest_waiting_seconds: status.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds()),
+            delivered: status.delivered,
+            missing: Some(status.missing).filter(|missing| *missing > 0),
+            dead_letters: status.dead_letters,
+            rejected: status.rejected,
+            ignored: status.ignored,
+            warning,
+        }
+    }
+}
+
+fn account_view(account: &Account, sources: Vec<SourceView>) -> AccountView {
+    AccountView {
+        account_id: account.id.to_string(),
+        name: account.name.clone(),
+        created_at: rfc3339(account.created_at),
+        sources,
+    }
+}

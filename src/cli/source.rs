@@ -1,0 +1,279 @@
+//! `source`: what sends to the service. Works on the database; a running service takes notice by itself.
+
+use clap::Subcommand;
+use reqwest::Url;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::session::{Session, confirm, read_write_key};
+use super::{output, stdin};
+use crate::admin::{Created, Edit, NewSource, SourceView};
+use crate::config::{Environment, endpoint};
+use crate::domain::name::Name;
+use crate::domain::region::Region;
+use crate::domain::secret::SigningSecret;
+use crate::domain::timestamp::rfc3339;
+use crate::domain::unsubscribe_event::UnsubscribeEvent;
+use crate::domain::write_key::WriteKey;
+use crate::sources::Kind;
+
+/// What to do. `S` is a source's id, `A/N` (account and source by name), or just `A` where the account has one source.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add a source to an account: prints its webhook URL and, where it is made here, its signing secret, once.
+    Add {
+        /// The account's id or name.
+        #[arg(value_name = "A")]
+        account: String,
+        /// What sends to it.
+        #[arg(long)]
+        kind: Kind,
+        /// A name, unique in the account; its kind, where none is given.
+        #[arg(long, value_name = "N", value_parser = Name::parse)]
+        name: Option<Name>,
+        /// The Segment write key; `-` reads it from stdin. Without one, events wait.
+        #[arg(long, value_name = "K", value_parser = stdin::secret_argument)]
+        write_key: Option<SecretString>,
+        /// The region of the Segment workspace.
+        #[arg(long, default_value = "us")]
+        region: Region,
+        /// The signing secret, where the sender makes it; `-` reads it from stdin (after the write key).
+        #[arg(long, value_name = "S", value_parser = stdin::secret_argument)]
+        signing_secret: Option<SecretString>,
+    },
+    /// List an account's sources.
+    List {
+        /// The account's id or name.
+        #[arg(value_name = "A")]
+        account: String,
+    },
+    /// Show one source.
+    Show {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Change settings.
+    Set(Box<Set>),
+    /// Stop delivery; webhooks are taken as ever, and their events wait.
+    Pause {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Let events flow again, now.
+    Resume {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Give up the next events of a source, where the log cannot be read there, so that those behind them flow.
+    SkipUnreadable {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Make a new signing secret; the one before verifies for another 24 hours.
+    RotateSecret {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Make a new webhook URL; the one before is dead at once.
+    RotateUrl {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+    },
+    /// Delete a source and all its events.
+    Delete {
+        /// Which.
+        #[arg(value_name = "S")]
+        source: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// The settings to change.
+#[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("settings").required(true).multiple(true)))]
+pub struct Set {
+    /// Which.
+    #[arg(value_name = "S")]
+    source: String,
+    /// A name, unique in the account.
+    #[arg(long, group = "settings", value_parser = Name::parse)]
+    name: Option<Name>,
+    /// The Segment write key; `-` reads it from stdin.
+    #[arg(long, group = "settings", value_name = "K", value_parser = stdin::secret_argument)]
+    write_key: Option<SecretString>,
+    /// The region of the Segment workspace: us or eu.
+    #[arg(long, group = "settings")]
+    region: Option<Region>,
+    /// A compatible API instead of Segment: https, or http to loopback. `none`: Segment again.
+    #[arg(long, group = "settings", value_name = "URL", value_parser = parse_endpoint)]
+    endpoint: Option<Endpoint>,
+    /// What an unsubscription is called: "Email Unsubscribed" or "Unsubscribed".
+    #[arg(long, group = "settings", value_name = "NAME")]
+    unsubscribe_event: Option<UnsubscribeEvent>,
+    /// Whether signatures without a timestamp, which can be replayed, are accepted.
+    #[arg(long, group = "settings", value_name = "BOOL")]
+    allow_untimestamped: Option<bool>,
+    /// The signing secret, where the sender makes it; `-` reads it from stdin (after the write key).
+    #[arg(long, group = "settings", value_name = "S", value_parser = stdin::secret_argument)]
+    signing_secret: Option<SecretString>,
+}
+
+/// Where events go; `None`: to the region's endpoint.
+#[derive(Clone, Debug)]
+struct Endpoint(Option<Url>);
+
+/// What is read from stdin, or from arguments that may be secrets.
+#[derive(Default)]
+struct Secrets {
+    write_key: Option<WriteKey>,
+    signing_secret: Option<SigningSecret>,
+}
+
+impl Secrets {
+    fn read(write_key: Option<&SecretString>, signing_secret: Option<&SecretString>) -> anyhow::Result<Self> {
+        Ok(Self {
+            write_key: write_key.map(read_write_key).transpose()?,
+            signing_secret: signing_secret.map(read_signing_secret).transpose()?,
+        })
+    }
+}
+
+pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Result<()> {
+    // Asked, read and checked before the database is opened.
+    let mut secrets = Secrets::default();
+    match &command {
+        Command::Add { write_key, signing_secret, .. } => {
+            secrets = Secrets::read(write_key.as_ref(), signing_secret.as_ref())?;
+        }
+        Command::Set(set) => secrets = Secrets::read(set.write_key.as_ref(), set.signing_secret.as_ref())?,
+        Command::Delete { source, yes: false } => confirm("source", source)?,
+        _ => {}
+    }
+    Session::run(env, json, async |session| execute(session, command, secrets).await).await
+}
+
+async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyhow::Result<()> {
+    let admin = &session.admin;
+    match command {
+        Command::Add { account, kind, name, region, .. } => {
+            let account = admin.find_account(&account).await?;
+            let Secrets { write_key, signing_secret } = secrets;
+            let new = NewSource { kind, name, write_key, region, signing_secret };
+            print_created(session, &admin.add_source(&account, new).await?)
+        }
+        Command::List { account } => {
+            let sources = admin.show_sources(&account).await?;
+            warn(&sources);
+            output::print(session.json, &sources, || {
+                let rows: Vec<Vec<String>> = sources.iter().map(|source| row(source).collect()).collect();
+                let headings =
+                    ["source", "kind", "region", "key", "waiting", "delivered", "dead", "state", "source_id"];
+                output::table(&headings, &rows)
+            })?;
+            Ok(())
+        }
+        Command::Show { source } => show(session, &source).await,
+        Command::Set(set) => {
+            let edit = Edit {
+                name: set.name,
+                write_key: secrets.write_key,
+                region: set.region,
+                endpoint: set.endpoint.map(|endpoint| endpoint.0),
+                unsubscribe_event: set.unsubscribe_event,
+                allow_untimestamped: set.allow_untimestamped,
+                signing_secret: secrets.signing_secret,
+            };
+            let id = admin.edit_source(&set.source, edit, OffsetDateTime::now_utc()).await?;
+            show(session, &id.to_string()).await
+        }
+        Command::Pause { source } => {
+            admin.pause(&source).await?;
+            show(session, &source).await
+        }
+        Command::Resume { source } => {
+            admin.resume(&source).await?;
+            show(session, &source).await
+        }
+        Command::SkipUnreadable { source } => {
+            let n_skipped = admin.skip_unreadable(&source).await?;
+            session.print(&json!({"skipped": n_skipped}))
+        }
+        Command::RotateSecret { source } => {
+            let rotated = admin.rotate_secret(&source, OffsetDateTime::now_utc()).await?;
+            session.print(&json!({
+                "signing_secret": rotated.secret.expose(), "previous_valid_until": rfc3339(rotated.previous_until),
+            }))
+        }
+        Command::RotateUrl { source } => {
+            let (path, url) = admin.rotate_url(&source).await?;
+            session.print(&json!({"webhook_url": url, "webhook_path": path}))
+        }
+        Command::Delete { source, .. } => {
+            admin.delete_source(&source).await?;
+            session.print(&json!({"deleted": source}))
+        }
+    }
+}
+
+async fn show(session: &Session, source: &str) -> anyhow::Result<()> {
+    let source = session.admin.show_source(source).await?;
+    warn(std::slice::from_ref(&source));
+    session.print(&source)
+}
+
+/// Prints a new source, with the secret that was made for it.
+pub fn print_created(session: &Session, created: &Created) -> anyhow::Result<()> {
+    let mut value = json!({
+        "account_id": created.account_id.to_string(),
+        "source_id": created.id.to_string(),
+        "webhook_url": created.webhook_url,
+        "webhook_path": created.webhook_path,
+    });
+    if let Some(secret) = &created.signing_secret {
+        value["signing_secret"] = secret.expose().into();
+    }
+    session.print(&value)
+}
+
+/// Tells of sources whose keys cannot be read.
+pub fn warn(sources: &[SourceView]) {
+    for source in sources {
+        if let Some(warning) = &source.warning {
+            output::complain(&format!("warning: {}/{}: {warning}", source.account_name, source.name));
+        }
+    }
+}
+
+/// A source's cells in a table.
+pub fn row(source: &SourceView) -> impl Iterator<Item = String> {
+    let key = source.write_key_last4.as_ref().map_or_else(|| "none".to_owned(), |last4| format!("…{last4}"));
+    let state = match (&source.paused_reason, &source.write_key_last4) {
+        (Some(reason), _) => format!("paused: {reason}"),
+        (None, None) => "waits for a write key".to_owned(),
+        (None, Some(_)) => "flowing".to_owned(),
+    };
+    let [waiting, delivered, dead] = [source.waiting, source.delivered, source.dead_letters].map(|n| n.to_string());
+    let (name, kind, region) = (source.name.clone(), source.kind.clone(), source.region.clone());
+    [name, kind, region, key, waiting, delivered, dead, state, source.source_id.clone()].into_iter()
+}
+
+fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
+    if text == "none" { Ok(Endpoint(None)) } else { Ok(Endpoint(Some(endpoint(text)?))) }
+}
+
+fn read_signing_secret(argument: &SecretString) -> anyhow::Result<SigningSecret> {
+    let secret = match argument.expose_secret() {
+        "-" => stdin::first_line("the signing secret")?,
+        _ => argument.clone(),
+    };
+    Ok(SigningSecret::parse(secret.expose_secret())?)
+}

@@ -1,0 +1,142 @@
+//! Asks the database for several sources at once: what is asked for while a statement is in flight goes into the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Mutex as TurnMutex, oneshot};
+
+use crate::store::connection::Connection;
+
+/// A statement is for so many sources at most.
+const MOST: usize = 32;
+
+/// Why a statement failed, told to all who asked together. Try again.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the database: {0}")]
+pub struct BatchError(Arc<sqlx::Error>);
+
+impl From<sqlx::Error> for BatchError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+/// Questions of one kind, each with the key that its answer comes under, and the connection to ask over.
+pub struct RequestBatcher<K, Q, A> {
+    waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
+    /// Held by who asks for all.
+    turn: TurnMutex<Connection>,
+}
+
+struct Asked<K, Q, A> {
+    key: K,
+    question: Q,
+    answer: oneshot::Sender<Result<Option<A>, BatchError>>,
+}
+
+impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
+    /// Asks over this connection.
+    #[must_use]
+    pub fn new(connection: Connection) -> Self {
+        Self { waiting: Mutex::default(), turn: TurnMutex::new(connection) }
+    }
+
+    /// Asks, together with others: `ask_all` is called for all of them by one of them. A caller must stay until it is
+    /// answered, as it may have taken the questions of others.
+    ///
+    /// # Errors
+    /// What `ask_all` failed with.
+    pub async fn submit(
+        &self,
+        key: K,
+        question: Q,
+        ask_all: impl AsyncFnOnce(&mut Connection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
+    ) -> Result<Option<A>, BatchError> {
+        let (answer, mut answered) = oneshot::channel();
+        self.lock().push_back(Asked { key, question, answer });
+        let mut turn = tokio::select! {
+            biased;
+            answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
+            turn = self.turn.lock() => turn,
+        };
+        // All who wait get a turn, and each takes one question at least, if not its own: none is left.
+        let (asked, questions): (Vec<_>, Vec<_>) = {
+            let mut waiting = self.lock();
+            let n = waiting.len().min(MOST);
+            waiting.drain(..n).map(|asked| ((asked.key, asked.answer), asked.question)).unzip()
+        };
+        if !asked.is_empty() {
+            match ask_all(&mut turn, questions).await {
+                Ok(mut answers) => {
+                    for (key, answer) in asked {
+                        let _ = answer.send(Ok(answers.remove(&key)));
+                    }
+                }
+                Err(error) => {
+                    let trouble = BatchError::from(error);
+                    for (_, answer) in asked {
+                        let _ = answer.send(Err(trouble.clone()));
+                    }
+                }
+            }
+        }
+        drop(turn);
+        answered.await.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Asked<K, Q, A>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use sqlx::postgres::PgConnectOptions;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::store::connection::{Connector, Session};
+
+    /// Of a database that nobody looks at.
+    fn batcher<A>() -> RequestBatcher<usize, usize, A> {
+        RequestBatcher::new(Connection::new(
+            &Connector::new(vec![PgConnectOptions::new_without_pgpass()]),
+            Session::DELIVERY,
+        ))
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_meanwhile_is_asked_for_together_and_each_gets_its_own_answer() {
+        let (batcher, n_statements, go) = (batcher(), AtomicUsize::new(0), Notify::new());
+        let ask = async |key: usize| {
+            let ask_all = async |_: &mut Connection, keys: Vec<usize>| {
+                assert!(keys.len() <= MOST);
+                n_statements.fetch_add(1, Ordering::Relaxed);
+                // The first statement lasts until everybody has asked.
+                if keys == [0] {
+                    go.notified().await;
+                }
+                Ok(keys.into_iter().filter(|key| key % 3 > 0).map(|key| (key, key * 2)).collect())
+            };
+            if key == 3 * MOST {
+                go.notify_one();
+            }
+            (key, batcher.submit(key, key, ask_all).await.expect("answered"))
+        };
+        for (key, answer) in join_all((0..=3 * MOST).map(ask)).await {
+            assert_eq!(answer, (key % 3 > 0).then_some(key * 2));
+        }
+        assert_eq!(n_statements.into_inner(), 4, "the first alone, the others in full groups");
+    }
+
+    #[tokio::test]
+    async fn trouble_is_told_to_all_who_asked() {
+        let batcher = batcher::<()>();
+        let ask = |key| batcher.submit(key, key, async |_, _| Err(sqlx::Error::PoolTimedOut));
+        assert!(join_all((0..40).map(ask)).await.iter().all(Result::is_err));
+    }
+}

@@ -1,0 +1,375 @@
+//! One step of a source's delivery.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::batcher::{BatchError, RequestBatcher};
+use super::bisection::Bisection;
+use super::plan::{BatchPlan, Reader, Unreadable, Writing};
+use super::scheduler::StepOutcome;
+use super::statements::{self, Acquired};
+use crate::config::Endpoints;
+use crate::destinations::segment::{Answer, Client, Destination, Failure, Outcome};
+use crate::domain::event::Kind;
+use crate::domain::region::Region;
+use crate::domain::retry::{self, LONGEST_WAIT};
+use crate::metrics::{EventFate, Metrics, Tally};
+use crate::random;
+use crate::secrets::decrypt_write_key;
+use crate::secrets::vault::Vault;
+use crate::sources;
+use crate::store::block::UnreadableBlock;
+use crate::store::connection::Connection;
+use crate::store::lease::Lease;
+use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settlement};
+
+/// How many events are read at a time: of usual size, as many as fit into a batch.
+const MAX_EVENTS_PER_STEP: usize = 1_000;
+/// How often it is tried to store an answer of Segment's: together with the waits in between about half a minute, in which
+/// the lease lasts.
+const MAX_SETTLE_RETRIES: u32 = 5;
+/// A batch of so many events is worth its request.
+const SMALL_BATCH_EVENTS: usize = 100;
+/// When so many events in a row were refused one by one, it is not the events.
+const MAX_REFUSED: i32 = 10;
+/// How long this program leaves a source to others whose events it cannot handle.
+const WITHHOLD: Duration = Duration::from_secs(10);
+/// How long to leave a source alone in which a step found nothing to do, against what the database said.
+const INCONSISTENT_LOG_DELAY: Duration = Duration::from_mins(1);
+
+/// Takes sources' events to Segment, a step at a time.
+pub struct DeliveryWorker {
+    /// Opens write keys.
+    pub vault: Arc<Vault>,
+    /// Sends.
+    pub client: Client,
+    /// Where to.
+    pub endpoints: Endpoints,
+    /// The age at which an event is not sent any more.
+    pub max_age: Duration,
+    /// The number to lease under.
+    pub holder: i32,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Leases that are asked for.
+    pub leases: RequestBatcher<Uuid, (Uuid, i64), Result<Acquired, BatchError>>,
+    /// Settlements that are to be written.
+    pub settlements: RequestBatcher<Uuid, Settlement, Result<bool, BatchError>>,
+}
+
+/// What came of a step, to be settled.
+struct StepResult {
+    settlement: Settlement,
+    /// The events that Segment took.
+    delivered: Vec<Kind>,
+    /// Since when the first of them waited.
+    since: Option<OffsetDateTime>,
+    /// What to do if more waits.
+    next: StepOutcome,
+}
+
+impl StepResult {
+    /// Of a step that delivered nothing.
+    fn of(settlement: Settlement, next: StepOutcome) -> Self {
+        Self { settlement, delivered: vec![], since: None, next }
+    }
+}
+
+/// A source's settings, as far as its delivery is concerned.
+struct Settings {
+    /// Where its events go; `None`: they must wait for an admin.
+    destination: Option<Destination>,
+    writing: Writing,
+}
+
+/// This program cannot make use of a source's settings; one with another master key, or a newer one, may.
+struct UnusableSettings;
+
+impl DeliveryWorker {
+    /// Takes the next events of `source` to Segment, if there are any, and settles what came of it.
+    ///
+    /// # Errors
+    /// Where the database did not store it: try again. What was sent and could not be settled will be sent again.
+    pub async fn step(&self, source: Uuid, bisection: &mut Bisection) -> Result<StepOutcome, BatchError> {
+        let n_events = bisection.limit().unwrap_or(MAX_EVENTS_PER_STEP).min(MAX_EVENTS_PER_STEP);
+        let acquire = async |db: &mut Connection, sources: Vec<_>| statements::acquire(db, &sources, self.holder).await;
+        let Acquired { lease, blocks, next_seq } =
+            match self.leases.submit(source, (source, to_i64(n_events)), acquire).await? {
+                None => return Ok(StepOutcome::Idle),
+                Some(Ok(acquired)) => acquired,
+                Some(Err(error)) => {
+                    tracing::error!(source.id = %source, %error, "the events of a source cannot be read");
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
+                }
+            };
+        if let Some(next_seq) = next_seq {
+            return self.settle(pass_missing(&lease, next_seq)).await;
+        }
+        let Ok(Settings { destination, writing }) = self.settings(&lease) else {
+            return self.settle(StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD))).await;
+        };
+        let reader = Reader {
+            writing: destination.is_some().then_some(writing),
+            max_age: self.max_age,
+            n_events: to_i64(n_events),
+        };
+        let plan = reader.read(&lease, &blocks, OffsetDateTime::now_utc());
+        drop(blocks);
+        let done = match (destination, &plan.unreadable) {
+            (_, Some(unreadable)) => self.stop_at(&lease, unreadable),
+            (Some(destination), None) if !plan.batch.is_empty() => {
+                self.send(&lease, &destination, plan, bisection).await
+            }
+            _ => settle_unsent(&lease, plan),
+        };
+        self.settle(done).await
+    }
+
+    /// Settles a step. Returns what to do next.
+    async fn settle(&self, done: StepResult) -> Result<StepOutcome, BatchError> {
+        let (source, n_dead) = (done.settlement.source_id, done.settlement.dead.len());
+        let n_missing = done.settlement.n_missing.unsigned_abs();
+        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
+        let mut n_failed = 0;
+        let settled = loop {
+            let settlement = done.settlement.clone();
+            match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
+                Ok(settled) => break settled,
+                // Segment has been asked: to ask it again, because the answer cannot be stored, would double its load.
+                Err(error) if done.settlement.attempt.is_some() && n_failed < MAX_SETTLE_RETRIES => {
+                    n_failed += 1;
+                    tracing::warn!(source.id = %source, %error, "an answer of Segment's could not be stored yet");
+                    tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
+                }
+                Err(error) if done.settlement.attempt.is_some() => {
+                    tracing::error!(source.id = %source, %error, "an answer of Segment's could not be stored; its batch is repeated");
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let Some(more) = settled else {
+            tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
+            return Ok(StepOutcome::Idle);
+        };
+        let mut tally = Tally::default();
+        for kind in done.delivered {
+            tally.add(Some(kind), EventFate::Delivered, 1);
+        }
+        tally.add(None, EventFate::DeadLettered, n_dead);
+        self.metrics.events(tally);
+        self.metrics.missing_events.inc_by(n_missing);
+        if let Some(since) = done.since {
+            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
+        }
+        Ok(if more { done.next } else { StepOutcome::Idle })
+    }
+
+    fn settings(&self, lease: &Lease) -> Result<Settings, UnusableSettings> {
+        let unknown = |what: &'static str, value: &str| {
+            tracing::error!(
+                source.id = %lease.source_id, what, value,
+                "a source has a setting that this program does not know; it is left to newer ones"
+            );
+            self.metrics.unknown_setting(what);
+            UnusableSettings
+        };
+        let unsubscribe = lease.unsubscribe_event.parse();
+        let unsubscribe = unsubscribe.map_err(|_| unknown("unsubscribe_event", &lease.unsubscribe_event))?;
+        let kind: sources::Kind = lease.kind.parse().map_err(|_| unknown("kind", &lease.kind))?;
+        let writing = Writing { envelope: kind.envelope(), unsubscribe };
+        let Some(sealed) = lease.write_key.as_deref().filter(|_| !lease.is_paused) else {
+            return Ok(Settings { destination: None, writing });
+        };
+        let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
+        let write_key = decrypt_write_key(&self.vault, lease.source_id, sealed).map_err(|error| {
+            tracing::error!(
+                source.id = %lease.source_id, %error,
+                "a write key cannot be opened; the source is left to programs that can"
+            );
+            self.metrics.unopened_secret("write_key");
+            UnusableSettings
+        })?;
+        let endpoint = match &lease.endpoint {
+            Some(endpoint) => endpoint.parse().map_err(|_| unknown("endpoint", endpoint))?,
+            None => self.endpoints.of(region).clone(),
+        };
+        Ok(Settings { destination: Some(Destination { endpoint, write_key }), writing })
+    }
+
+    /// What to do where the block after the cursor cannot be read.
+    fn stop_at(&self, lease: &Lease, unreadable: &Unreadable) -> StepResult {
+        let Unreadable { first, last, why } = unreadable;
+        let stay = Settlement::stay(lease);
+        tracing::error!(
+            source.id = %lease.source_id, from_seq = first, to_seq = last, %why,
+            "events of the log cannot be read"
+        );
+        self.metrics.unreadable_blocks(why.as_str(), 1);
+        match why {
+            UnreadableBlock::NewerVersion => StepResult::of(stay, StepOutcome::Withhold(WITHHOLD)),
+            UnreadableBlock::Damaged if lease.is_paused => {
+                StepResult::of(Settlement { wait: LONGEST_WAIT, ..stay }, StepOutcome::Park(LONGEST_WAIT))
+            }
+            UnreadableBlock::Damaged => {
+                let reason = format!(
+                    "the log cannot be read from event {first} to {last}: {why}. Restore the event_block from a backup \
+                     and resume the source, or give these events up: `source skip-unreadable {}`",
+                    lease.source_id
+                );
+                StepResult::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, StepOutcome::Continue)
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        lease: &Lease,
+        destination: &Destination,
+        plan: BatchPlan,
+        bisection: &mut Bisection,
+    ) -> StepResult {
+        let BatchPlan { batch, kinds, first_sent, since, last, expired, first_event, .. } = plan;
+        let last = last.unwrap_or(lease.cursor);
+        let n_events = batch.len();
+        let (sent_at, began) = (SystemTime::now(), Instant::now());
+        let answer = self.client.send(destination, batch, sent_at).await;
+        let duration = began.elapsed();
+        self.metrics.segment_answer(answer.status);
+        self.metrics.segment_seconds.observe(duration.as_secs_f64());
+        if let Some(failure) = answer.failure {
+            self.metrics.segment_failure(failure.as_str());
+        }
+        log_answer(lease, &answer, n_events);
+
+        let attempt = Attempt {
+            from_seq: first_sent.unwrap_or(last),
+            to_seq: last,
+            n_events: i32::try_from(n_events).unwrap_or(i32::MAX),
+            started_at: sent_at.into(),
+            duration,
+            status: answer.status,
+            outcome: answer.outcome.as_str(),
+            reason: answer.reason.clone(),
+        };
+        let reason = answer.reason.unwrap_or_default();
+        let stay = Settlement { attempt: Some(attempt), ..Settlement::stay(lease) };
+        match answer.outcome {
+            Outcome::Delivered => {
+                bisection.settled(last);
+                let is_small = n_events < SMALL_BATCH_EVENTS && bisection.limit().is_none();
+                log_unsent(lease, expired.len());
+                StepResult {
+                    settlement: Settlement {
+                        cursor: last,
+                        n_delivered: to_i64(n_events),
+                        dead: expired,
+                        n_attempts: 0,
+                        n_refused: 0,
+                        ..stay
+                    },
+                    delivered: kinds,
+                    since,
+                    next: if is_small { StepOutcome::Debounce } else { StepOutcome::Continue },
+                }
+            }
+            Outcome::Refused if n_events == 1 && lease.n_refused + 1 >= MAX_REFUSED => {
+                bisection.reset();
+                let reason = format!(
+                    "ten events in a row were refused by Segment, the last like this: {reason}. Are the endpoint and the \
+                     write key right? Save a key, or resume the source, to go on"
+                );
+                tracing::warn!(source.id = %lease.source_id, reason, "delivery paused");
+                StepResult::of(
+                    Settlement { pause: Some(Pause::Segment(reason)), n_attempts: 0, ..stay },
+                    StepOutcome::Continue,
+                )
+            }
+            Outcome::Refused if n_events == 1 => {
+                bisection.found(last);
+                let dead = expired
+                    .into_iter()
+                    .chain(first_event.map(|first_event| NewDeadLetter { reason, ..first_event }))
+                    .collect();
+                let n_refused = lease.n_refused + 1;
+                StepResult::of(
+                    Settlement { cursor: last, dead, n_attempts: 0, n_refused, ..stay },
+                    StepOutcome::Continue,
+                )
+            }
+            Outcome::Refused => {
+                bisection.refused(n_events, last);
+                StepResult::of(Settlement { n_attempts: 0, ..stay }, StepOutcome::Continue)
+            }
+            Outcome::Retry { after } => {
+                let n_attempts = lease.n_attempts.saturating_add(1);
+                let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
+                StepResult::of(
+                    Settlement { n_attempts, wait, last_error: Some(reason), ..stay },
+                    StepOutcome::Backoff(wait),
+                )
+            }
+            Outcome::Pause => {
+                StepResult::of(Settlement { pause: Some(Pause::Segment(reason)), ..stay }, StepOutcome::Continue)
+            }
+        }
+    }
+}
+
+/// Passes the numbers before `next_seq`, which have no events.
+fn pass_missing(lease: &Lease, next_seq: i64) -> StepResult {
+    let cursor = lease.cursor.max(next_seq - 1);
+    let n_missing = cursor - lease.cursor;
+    if n_missing > 0 {
+        tracing::error!(
+            source.id = %lease.source_id, from_seq = lease.cursor + 1, to_seq = cursor, n_missing,
+            "events are missing from the log; was a part of the database restored?"
+        );
+    }
+    StepResult::of(Settlement { cursor, n_missing, ..Settlement::stay(lease) }, StepOutcome::Continue)
+}
+
+/// Settles a step in which nothing was to be sent.
+fn settle_unsent(lease: &Lease, plan: BatchPlan) -> StepResult {
+    let wait = match plan.next_expiry {
+        Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
+        None if plan.expired.is_empty() => {
+            tracing::error!(source.id = %lease.source_id, "events are counted, but not there");
+            INCONSISTENT_LOG_DELAY
+        }
+        None => Duration::ZERO,
+    };
+    let wait = wait.min(LONGEST_WAIT);
+    log_unsent(lease, plan.expired.len());
+    let cursor = plan.last.unwrap_or(lease.cursor);
+    StepResult::of(
+        Settlement { cursor, dead: plan.expired, wait, ..Settlement::stay(lease) },
+        if wait > Duration::ZERO { StepOutcome::Park(wait) } else { StepOutcome::Continue },
+    )
+}
+
+fn log_unsent(lease: &Lease, n_events: usize) {
+    if n_events > 0 {
+        tracing::warn!(source.id = %lease.source_id, n_events, "events were too old (or too large) to deliver");
+    }
+}
+
+fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {
+    let reason = answer.reason.as_deref().unwrap_or_default();
+    let cause = answer.failure.map_or("answer", Failure::as_str);
+    match answer.outcome {
+        Outcome::Delivered => tracing::debug!(source.id = %lease.source_id, n_events, "delivered"),
+        Outcome::Retry { .. } => {
+            tracing::info!(source.id = %lease.source_id, n_events, cause, reason, attempts = lease.n_attempts + 1, "to be sent again");
+        }
+        Outcome::Refused => tracing::warn!(source.id = %lease.source_id, n_events, reason, "refused"),
+        Outcome::Pause => tracing::warn!(source.id = %lease.source_id, n_events, reason, "delivery paused"),
+    }
+}
+
+fn to_i64(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

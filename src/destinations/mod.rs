@@ -1,0 +1,3 @@
+//! Where events go: what a destination takes, how its answers are read, and the only HTTP clients of the program.
+
+pub mod segment;

@@ -1,0 +1,229 @@
+//! All sources, in memory, as webhooks are verified against them.
+//!
+//! A webhook never waits for the database to be recognised, whether its token exists or not. What changes elsewhere is
+//! looked for several times a second; and before a signature is refused, the cache makes sure that it has seen every
+//! change there is, so that a secret works from the moment at which it is shown.
+//!
+//! A source whose secret this program's master keys do not open is kept as such: that is no fault of its sender, who
+//! is asked to come again. It is looked at again when it changes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::vault::Vault;
+use super::{DecryptError, decrypt_previous_secret, decrypt_secret};
+use crate::domain::region::Region;
+use crate::domain::secret::SigningSecret;
+use crate::metrics::Metrics;
+use crate::sources::Kind;
+use crate::sources::signature::Keyring;
+use crate::store::connection::{Connection, Connector, Session};
+use crate::store::source::{self, SealedSource};
+use crate::wakeups::{WakeReason, Wakeups};
+
+/// How often changes are looked for.
+const REFRESH: Duration = Duration::from_millis(300);
+
+/// What is needed to take a source's webhooks.
+#[derive(Debug)]
+pub struct Source {
+    /// The source.
+    pub id: Uuid,
+    /// What sends to it; `None`: a kind that this program does not know.
+    pub kind: Option<Kind>,
+    /// What its webhooks are signed with; `None`: no master key of this program opens it.
+    pub keyring: Option<Keyring>,
+    /// Where its events go; `None`: to no region that this program knows.
+    pub region: Option<Region>,
+    /// A base URL instead of the region's.
+    pub endpoint: Option<String>,
+    token: String,
+}
+
+/// The sources by token, current to within a second.
+pub struct SourceCache {
+    vault: Arc<Vault>,
+    metrics: Arc<Metrics>,
+    sources: RwLock<Sources>,
+    refresh: Mutex<Refresh>,
+    dummy_keyring: Keyring,
+}
+
+#[derive(Default)]
+struct Sources {
+    by_token: HashMap<String, Arc<Source>>,
+    token_of: HashMap<Uuid, String>,
+}
+
+struct Refresh {
+    connection: Connection,
+    version: i64,
+    began: Instant,
+}
+
+/// Why the sources could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceCacheError {
+    /// The database did not answer. Start again when it does.
+    #[error("cannot read the sources")]
+    Database(#[from] sqlx::Error),
+    /// The master keys open none of the sources: they belong to another database. Mend `MASTER_KEY`.
+    #[error("MASTER_KEY")]
+    Open(#[from] DecryptError),
+}
+
+impl SourceCache {
+    /// Reads all sources.
+    ///
+    /// # Errors
+    /// [`SourceCacheError`]. A source that does not open is an error only where none does.
+    pub async fn load(
+        connector: &Arc<Connector>,
+        vault: Arc<Vault>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SourceCacheError> {
+        let mut connection = Connection::new(connector, Session::LOOK_UP);
+        // The version first: what changes between the two reads is read again, not missed.
+        let version = connection.run(async |db| source::latest_version(db).await).await?;
+        let all = connection.run(async |db| source::list(db, None, None).await).await?;
+        let dummy_keyring = SigningSecret::from_random(crate::random::bytes());
+        let sources = Self {
+            refresh: Mutex::new(Refresh { connection, version, began: Instant::now() }),
+            sources: RwLock::default(),
+            dummy_keyring: Keyring {
+                current: dummy_keyring.clone(),
+                previous: dummy_keyring,
+                previous_until: None,
+                allow_untimestamped: false,
+            },
+            vault,
+            metrics,
+        };
+        if let Some(first) = all.first()
+            && all.iter().all(|sealed| sources.open(sealed).is_err())
+        {
+            sources.open(first)?;
+        }
+        for sealed in &all {
+            sources.put(sealed);
+        }
+        Ok(sources)
+    }
+
+    /// The source of that kind whose webhook URL holds `token`.
+    #[must_use]
+    pub fn find(&self, kind: Kind, token: &str) -> Option<Arc<Source>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.by_token.get(token).filter(|source| source.kind == Some(kind)).cloned()
+    }
+
+    /// The source with this id; `None` where it is not known (yet).
+    #[must_use]
+    pub fn find_by_id(&self, id: Uuid) -> Option<Arc<Source>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.by_token.get(sources.token_of.get(&id)?).cloned()
+    }
+
+    /// A keyring that verifies nothing, for tokens that do not exist: refusing them costs the same work.
+    #[must_use]
+    pub fn dummy_keyring(&self) -> &Keyring {
+        &self.dummy_keyring
+    }
+
+    /// Looks for changes until `stop`, and wakes the delivery of what has changed.
+    pub async fn watch(&self, due: &Wakeups, stop: CancellationToken) {
+        let mut is_away = false;
+        while stop.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_some() {
+            let Some(refreshed) = stop.run_until_cancelled(self.refresh()).await else { return };
+            match refreshed {
+                Ok(changed) => {
+                    is_away = false;
+                    if !changed.is_empty() {
+                        due.wake(WakeReason::AdminChange, changed);
+                    }
+                }
+                Err(error) if !is_away => {
+                    is_away = true;
+                    tracing::warn!(%error, "cannot look for changed sources");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Sees to it that every change committed before this call is known, and returns the sources that have changed since
+    /// the last time. However many ask at once, the database is asked once.
+    ///
+    /// # Errors
+    /// The database did not answer: what is known may be old. Ask again.
+    pub async fn refresh(&self) -> sqlx::Result<Vec<Uuid>> {
+        let asked = Instant::now();
+        let mut refresh = self.refresh.lock().await;
+        if refresh.began > asked {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let version = refresh.version;
+        let changes = refresh.connection.run(async |db| source::changes_after(db, version).await).await?;
+        let mut ids: Vec<Uuid> = changes.iter().map(|(_, id)| *id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        if let Some((version, _)) = changes.last() {
+            let sealed = refresh.connection.run(async |db| source::list(db, Some(&ids), None).await).await?;
+            for id in &ids {
+                self.remove(*id);
+            }
+            for sealed in &sealed {
+                self.put(sealed);
+            }
+            refresh.version = *version;
+        }
+        refresh.began = began;
+        Ok(ids)
+    }
+
+    fn open(&self, sealed: &SealedSource) -> Result<Keyring, DecryptError> {
+        let previous = decrypt_previous_secret(&self.vault, sealed)?;
+        Ok(Keyring {
+            // Without a secret, nothing verifies.
+            current: decrypt_secret(&self.vault, sealed)?.unwrap_or_else(|| self.dummy_keyring.current.clone()),
+            previous_until: previous
+                .as_ref()
+                .and(sealed.previous_secret_until)
+                .map(time::OffsetDateTime::unix_timestamp),
+            previous: previous.unwrap_or_else(|| self.dummy_keyring.previous.clone()),
+            allow_untimestamped: sealed.allow_untimestamped,
+        })
+    }
+
+    fn put(&self, sealed: &SealedSource) {
+        let keyring = self.open(sealed);
+        if let Err(error) = &keyring {
+            self.metrics.unopened_secret("signing_secret");
+            tracing::error!(source.id = %sealed.id, %error, "a signing secret cannot be opened; its webhooks are answered 503");
+        }
+        let source = Source {
+            id: sealed.id,
+            token: sealed.token.clone(),
+            kind: sealed.kind.parse().ok(),
+            region: sealed.region.parse().ok(),
+            endpoint: sealed.endpoint.clone(),
+            keyring: keyring.ok(),
+        };
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.token_of.insert(source.id, source.token.clone());
+        sources.by_token.insert(source.token.clone(), Arc::new(source));
+    }
+
+    fn remove(&self, id: Uuid) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(token) = sources.token_of.remove(&id) {
+            sources.by_token.remove(&token);
+        }
+    }
+}

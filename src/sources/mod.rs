@@ -1,0 +1,96 @@
+//! What sends to us: a kind each. How its requests are authenticated, and how its bodies become events.
+//!
+//! A closed enum: a new kind is a file here, an entry in [`Kind`], and the answers to its questions.
+
+pub mod element;
+mod nudgespot;
+pub mod signature;
+
+use std::str::FromStr;
+
+use time::OffsetDateTime;
+
+use crate::domain::track::Envelope;
+use element::{BodyElement, BodyError};
+use signature::{Signature, Verified, VerifyError};
+
+/// A kind of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Nudgespot's webhooks.
+    Nudgespot,
+}
+
+/// The text names no kind.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a kind of source is `nudgespot`")]
+pub struct UnknownKind;
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 1] = [Self::Nudgespot];
+
+    /// Its name: in paths, on the command line, in the database, and in `context.integration` of a track.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nudgespot => "nudgespot",
+        }
+    }
+
+    /// The path of a webhook URL.
+    #[must_use]
+    pub fn webhook_path(self, token: &str) -> String {
+        format!("/webhooks/{}/{token}", self.as_str())
+    }
+
+    /// Whether its sender makes the signing secret, and the customer enters it here.
+    #[must_use]
+    pub fn sender_makes_secret(self) -> bool {
+        match self {
+            Self::Nudgespot => false,
+        }
+    }
+
+    /// Reads the signature of a request from its headers, given by name and value.
+    ///
+    /// # Errors
+    /// [`VerifyError::Unreadable`] where there is none, or none of a scheme that this kind of sender uses.
+    pub fn read_signature<'a>(
+        self,
+        headers: impl Iterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Signature<'a>, VerifyError> {
+        match self {
+            Self::Nudgespot => Signature::from_headers(headers),
+        }
+    }
+
+    /// Takes the body of a request apart. `received_at` stands in for the time of events that say none.
+    ///
+    /// # Errors
+    /// [`BodyError`]: nothing of the body is used. What is wrong with a single event is its `Disposition`.
+    pub fn parse(self, body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
+        match self {
+            Self::Nudgespot => nudgespot::parse(body, received_at),
+        }
+    }
+
+    /// What is put around its events in a track.
+    #[must_use]
+    pub fn envelope(self) -> Envelope {
+        match self {
+            // Off: Segment must not send the event back to Nudgespot.
+            Self::Nudgespot => {
+                Envelope { integration: self.as_str(), integrations: r#"{"All":true,"Nudgespot":false}"# }
+            }
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
+    }
+}

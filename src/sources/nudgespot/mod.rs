@@ -1,0 +1,194 @@
+//! Nudgespot's webhooks: [`Verified`] bytes in, email events out, each on its own (docs/contract.md, Nudgespot body).
+//!
+//! A bad event never spoils the others: it is kept apart with its reason.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::element::{self, BodyElement, BodyError, Disposition, MAX_DEFAULTS_BYTES, MAX_ELEMENTS};
+use super::signature::Verified;
+use crate::domain::event::{EmailEvent, Kind};
+use crate::domain::json::{self, Object};
+use crate::domain::properties::{Client, Properties, Value};
+use crate::domain::recipient::Recipient;
+use crate::domain::rejection::Rejection;
+use crate::domain::track::Track;
+use draft::Draft;
+
+mod draft;
+
+/// The keys under which a batch has its list.
+const BATCH_KEYS: [&str; 3] = ["activities", "events", "_json"];
+
+/// Parses a webhook's body. `received_at` stands in for the time of events that name none.
+///
+/// # Errors
+/// [`BodyError`]: nothing of the body is used. What is wrong with a single event is its [`Disposition`].
+pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
+    let text = std::str::from_utf8(body.bytes()).map_err(|_| BodyError::Malformed)?;
+    // Some senders begin a JSON text with a byte order mark, which RFC 8259 lets a parser ignore.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
+    if text.starts_with('[') {
+        Ok(elements(List::parse(text)?.whole()?, &Object::default(), received_at))
+    } else if text.starts_with('{') {
+        parse_object(text, received_at)
+    } else {
+        Err(BodyError::Malformed)
+    }
+}
+
+/// An object that names an event is one event. Another, whose only list is one of events, is a batch; so is one that has a
+/// name, but of we know not what, and a list with objects.
+fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'a>>, BodyError> {
+    let one = |disposition: Result<Disposition<'a>, Rejection>| {
+        vec![BodyElement { raw: Cow::Borrowed(text), disposition: disposition.unwrap_or_else(Disposition::Rejected) }]
+    };
+    let mut object = match serde_json::from_str::<Object<'_>>(text) {
+        Ok(object) => object,
+        // JSON, but not to be taken apart: one event, to be rejected with its reason.
+        Err(error) if serde_json::from_str::<&RawValue>(text).is_ok() => return Ok(one(Err(error.into()))),
+        Err(_) => return Err(BodyError::Malformed),
+    };
+    let batch_key = {
+        let mut lists = object.iter().filter(|(_, value)| value.get().starts_with('['));
+        let only = lists.next().filter(|_| lists.next().is_none());
+        only.and_then(|(key, _)| BATCH_KEYS.into_iter().find(|batch_key| *batch_key == key))
+    };
+    let name = batch_key.and_then(|_| Draft::of(object.clone()).ok()?.name);
+    if let Some(batch_key) = batch_key
+        && !name.as_ref().is_some_and(draft::is_of_event)
+        && let Some(list) = object.find(batch_key)
+        && let list = List::parse(list.get())?
+        && (name.is_none() || list.elements.iter().any(|element| is_object(element)))
+    {
+        object.take(batch_key);
+        let list = list.whole()?;
+        if list.is_empty() && object.iter().any(|(_, value)| !json::is_blank(value)) {
+            return Ok(one(Err(Rejection::NoEvents)));
+        }
+        object.drop_blank(draft::is_field);
+        let n_bytes: usize = object.iter().map(|(key, value)| key.len() + value.get().len()).sum();
+        if n_bytes * list.len() > MAX_DEFAULTS_BYTES {
+            return Err(BodyError::DefaultsTooLarge);
+        }
+        return Ok(elements(list, &object, received_at));
+    }
+    Ok(one(fate_of(object, &Object::default(), received_at)))
+}
+
+/// The elements of a list: at most [`MAX_ELEMENTS`]; what is beyond is not held.
+struct List<'a> {
+    elements: Vec<&'a RawValue>,
+    is_whole: bool,
+}
+
+impl<'a> List<'a> {
+    fn parse(text: &'a str) -> Result<Self, BodyError> {
+        serde_json::from_str(text).map_err(|_| BodyError::Malformed)
+    }
+
+    fn whole(self) -> Result<Vec<&'a RawValue>, BodyError> {
+        if self.is_whole { Ok(self.elements) } else { Err(BodyError::TooManyElements) }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = List<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
+                let mut elements = Vec::new();
+                while elements.len() < MAX_ELEMENTS {
+                    let Some(element) = seq.next_element()? else { return Ok(List { elements, is_whole: true }) };
+                    elements.push(element);
+                }
+                let mut is_whole = true;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    is_whole = false;
+                }
+                Ok(List { elements, is_whole })
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
+}
+
+fn elements<'a>(list: Vec<&'a RawValue>, defaults: &Object<'a>, received_at: OffsetDateTime) -> Vec<BodyElement<'a>> {
+    let element = |raw: &'a RawValue| {
+        let object =
+            Object::parse(raw).map_err(Rejection::from).and_then(|object| object.ok_or(Rejection::NotAnObject));
+        let disposition =
+            object.and_then(|object| fate_of(object, defaults, received_at)).unwrap_or_else(Disposition::Rejected);
+        let raw = match disposition {
+            Disposition::Ignored { .. } | Disposition::Rejected(_) if !defaults.is_empty() => {
+                Cow::Owned(batch(raw, defaults))
+            }
+            _ => Cow::Borrowed(raw.get()),
+        };
+        BodyElement { raw, disposition }
+    };
+    list.into_iter().map(element).collect()
+}
+
+/// A batch of one.
+fn batch(raw: &RawValue, defaults: &Object<'_>) -> String {
+    let mut text = "{".to_owned();
+    // Beside a list without an object, a name would be the event's.
+    let names_event = |key: &str| draft::may_name_anything(key) && !is_object(raw);
+    for (key, value) in defaults.iter().filter(|(key, _)| !names_event(key)) {
+        json::write_string(&mut text, key);
+        write!(text, ":{},", value.get()).expect("a String takes all");
+    }
+    write!(text, r#""{}":[{}]}}"#, BATCH_KEYS[0], raw.get()).expect("a String takes all");
+    text
+}
+
+fn fate_of<'a>(
+    object: Object<'a>,
+    defaults: &Object<'a>,
+    received_at: OffsetDateTime,
+) -> Result<Disposition<'a>, Rejection> {
+    let mut draft = Draft::of(object)?;
+    let (name_key, name) = draft.name.take().ok_or(Rejection::NoName)?;
+    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Disposition::Ignored { name }) };
+    if !defaults.is_empty() {
+        draft.add_defaults(defaults);
+    }
+    let id = draft.take_id()?;
+    draft.own.take(name_key);
+    let at = match draft.take_time() {
+        Some(raw) => element::time(raw)?,
+        None => received_at,
+    };
+    let Draft { mut own, mut beside, .. } = draft;
+    let mut recipient = Recipient::take(&mut own, &mut beside)?;
+    draft::add_traits(&mut recipient, &mut beside)?;
+    let (mut properties, mut client) = (Properties::default(), Client::default());
+    properties.gather(&mut client, own)?;
+    if let Some(bounce_type) = bounce_type {
+        properties.put_value(Cow::Borrowed("bounce_type"), Value::Json(Cow::Owned(format!("\"{bounce_type}\""))));
+    }
+    for beside in beside {
+        properties.gather(&mut client, beside)?;
+    }
+    let event = EmailEvent { kind, id, at, recipient, properties, client };
+    let track = Track::of(&event)?;
+    Ok(Disposition::Event(event.kind, event.id, track))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::ingest::Ingest;
+use crate::metrics::Metrics;
+use crate::secrets::SourceCache;
+use crate::store::connection::Connection;
+
+/// What is counted of bodies, and of the webhooks made of them, that are in memory.
+pub const UNIT: usize = 1 << 10;
+/// How much of that there may be at a time, over all requests: 256 MiB.
+const MAX_BODY_UNITS: usize = 256 << 10;
+
+/// What the handlers share.
+pub struct State {
+    /// Verifies senders.
+    pub sources: Arc<SourceCache>,
+    /// Stores events.
+    pub ingest: Ingest,
+    /// For health.
+    pub health: Mutex<Connection>,
+    /// For the backlog, which takes longer to find.
+    pub backlog: Mutex<Connection>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The largest body that is read.
+    pub max_body_bytes: usize,
+    pub(super) body_memory: Arc<Semaphore>,
+    pub(super) requests: TaskTracker,
+    pub(super) is_drained: AtomicBool,
+}
+
+impl State {
+    /// The handlers' state.
+    #[must_use]
+    pub fn new(
+        sources: Arc<SourceCache>,
+        ingest: Ingest,
+        [health, backlog]: [Connection; 2],
+        metrics: Arc<Metrics>,
+        max_body_bytes: usize,
+    ) -> Self {
+        Self {
+            sources,
+            ingest,
+            health: Mutex::new(health),
+            backlog: Mutex::new(backlog),
+            metrics,
+            max_body_bytes,
+            body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
+            requests: TaskTracker::new(),
+            is_drained: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the service is about to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.requests.is_closed()
+    }
+
+    /// Whether it is too late for another webhook: nobody would wait for its answer to be written.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn in_flight(&self) -> TaskTrackerToken {
+        self.requests.token()
+    }
+}
