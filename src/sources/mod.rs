@@ -4,6 +4,7 @@
 
 pub mod element;
 mod nudgespot;
+mod resend;
 pub mod signature;
 
 use std::str::FromStr;
@@ -19,22 +20,25 @@ use signature::{Signature, Verified, VerifyError};
 pub enum Kind {
     /// Nudgespot's webhooks.
     Nudgespot,
+    /// Resend's webhooks.
+    Resend,
 }
 
 /// The text names no kind.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a kind of source is `nudgespot`")]
+#[error("a kind of source is `nudgespot` or `resend`")]
 pub struct UnknownKind;
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 1] = [Self::Nudgespot];
+    pub const ALL: [Self; 2] = [Self::Nudgespot, Self::Resend];
 
     /// Its name: in paths, on the command line, in the database, and in `context.integration` of a track.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nudgespot => "nudgespot",
+            Self::Resend => "resend",
         }
     }
 
@@ -49,6 +53,7 @@ impl Kind {
     pub fn sender_makes_secret(self) -> bool {
         match self {
             Self::Nudgespot => false,
+            Self::Resend => true,
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
     ) -> Result<Signature<'a>, VerifyError> {
         match self {
             Self::Nudgespot => Signature::from_headers(headers),
+            Self::Resend => resend::read_signature(headers),
         }
     }
 
@@ -72,6 +78,7 @@ impl Kind {
     pub fn parse(self, body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
         match self {
             Self::Nudgespot => nudgespot::parse(body, received_at),
+            Self::Resend => resend::parse(body, received_at),
         }
     }
 
@@ -83,6 +90,8 @@ impl Kind {
             Self::Nudgespot => {
                 Envelope { integration: self.as_str(), integrations: r#"{"All":true,"Nudgespot":false}"# }
             }
+            // Segment has no destination of this name.
+            Self::Resend => Envelope { integration: self.as_str(), integrations: r#"{"All":true}"# },
         }
     }
 }
