@@ -38,10 +38,9 @@ impl Bench {
         let mut targets = Vec::with_capacity(n);
         for i in 0..n {
             let name = Name::parse(&format!("{name}-{i}"))?;
-            let account = self.admin.create_account(&name).await?;
             let (kind, write_key) = (Kind::Nudgespot, key.clone());
-            let new = NewSource { kind, name: None, write_key, region: Region::Us, signing_secret: None };
-            let created = self.admin.add_source(&account, new).await?;
+            let first = NewSource { kind, name: None, write_key, region: Region::Us, signing_secret: None };
+            let created = self.admin.create_account(&name, first).await?;
             let secret = created.signing_secret.context("it is made")?;
             targets.push(Target { path: created.webhook_path, secret });
         }

@@ -1,20 +1,19 @@
 //! Accounts.
 
+use super::sources::{Created, NewSource};
 use super::{Admin, AdminError, is_taken, new_id};
 use crate::domain::name::Name;
 use crate::store::account;
 pub use crate::store::account::Account;
+use crate::store::source::Owner;
 
 impl Admin {
-    /// Creates an account, without sources.
+    /// Creates an account with its first source, both or neither.
     ///
     /// # Errors
-    /// [`AdminError::AccountNameTaken`], [`AdminError::Database`].
-    pub async fn create_account(&self, name: &Name) -> Result<Account, AdminError> {
-        let id = new_id();
-        let created = self.db(async |db| account::insert(db, id, name.as_str()).await).await;
-        created.map_err(|error| name_taken(error, name))?;
-        self.find_account(&id.to_string()).await
+    /// [`AdminError::AccountNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::Database`].
+    pub async fn create_account(&self, name: &Name, first: NewSource) -> Result<Created, AdminError> {
+        self.insert_source((new_id(), name.as_str()), Owner::New, first).await
     }
 
     /// The account of that id or name.
@@ -41,7 +40,7 @@ impl Admin {
     pub async fn rename_account(&self, id_or_name: &str, name: &Name) -> Result<(), AdminError> {
         let id = self.find_account(id_or_name).await?.id;
         let renamed = self.db(async |db| account::rename(db, id, name.as_str()).await).await;
-        let is_there = renamed.map_err(|error| name_taken(error, name))?;
+        let is_there = renamed.map_err(|error| name_taken(error, name.as_str()))?;
         if is_there { Ok(()) } else { Err(AdminError::NoSuchAccount(id_or_name.to_owned())) }
     }
 
@@ -55,10 +54,6 @@ impl Admin {
     }
 }
 
-fn name_taken(error: sqlx::Error, name: &Name) -> AdminError {
-    if is_taken(&error, "account_name_unique") {
-        AdminError::AccountNameTaken(name.as_str().to_owned())
-    } else {
-        error.into()
-    }
+fn name_taken(error: sqlx::Error, name: &str) -> AdminError {
+    if is_taken(&error, "account_name_unique") { AdminError::AccountNameTaken(name.to_owned()) } else { error.into() }
 }

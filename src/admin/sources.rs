@@ -19,7 +19,7 @@ use crate::secrets::{decrypt_secret, decrypt_write_key};
 use crate::sources::Kind;
 use crate::store::block::UnreadableBlock;
 use crate::store::delivery;
-use crate::store::source::{self, Changes, SealedSource};
+use crate::store::source::{self, Changes, Owner, SealedSource};
 use crate::store::unreadable::{self, BlockAtCursor};
 
 /// How long the previous secret verifies after a rotation.
@@ -84,6 +84,15 @@ impl Admin {
     /// # Errors
     /// [`AdminError::SourceNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::Database`].
     pub async fn add_source(&self, account: &Account, new: NewSource) -> Result<Created, AdminError> {
+        self.insert_source((account.id, &account.name), Owner::Existing, new).await
+    }
+
+    pub(super) async fn insert_source(
+        &self,
+        (account_id, account_name): (Uuid, &str),
+        owner: Owner,
+        new: NewSource,
+    ) -> Result<Created, AdminError> {
         let id = new_id();
         let (made, entered) = match (new.kind.sender_makes_secret(), new.signing_secret) {
             (false, Some(_)) => return Err(AdminError::SecretIsMadeHere),
@@ -94,8 +103,8 @@ impl Admin {
         let token = new_token();
         let sealed = SealedSource {
             id,
-            account_id: account.id,
-            account_name: account.name.clone(),
+            account_id,
+            account_name: account_name.to_owned(),
             kind: new.kind.as_str().to_owned(),
             name: name.to_owned(),
             token: token.clone(),
@@ -108,13 +117,20 @@ impl Admin {
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
         };
-        let inserted = self.db(async |db| source::insert(db, &sealed).await).await;
-        if !inserted.map_err(|error| name_taken(error, name))? {
-            return Err(AdminError::NoSuchAccount(account.name.clone()));
+        let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
+        let inserted = inserted.map_err(|error| {
+            if is_taken(&error, "account_name_unique") {
+                AdminError::AccountNameTaken(account_name.to_owned())
+            } else {
+                name_taken(error, name)
+            }
+        });
+        if !inserted? {
+            return Err(AdminError::NoSuchAccount(account_name.to_owned()));
         }
         let webhook_path = new.kind.webhook_path(&token);
         let webhook_url = format!("{}{webhook_path}", self.public_url);
-        Ok(Created { account_id: account.id, id, webhook_path, webhook_url, signing_secret: made })
+        Ok(Created { account_id, id, webhook_path, webhook_url, signing_secret: made })
     }
 
     /// The source of that id; the one that is called `account/source`; or that of an account that has just one.
@@ -145,11 +161,8 @@ impl Admin {
     pub async fn edit_source(&self, text: &str, edit: Edit, now: OffsetDateTime) -> Result<Uuid, AdminError> {
         let source = self.find_source(text).await?;
         let id = source.id;
-        if let Some(secret) = &edit.signing_secret {
-            if !kind(&source)?.sender_makes_secret() {
-                return Err(AdminError::SecretIsMadeHere);
-            }
-            self.replace_secret(&source, secret, now).await?;
+        if edit.signing_secret.is_some() && !kind(&source)?.sender_makes_secret() {
+            return Err(AdminError::SecretIsMadeHere);
         }
         let changes = Changes {
             name: edit.name.as_ref().map(|name| name.as_str().to_owned()),
@@ -162,6 +175,14 @@ impl Admin {
         let updated = self.db(async |db| source::update(db, id, &changes).await).await;
         let name = edit.name.as_ref().map_or("", Name::as_str);
         there_is(updated.map_err(|error| name_taken(error, name))?, text)?;
+        if let Some(secret) = &edit.signing_secret {
+            let source = self.find_source(&id.to_string()).await?;
+            // Entered again, it must not displace the one before, which may still sign.
+            let current = decrypt_secret(&self.vault, &source)?;
+            if current.is_none_or(|current| current.expose() != secret.expose()) {
+                self.replace_secret(&source, secret, now).await?;
+            }
+        }
         Ok(id)
     }
 
@@ -244,8 +265,8 @@ impl Admin {
     pub async fn rotate_url(&self, text: &str) -> Result<(String, String), AdminError> {
         let source = self.find_source(text).await?;
         let token = new_token();
-        there_is(self.db(async |db| source::update_token(db, source.id, &token).await).await?, text)?;
         let path = kind(&source)?.webhook_path(&token);
+        there_is(self.db(async |db| source::update_token(db, source.id, &token).await).await?, text)?;
         let url = format!("{}{path}", self.public_url);
         Ok((path, url))
     }

@@ -80,9 +80,8 @@ async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> 
     let admin = &session.admin;
     match command {
         Command::Create { name, region, kind, .. } => {
-            let account = admin.create_account(&name).await?;
-            let new = NewSource { kind, name: None, write_key: key, region, signing_secret: None };
-            source::print_created(session, &admin.add_source(&account, new).await?)
+            let first = NewSource { kind, name: None, write_key: key, region, signing_secret: None };
+            source::print_created(session, &admin.create_account(&name, first).await?)
         }
         Command::List => {
             let accounts = admin.show_accounts().await?;

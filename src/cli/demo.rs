@@ -148,10 +148,9 @@ impl Scene<'_> {
     async fn traces(&self, admin: &Admin) -> anyhow::Result<(Vec<EventTrace>, String)> {
         let name = Name::parse("demo")?;
         let write_key = WriteKey::parse("demo-write-key")?;
-        let account = admin.create_account(&name).await?;
         let (kind, region, write_key) = (sources::Kind::Nudgespot, Region::Us, Some(write_key));
-        let new = NewSource { kind, name: None, write_key, region, signing_secret: None };
-        let source = admin.add_source(&account, new).await?;
+        let first = NewSource { kind, name: None, write_key, region, signing_secret: None };
+        let source = admin.create_account(&name, first).await?;
         let webhook_url = format!("{}{}", self.url, source.webhook_path);
         let secret = source.signing_secret.context("a source of this kind has a secret")?;
         let traces = traces(&webhook_url, &secret, self.sandbox).await?;

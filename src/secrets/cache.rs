@@ -104,8 +104,10 @@ impl SourceCache {
             vault,
             metrics,
         };
-        if let Some(first) = all.first()
-            && all.iter().all(|sealed| sources.open(sealed).is_err())
+        // A source that nothing is sealed for opens under any key.
+        let sealed = || all.iter().filter(|source| source.secret.is_some() || source.write_key.is_some());
+        if let Some(first) = sealed().next()
+            && sealed().all(|source| sources.open(source).is_err())
         {
             sources.open(first)?;
         }

@@ -23,15 +23,12 @@ const PROPERTIES: [(&str, &str); 3] =
 /// What was in the email is nobody's business.
 const MAIL_BODIES: [&str; 5] = ["html", "text", "body", "raw", "attachments"];
 
-/// Reads the signature of a request. Only the headers that Resend sends count.
+/// Reads the signature of a request: by Standard Webhooks, which says the event's id. No other headers count.
 ///
 /// # Errors
 /// [`VerifyError::Unreadable`].
 pub fn read_signature<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Signature<'a>, VerifyError> {
-    const PREFIX: &str = "svix-";
-    Signature::from_headers(
-        headers.filter(|(name, _)| name.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX))),
-    )
+    Signature::from_headers(headers.filter(|(name, _)| !name.eq_ignore_ascii_case("x-nudgespot-signature")))
 }
 
 /// Takes a body apart. `received_at` stands in for the time of an event that says none.
@@ -122,7 +119,10 @@ fn addresses(to: &RawValue) -> Vec<String> {
         let inner = text.strip_suffix('>').and_then(|text| Some(text.rsplit_once('<')?.1));
         Some(inner.unwrap_or(text).trim().to_owned()).filter(|address| !address.is_empty())
     };
-    recipients.into_iter().filter_map(address).collect()
+    let mut addresses: Vec<_> = recipients.into_iter().filter_map(address).collect();
+    // Whoever is named twice is one recipient.
+    addresses.dedup();
+    addresses
 }
 
 /// The tag `user_id`, where tags are an object, or a list of names and values.
@@ -265,13 +265,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_headers_that_resend_sends_count() {
+    fn only_standard_webhooks_count_under_one_set_of_names() {
         let secret = SigningSecret::from_random([1; 32]);
-        for scheme in [SigningScheme::Standard, SigningScheme::Timestamped, SigningScheme::Body] {
-            let headers = sign(&secret, scheme, "msg_1", 0, b"{}");
-            let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-            assert_eq!(read_signature(headers), Err(VerifyError::Unreadable), "{scheme:?}");
+        let read = |headers: &[(&str, String)]| {
+            read_signature(headers.iter().map(|(name, value)| (*name, value.as_bytes()))).map(drop)
+        };
+        for scheme in [SigningScheme::Timestamped, SigningScheme::Body] {
+            assert_eq!(read(&sign(&secret, scheme, "msg_1", 0, b"{}")), Err(VerifyError::Unreadable), "{scheme:?}");
         }
+        let mut headers = sign(&secret, SigningScheme::Standard, "msg_1", 0, b"{}");
+        headers.push(("X-Nudgespot-Signature", "sha256=00".to_owned()));
+        assert_eq!(read(&headers), Ok(()));
+        headers.push(("svix-id", "msg_1".to_owned()));
+        assert_eq!(read(&headers), Err(VerifyError::Unreadable), "mixed");
     }
 
     #[test]
@@ -281,6 +287,8 @@ mod tests {
         assert_eq!(of("email.sent", &json!({"to": to})), "ignored: email.sent");
         assert_eq!(of("contact.created", &json!({})), "ignored: contact.created");
         assert_eq!(of("email.opened", &json!({"to": "ada@example.com"}))["anonymousId"], "ada@example.com");
+        let twice = json!(["a@b", "Ada <a@b>"]);
+        assert_eq!(of("email.opened", &json!({"to": twice}))["anonymousId"], "a@b");
         assert_eq!(of("email.opened", &json!({"tags": [{"name": "user_id", "value": 7}]}))["userId"], "7");
         assert_eq!(
             of("email.opened", &json!({"to": [" "]})),

@@ -16,15 +16,6 @@ pub struct Account {
     pub created_at: OffsetDateTime,
 }
 
-/// Inserts an account, without sources.
-///
-/// # Errors
-/// A unique violation of `account_name_unique`, or the database did not answer.
-pub async fn insert(db: impl PgExecutor<'_>, id: Uuid, name: &str) -> sqlx::Result<()> {
-    sqlx::query!("insert into account (id, name) values ($1, $2)", id, name).execute(db).await?;
-    Ok(())
-}
-
 /// The account of that id, or of that name.
 ///
 /// # Errors

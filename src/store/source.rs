@@ -27,17 +27,35 @@ pub struct SealedSource {
     pub allow_untimestamped: bool,
 }
 
-/// Inserts a source, with nothing to deliver yet. Says whether its account is there.
+/// Whose a new source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// An account that exists.
+    Existing,
+    /// One that is made along with it.
+    New,
+}
+
+/// Inserts a source, with nothing to deliver yet, and its account where that is new: all of it or nothing. Does no harm when
+/// it is run twice. Says whether its account is there.
 ///
 /// # Errors
-/// A unique violation of `source_name_unique`, or the database did not answer.
-pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource) -> sqlx::Result<bool> {
-    let n_inserted = sqlx::query_scalar!(
-        r#"with new as (
+/// A unique violation of `source_name_unique` or `account_name_unique`, or the database did not answer.
+pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with new_account as (
+            insert into account (id, name) select $2, $12 where $13 on conflict (id) do nothing
+            returning id
+        ),
+        owner as (
+            select id from new_account union select id from account where id = $2
+        ),
+        new as (
             insert into source
                 (id, account_id, kind, name, token, region, endpoint, write_key, secret, unsubscribe_event,
                 allow_untimestamped)
-            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11 from account where id = $2
+            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11 from owner
+            on conflict (id) do nothing
             returning id
         ),
         head as (
@@ -46,7 +64,7 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource) -> sqlx::Res
         delivery as (
             insert into delivery (source_id) select id from new
         )
-        select count(*) as "n!" from new"#,
+        select exists (select from owner) as "has_owner!""#,
         source.id,
         source.account_id,
         source.kind,
@@ -58,10 +76,11 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource) -> sqlx::Res
         source.secret,
         source.unsubscribe_event,
         source.allow_untimestamped,
+        source.account_name,
+        owner == Owner::New,
     )
     .fetch_one(db)
-    .await?;
-    Ok(n_inserted == 1)
+    .await
 }
 
 /// Every source, or those of `ids` or of an account that (still) exist, by the names of account and source.

@@ -82,10 +82,12 @@ pub async fn worst_sources(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<
 /// # Errors
 /// The database did not answer; try again.
 pub async fn is_ready(db: impl PgExecutor<'_>) -> sqlx::Result<bool> {
-    let newest: i64 = super::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
+    let migrator = super::migrator();
+    let Some(newest) = migrator.iter().max_by_key(|migration| migration.version) else { return Ok(true) };
     sqlx::query_scalar!(
-        r#"select exists (select from _sqlx_migrations where version = $1 and success) as "ready!""#,
-        newest
+        r#"select exists (select from _sqlx_migrations where version = $1 and checksum = $2 and success) as "ready!""#,
+        newest.version,
+        &*newest.checksum,
     )
     .fetch_one(db)
     .await

@@ -154,6 +154,38 @@ async fn what_sign_prints_is_what_curl_sends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_made_with_its_first_source_or_not_at_all() {
+    let context = Context::new().await;
+    context.run(&["migrate"]).await;
+    context.execute("alter table source add constraint refused check (kind <> 'resend')").await;
+    let create = ["account", "create", "--name", "acme", "--kind", "resend"];
+    assert_eq!(context.try_run(&create, "").await.0, 1);
+    assert_eq!(context.run(&["account", "list"]).await, json!([]));
+    context.execute("alter table source drop constraint refused").await;
+    let created = context.run(&create).await;
+    let (code, _, stderr) = context.try_run(&create, "").await;
+    assert_eq!((code, stderr.contains("there is an account `acme` already")), (1, true), "{stderr}");
+    let shown = context.run(&["account", "show", "acme"]).await;
+    assert_eq!(shown["sources"].as_array().map(Vec::len), Some(1));
+    assert_eq!(shown["sources"][0]["source_id"], created["source_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_another_program_is_named() {
+    let context = Context::new().await;
+    context.run(&["migrate"]).await;
+    context.execute("update _sqlx_migrations set checksum = '\\x00'").await;
+    for command in ["serve", "migrate"] {
+        let (code, _, stderr) = context.try_run(&[command], "").await;
+        assert_eq!(
+            (code, stderr.contains("migration 1 was previously applied but has been modified")),
+            (1, true),
+            "{stderr}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_and_secrets_come_where_the_shells_history_does_not_see_them() {
     let context = Context::new().await;
     let key = async |args: &[&str], stdin: &str| context.try_run(args, stdin).await;

@@ -77,7 +77,14 @@ async fn a_secret_that_the_customer_replaces_verifies_for_another_while() {
     let added: Value = serde_json::from_str(&stdout).expect("JSON");
     let path = added["webhook_path"].as_str().expect("text");
     let next = SigningSecret::from_random([9; 32]);
-    assert_eq!(context.try_run(&["source", "set", "acme/resend", "--signing-secret", "-"], next.expose()).await.0, 0);
+    // Refused as a whole; and entered again, it changes nothing.
+    let taken = ["source", "set", "acme/resend", "--signing-secret", "-", "--name", "nudgespot"];
+    assert_eq!(context.try_run(&taken, SigningSecret::from_random([8; 32]).expose()).await.0, 1);
+    for _ in 0..2 {
+        let set = ["source", "set", "acme/resend", "--signing-secret", "-", "--write-key", "key-of-resend"];
+        let (code, _, stderr) = context.try_run(&set, next.expose()).await;
+        assert_eq!(code, 0, "{stderr}");
+    }
     assert_eq!(post(&service, path, next.expose(), "msg_1", &opened("re-1")).await.0, 200);
     assert_eq!(post(&service, path, SECRET, "msg_2", &opened("re-2")).await.0, 200, "the one before");
     let (code, _, stderr) = context.try_run(&["source", "rotate-secret", "acme/resend"], "").await;
