@@ -45,11 +45,11 @@ pub struct Metrics {
 
 /// Events, counted by kind (`None`: one that Segment does not know, or not looked at) and fate.
 #[derive(Debug, Default)]
-pub struct Tally(BTreeMap<(Option<Kind>, EventFate), u64>);
+pub struct Tally(BTreeMap<(Option<Kind>, EventDisposition), u64>);
 
 impl Tally {
     /// Counts `n` more.
-    pub fn add(&mut self, kind: Option<Kind>, disposition: EventFate, n: usize) {
+    pub fn add(&mut self, kind: Option<Kind>, disposition: EventDisposition, n: usize) {
         if n > 0 {
             *self.0.entry((kind, disposition)).or_default() += u64::try_from(n).unwrap_or(u64::MAX);
         }
@@ -59,7 +59,7 @@ impl Tally {
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "docs/contract.md, Answers and Segment's answers")]
-pub enum EventFate {
+pub enum EventDisposition {
     Accepted,
     Duplicate,
     Ignored,
@@ -68,7 +68,7 @@ pub enum EventFate {
     DeadLettered,
 }
 
-impl EventFate {
+impl EventDisposition {
     fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",

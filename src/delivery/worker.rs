@@ -16,7 +16,7 @@ use crate::destinations::segment::{Answer, Client, Destination, Failure, Outcome
 use crate::domain::event::Kind;
 use crate::domain::region::Region;
 use crate::domain::retry::{self, LONGEST_WAIT};
-use crate::metrics::{EventFate, Metrics, Tally};
+use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::random;
 use crate::secrets::decrypt_write_key;
 use crate::secrets::vault::Vault;
@@ -157,9 +157,9 @@ impl DeliveryWorker {
         };
         let mut tally = Tally::default();
         for kind in done.delivered {
-            tally.add(Some(kind), EventFate::Delivered, 1);
+            tally.add(Some(kind), EventDisposition::Delivered, 1);
         }
-        tally.add(None, EventFate::DeadLettered, n_dead);
+        tally.add(None, EventDisposition::DeadLettered, n_dead);
         self.metrics.events(tally);
         self.metrics.missing_events.inc_by(n_missing);
         if let Some(since) = done.since {

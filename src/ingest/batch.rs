@@ -9,7 +9,7 @@ use super::IngestError;
 use super::queue::Queued;
 use super::reply::{Replies, ReplyChannel};
 use super::webhook::Webhook;
-use crate::metrics::{EventFate, Metrics, Tally};
+use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::store::append::{Append, Events};
 use crate::store::quarantine::Quarantine;
 
@@ -69,15 +69,15 @@ impl CommitBatch {
             for kind in webhook.kinds {
                 let is_new = new.as_mut().and_then(Iterator::next).unwrap_or(true);
                 let (count, disposition) = if is_new {
-                    (&mut receipt.accepted, EventFate::Accepted)
+                    (&mut receipt.accepted, EventDisposition::Accepted)
                 } else {
-                    (&mut receipt.duplicates, EventFate::Duplicate)
+                    (&mut receipt.duplicates, EventDisposition::Duplicate)
                 };
                 *count += 1;
                 tally.add(Some(kind), disposition, 1);
             }
-            tally.add(None, EventFate::Ignored, receipt.ignored);
-            tally.add(None, EventFate::Rejected, receipt.rejected.len());
+            tally.add(None, EventDisposition::Ignored, receipt.ignored);
+            tally.add(None, EventDisposition::Rejected, receipt.rejected.len());
             replies.push(reply, Ok(receipt));
         }
         replies.send();

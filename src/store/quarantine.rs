@@ -28,7 +28,7 @@ pub enum QuarantineReason {
 pub struct Quarantine {
     source_ids: Vec<Uuid>,
     digests: Vec<Uuid>,
-    fates: Vec<String>,
+    dispositions: Vec<String>,
     received_at: Vec<OffsetDateTime>,
     names: Vec<Option<String>>,
     reasons: Vec<Option<String>>,
@@ -46,7 +46,7 @@ impl Quarantine {
         };
         self.source_ids.push(source);
         self.digests.push(Uuid::from_bytes(digest));
-        self.fates.push(disposition.to_owned());
+        self.dispositions.push(disposition.to_owned());
         self.received_at.push(received_at);
         self.names.push(name);
         self.reasons.push(reason);
@@ -107,7 +107,7 @@ pub async fn insert(db: impl PgExecutor<'_>, lanes: &[Lane], events: &Quarantine
         &Lane::locks(lanes),
         &events.source_ids,
         &events.digests,
-        &events.fates,
+        &events.dispositions,
         &events.received_at,
         &events.names as _,
         &events.reasons as _,
