@@ -9,10 +9,23 @@ use crate::config::Database;
 use crate::local_postgres::{ClusterError, PrivateCluster};
 use crate::secrets::vault::{InvalidMasterKey, Vault};
 use crate::store::connection::{Connection, Connector, Session};
+use crate::store::pool::Pool;
 use crate::store::{migrator, stats};
 
 /// PostgreSQL 14 and newer are known to do.
 const OLDEST_SERVER: i32 = 140_000;
+
+/// How many pages of the console may ask the database at a time. Others wait: they cannot slow a webhook.
+const CONSOLE_CONNECTIONS: usize = 4;
+
+/// Who administers.
+#[derive(Clone, Copy, Debug)]
+pub enum AdminPool {
+    /// A command: one statement at a time, with patience.
+    Command,
+    /// The console: several people at a time, who look at a screen.
+    Console,
+}
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,19 +116,22 @@ impl DatabaseHandle {
         Connection::new(&self.connector, session)
     }
 
+    /// Connections for those who administer: one for a command, a few for the console.
+    #[must_use]
+    pub fn admin_pool(&self, kind: AdminPool) -> Pool {
+        match kind {
+            AdminPool::Command => Pool::new(&self.connector, Session::COMMAND, 1),
+            AdminPool::Console => Pool::new(&self.connector, Session::CONSOLE, CONSOLE_CONNECTIONS),
+        }
+    }
+
     /// Applies the migrations that are missing, and makes sure that the others are this program's.
     ///
     /// # Errors
     /// [`DatabaseError::Migrate`], [`DatabaseError::Connect`].
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
-        let mut connection = self.command_connection();
+        let mut connection = self.connection(Session::COMMAND);
         migrate(&mut connection).await
-    }
-
-    /// A connection for a command.
-    #[must_use]
-    pub fn command_connection(&self) -> Connection {
-        self.connection(Session::COMMAND)
     }
 
     /// Closes the connections and leaves the private cluster.

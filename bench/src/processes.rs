@@ -72,6 +72,7 @@ impl Program {
             .env("DATA_DIR", &self.data_dir)
             .env("BIND", "127.0.0.1:0")
             .env("INTERNAL_BIND", "127.0.0.1:0")
+            .env("CONSOLE_BIND", "127.0.0.1:0")
             .env("SEGMENT_US_URL", format!("http://{}", self.sink))
             .env("LOG_FORMAT", "json")
             .env("RUST_LOG", "info,sqlx=warn");

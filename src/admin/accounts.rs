@@ -1,10 +1,12 @@
 //! Accounts.
 
+use uuid::Uuid;
+
 use super::sources::{Created, NewSource};
 use super::{Admin, AdminError, is_taken, new_id};
 use crate::domain::name::Name;
 use crate::store::account;
-pub use crate::store::account::Account;
+pub use crate::store::account::{Account, SourcePlace};
 use crate::store::source::Owner;
 
 impl Admin {
@@ -23,6 +25,22 @@ impl Admin {
     pub async fn find_account(&self, id_or_name: &str) -> Result<Account, AdminError> {
         let found = self.db(async |db| account::find(db, id_or_name).await).await?;
         found.ok_or_else(|| AdminError::NoSuchAccount(id_or_name.to_owned()))
+    }
+
+    /// The account of that id.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn account_by_id(&self, id: Uuid) -> Result<Option<Account>, AdminError> {
+        Ok(self.db(async |db| account::by_id(db, id).await).await?)
+    }
+
+    /// Where a source is.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn source_place(&self, id: Uuid) -> Result<Option<SourcePlace>, AdminError> {
+        Ok(self.db(async |db| account::of_source(db, id).await).await?)
     }
 
     /// Every account, by name.
@@ -50,7 +68,7 @@ impl Admin {
     /// [`AdminError::NoSuchAccount`], [`AdminError::Database`].
     pub async fn delete_account(&self, id_or_name: &str) -> Result<(), AdminError> {
         let id = self.find_account(id_or_name).await?.id;
-        Ok(account::delete(&mut *self.db.lock().await, id).await?)
+        Ok(account::delete(&mut *self.connection().await, id).await?)
     }
 }
 

@@ -80,7 +80,7 @@ impl DeadLetters<'_> {
     pub async fn replay_page(&mut self) -> Result<Option<(usize, usize)>, AdminError> {
         let Some(page) = self.next_letters().await? else { return Ok(None) };
         let seqs: Vec<i64> = page.iter().map(|letter| letter.seq).collect();
-        let n_replayed = replay::replay(&mut *self.admin.db.lock().await, self.source, &seqs).await?;
+        let n_replayed = replay::replay(&mut *self.admin.connection().await, self.source, &seqs).await?;
         Ok(Some((seqs.len(), n_replayed)))
     }
 

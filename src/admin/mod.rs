@@ -5,31 +5,41 @@
 mod accounts;
 mod dead_letters;
 mod rekey;
+mod set_up;
+mod shown_once;
 mod sources;
 mod view;
 
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::random;
 use crate::secrets::DecryptError;
 use crate::secrets::vault::{Field, Vault};
-use crate::store::connection::Connection;
-pub use accounts::Account;
+use crate::store::pool::{Lent, Pool};
+pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
 pub use rekey::{NotSealed, Rekeyed};
+pub use set_up::{KeyCheck, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
 pub use view::{AccountView, SourceView};
 
 /// Administers the accounts of a database, and their sources.
 pub struct Admin {
-    db: Mutex<Connection>,
+    db: Pool,
     vault: Arc<Vault>,
-    /// How webhook URLs begin.
-    public_url: String,
+    urls: Urls,
+}
+
+/// How the URLs that are shown begin, each without a slash at the end.
+#[derive(Clone, Debug)]
+pub struct Urls {
+    /// Of webhooks.
+    pub webhooks: String,
+    /// Of the console.
+    pub console: String,
 }
 
 /// Why something could not be done, in words for the person who asked for it.
@@ -64,6 +74,10 @@ pub enum AdminError {
     NewerVersion,
     #[error("a newer version of the program made this: {0}")]
     UnknownSetting(String),
+    #[error("the source has no signing secret yet; enter the one that its sender shows")]
+    NoSigningSecret,
+    #[error("a test event was not taken: {0}")]
+    TestNotAccepted(String),
     /// The master keys do not fit the database.
     #[error("MASTER_KEY")]
     Decrypt(#[from] DecryptError),
@@ -73,14 +87,18 @@ pub enum AdminError {
 }
 
 impl Admin {
-    /// Administers over this connection. `public_url` is how webhook URLs begin.
+    /// Administers over these connections.
     #[must_use]
-    pub fn new(connection: Connection, vault: Arc<Vault>, public_url: String) -> Self {
-        Self { db: Mutex::new(connection), vault, public_url }
+    pub fn new(db: Pool, vault: Arc<Vault>, urls: Urls) -> Self {
+        Self { db, vault, urls }
+    }
+
+    async fn connection(&self) -> Lent<'_> {
+        self.db.lend().await
     }
 
     async fn db<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy) -> sqlx::Result<T> {
-        self.db.lock().await.run(statement).await
+        self.connection().await.run(statement).await
     }
 
     fn seal(&self, source: Uuid, field: Field, text: &str) -> Vec<u8> {

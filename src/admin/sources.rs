@@ -129,7 +129,7 @@ impl Admin {
             return Err(AdminError::NoSuchAccount(account_name.to_owned()));
         }
         let webhook_path = new.kind.webhook_path(&token);
-        let webhook_url = format!("{}{webhook_path}", self.public_url);
+        let webhook_url = format!("{}{webhook_path}", self.urls.webhooks);
         Ok(Created { account_id, id, webhook_path, webhook_url, signing_secret: made })
     }
 
@@ -267,7 +267,7 @@ impl Admin {
         let token = new_token();
         let path = kind(&source)?.webhook_path(&token);
         there_is(self.db(async |db| source::update_token(db, source.id, &token).await).await?, text)?;
-        let url = format!("{}{path}", self.public_url);
+        let url = format!("{}{path}", self.urls.webhooks);
         Ok((path, url))
     }
 
@@ -277,7 +277,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn delete_source(&self, text: &str) -> Result<(), AdminError> {
         let id = self.find_source(text).await?.id;
-        Ok(source::delete(&mut *self.db.lock().await, id).await?)
+        Ok(source::delete(&mut *self.connection().await, id).await?)
     }
 
     /// The last characters of a source's write key; `None`: it has none yet.

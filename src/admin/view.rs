@@ -134,7 +134,7 @@ impl Admin {
             region: source.region.clone(),
             endpoint: source.endpoint.clone(),
             write_key_last4,
-            webhook_url: format!("{}/webhooks/{}/{}", self.public_url, source.kind, source.token),
+            webhook_url: format!("{}/webhooks/{}/{}", self.urls.webhooks, source.kind, source.token),
             unsubscribe_event: source.unsubscribe_event.clone(),
             allow_untimestamped: source.allow_untimestamped,
             paused_reason: status.paused_reason,

@@ -9,9 +9,9 @@ use serde::Serialize;
 use tracing::Instrument;
 
 use super::{output, stdin, until_stopped};
-use crate::admin::Admin;
+use crate::admin::{Admin, Urls};
 use crate::config::{Config, Environment};
-use crate::database::DatabaseHandle;
+use crate::database::{AdminPool, DatabaseHandle};
 use crate::domain::text::visible;
 use crate::domain::write_key::WriteKey;
 
@@ -31,8 +31,8 @@ impl Session {
         let config = Config::new(env)?;
         let running = until_stopped(async {
             let database = DatabaseHandle::open(&config.database).await?;
-            let admin =
-                Admin::new(database.command_connection(), Arc::clone(&database.vault), config.webhook_base_url());
+            let urls = Urls { webhooks: config.webhook_base_url(), console: config.console_base_url() };
+            let admin = Admin::new(database.admin_pool(AdminPool::Command), Arc::clone(&database.vault), urls);
             let done = work(&Self { admin, json }).await;
             database.close().await?;
             done

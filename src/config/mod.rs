@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
@@ -21,23 +22,31 @@ use crate::secrets::vault::Vault;
 
 pub use environment::{ConfigError, Environment};
 pub use values::{address, endpoint};
-use values::{duration, number, public_url};
+use values::{duration, loopback, networks, number, origin, public_url};
 
 /// The settings, checked (docs/contract.md, Configuration).
 #[derive(Debug)]
 pub struct Config {
     /// Where the events are stored.
     pub database: Database,
-    /// Webhooks, console and health.
+    /// Webhooks and health.
     pub bind: SocketAddr,
+    /// The console and its API.
+    pub console_bind: SocketAddr,
     /// Metrics, for the operator only.
     pub internal_bind: SocketAddr,
     /// How webhook URLs begin, without a slash at the end. `None`: `http://` and the bound address.
     pub public_url: Option<String>,
+    /// How the console's links begin, without a slash at the end. `None`: `http://` and the bound address.
+    pub console_url: Option<String>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// How long a connection to webhooks stays open while nothing is asked on it.
     pub keep_alive: Duration,
     /// Segment's two endpoints.
     pub endpoints: Endpoints,
+    /// Where a write key is looked up.
+    pub segment_cdn: Url,
     /// The largest webhook that is read, in bytes.
     pub max_body_bytes: usize,
     /// How many webhooks may wait for a commit.
@@ -118,19 +127,29 @@ impl Config {
         self.public_url.clone().unwrap_or_else(|| format!("http://{}", self.bind))
     }
 
+    /// How the console's links begin: `CONSOLE_URL`, or what `CONSOLE_BIND` says.
+    #[must_use]
+    pub fn console_base_url(&self) -> String {
+        self.console_url.clone().unwrap_or_else(|| format!("http://{}", self.console_bind))
+    }
+
     /// # Errors
     /// [`ConfigError`] for the first setting that cannot be used.
     pub fn new(env: &Environment) -> Result<Self, ConfigError> {
         Ok(Self {
             database: database(env)?,
             bind: env.parse("BIND", SocketAddr::from(([127, 0, 0, 1], 8080)), address)?,
+            console_bind: env.parse("CONSOLE_BIND", SocketAddr::from(([127, 0, 0, 1], 8081)), address)?,
             internal_bind: env.parse("INTERNAL_BIND", SocketAddr::from(([127, 0, 0, 1], 9090)), address)?,
             public_url: env.parse("PUBLIC_URL", None, |text| public_url(text).map(Some))?,
+            console_url: env.parse("CONSOLE_URL", None, |text| origin(text).map(Some))?,
+            trusted_proxies: env.parse("TRUSTED_PROXIES", loopback(), networks)?,
             keep_alive: env.parse("KEEP_ALIVE", Duration::from_secs(75), duration)?,
             endpoints: Endpoints {
                 us: env.parse("SEGMENT_US_URL", url("https://api.segment.io"), endpoint)?,
                 eu: env.parse("SEGMENT_EU_URL", url("https://events.eu1.segmentapis.com"), endpoint)?,
             },
+            segment_cdn: env.parse("SEGMENT_CDN_URL", url("https://cdn-settings.segment.com"), endpoint)?,
             max_body_bytes: env.parse("MAX_BODY_BYTES", 1 << 20, |text| number(text, 64 << 20))?,
             max_waiting: env.parse("MAX_WAITING", 4096, |text| number(text, 1 << 20))?,
             max_delivery_age: env.parse("MAX_DELIVERY_AGE", Duration::from_hours(7 * 24), duration)?,

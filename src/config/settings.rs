@@ -22,8 +22,14 @@ const SETTINGS: &[Setting] = &[
     ),
     setting("`DATA_DIR`", "`./data`", "the private cluster and its generated `MASTER_KEY` (mode 0600)"),
     setting("`BIND`", "`127.0.0.1:8080`", "webhooks, `/healthz`, `/readyz`"),
+    setting("`CONSOLE_BIND`", "`127.0.0.1:8081`", "the console and its API"),
     setting("`INTERNAL_BIND`", "`127.0.0.1:9090`", "`/metrics`"),
-    setting("`PUBLIC_URL`", "`http://<BIND>`", "how webhook URLs are shown"),
+    setting(
+        "`PUBLIC_URL`, `CONSOLE_URL`",
+        "`http://<BIND>`, `http://<CONSOLE_BIND>`",
+        "how webhook URLs and the console's links are shown; the console answers under this name, and under loopback names",
+    ),
+    setting("`TRUSTED_PROXIES`", "loopback", "addresses and networks whose `X-Forwarded-For` is believed"),
     setting(
         "`KEEP_ALIVE`",
         "`75s`",
@@ -36,6 +42,7 @@ const SETTINGS: &[Setting] = &[
         "base64 of 32 bytes; several, comma-separated: the first encrypts, all decrypt",
     ),
     setting("`SEGMENT_US_URL`, `SEGMENT_EU_URL`", "Segment's", "base URLs; plain `http` only to loopback"),
+    setting("`SEGMENT_CDN_URL`", "Segment's", "where a write key is looked up; a hint, never a gate"),
     setting(
         "`MAX_BODY_BYTES`, `MAX_WAITING`",
         "1 MiB, 4096",

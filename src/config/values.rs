@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::Url;
 
 /// An address to listen on, as `BIND` has it.
@@ -20,6 +21,34 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn public_url(text: &str) -> Result<String, String> {
     base_url(text, "https://hooks.example.com")?;
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The beginning of the console's links. Cookies, and the check where a form comes from, are of a whole origin.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let url = base_url(text, "https://console.example.com")?;
+    if url.path() != "/" {
+        return Err("cannot have a path: the console needs a host (or port) of its own; write a URL like \
+                    https://console.example.com"
+            .to_owned());
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+/// Addresses and networks, comma-separated.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| {
+        let text = text.trim();
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+            format!("`{text}` is neither an address nor a network; write some like 10.0.0.0/8,192.0.2.1,2001:db8::/32")
+        })
+    };
+    text.split(',').map(network).collect()
+}
+
+/// This machine.
+pub(super) fn loopback() -> Vec<IpNet> {
+    ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a constant network")).to_vec()
 }
 
 /// A base URL of Segment, or of a compatible API. In the clear only to this machine: the write key goes with every request.

@@ -31,6 +31,7 @@ pub enum Field {
     WriteKey,
     Secret,
     PreviousSecret,
+    ShownOnce,
 }
 
 /// Why the text of `MASTER_KEY` cannot be used.
@@ -107,6 +108,7 @@ fn associated_data(source: Uuid, field: Field) -> Vec<u8> {
         Field::WriteKey => b"write_key",
         Field::Secret => b"secret",
         Field::PreviousSecret => b"previous_secret",
+        Field::ShownOnce => b"shown_once",
     };
     [source.as_bytes(), field].concat()
 }

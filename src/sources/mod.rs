@@ -11,9 +11,13 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
+use crate::domain::event;
 use crate::domain::track::Envelope;
 use element::{BodyElement, BodyError};
 use signature::{Signature, Verified, VerifyError};
+
+/// Whom test events are about: a user id that nobody has.
+pub const TEST_USER: &str = "nudgespot-source-test";
 
 /// A kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +83,16 @@ impl Kind {
         match self {
             Self::Nudgespot => nudgespot::parse(body, received_at),
             Self::Resend => resend::parse(body, received_at),
+        }
+    }
+
+    /// An event as its sender would report it, of a recipient that does not exist, and marked as a test: what the console
+    /// sends to try a source out. `None`: this kind of sender reports no such event.
+    #[must_use]
+    pub fn test_event(self, event: event::Kind, id: &str, now: OffsetDateTime) -> Option<String> {
+        match self {
+            Self::Nudgespot => Some(nudgespot::test_event(event, id, now)),
+            Self::Resend => resend::test_event(event, now),
         }
     }
 

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::element::{self, BodyElement, BodyError, Disposition, non_blank};
+use super::TEST_USER;
 use super::signature::{Signature, Verified, VerifyError};
 use crate::domain::event::{EmailEvent, EventId, Kind};
 use crate::domain::json::{self, Object};
 use crate::domain::properties::{Client, Properties, Value};
 use crate::domain::recipient::{Identity, Recipient};
 use crate::domain::rejection::{MAX_EVENT_ID_BYTES, Rejection};
+use crate::domain::timestamp::rfc3339;
 use crate::domain::track::Track;
 
 /// What an event's data is called in a track.
@@ -87,6 +89,28 @@ fn disposition<'a>(
     let event = EmailEvent { kind, id: EventId(Cow::Borrowed(id)), at, recipient, properties, client };
     let track = Track::of(&event)?;
     Ok(Disposition::Event(event.kind, event.id, track))
+}
+
+/// See [`Kind::test_event`](super::Kind::test_event). The event's id is in the signed headers.
+pub(super) fn test_event(event: Kind, now: OffsetDateTime) -> Option<String> {
+    let name = match event {
+        Kind::Delivered => "email.delivered",
+        Kind::Opened => "email.opened",
+        Kind::Clicked => "email.clicked",
+        Kind::Bounced => "email.bounced",
+        Kind::MarkedAsSpam => "email.complained",
+        Kind::Unsubscribed => return None,
+    };
+    let mut data = serde_json::json!({
+        "email_id": TEST_USER, "subject": "A test event of the console", "to": ["test@example.com"],
+        "tags": {"user_id": TEST_USER}, "test": true,
+    });
+    match event {
+        Kind::Clicked => data["click"] = serde_json::json!({"link": "https://example.com/"}),
+        Kind::Bounced => data["bounce"] = serde_json::json!({"type": "Permanent", "message": "a test"}),
+        _ => {}
+    }
+    Some(serde_json::json!({"type": name, "created_at": rfc3339(now), "data": data}).to_string())
 }
 
 /// The one address that the email went to, and the user id that the sender of the email put among its tags.

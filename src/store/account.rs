@@ -27,6 +27,49 @@ pub async fn find(db: impl PgExecutor<'_>, id_or_name: &str) -> sqlx::Result<Opt
         .await
 }
 
+/// The account of that id.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn by_id(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Account>> {
+    sqlx::query_as!(Account, "select id, name, created_at from account where id = $1", id).fetch_optional(db).await
+}
+
+/// A source by name, and the account that it is in.
+#[derive(Clone, Debug)]
+pub struct SourcePlace {
+    /// The source.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Its account.
+    pub account: Account,
+    /// Whether the account has other sources.
+    pub has_siblings: bool,
+}
+
+/// Where a source is.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn of_source(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<SourcePlace>> {
+    let row = sqlx::query!(
+        r#"select source.id, source.name, account_id, account.name as account_name,
+            account.created_at as account_created_at,
+            exists (select from source as other where other.account_id = account.id and other.id <> source.id)
+                as "has_siblings!"
+        from source join account on account.id = account_id where source.id = $1"#,
+        source
+    );
+    let row = row.fetch_optional(db).await?;
+    Ok(row.map(|row| SourcePlace {
+        id: row.id,
+        name: row.name,
+        account: Account { id: row.account_id, name: row.account_name, created_at: row.account_created_at },
+        has_siblings: row.has_siblings,
+    }))
+}
+
 /// Every account, by name.
 ///
 /// # Errors

@@ -12,13 +12,16 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
 pub mod log;
+pub mod pool;
 pub mod quarantine;
 pub mod replay;
 pub mod retention;
 pub mod settlement;
+pub mod shown_once;
 pub mod source;
 pub mod stats;
 pub mod unreadable;
+pub mod write_key_check;
 
 use sqlx::migrate::Migrator;
 

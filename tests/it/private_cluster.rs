@@ -39,6 +39,7 @@ impl Alone {
             ("DATA_DIR", data_dir.to_str().expect("UTF-8")),
             ("BIND", "127.0.0.1:0"),
             ("INTERNAL_BIND", "127.0.0.1:0"),
+            ("CONSOLE_BIND", "127.0.0.1:0"),
             ("RUST_LOG", "info"),
             ("LOG_FORMAT", "json"),
         ];

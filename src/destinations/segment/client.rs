@@ -28,7 +28,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Segment's HTTP API.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     in_flight: Arc<InFlightCounters>,
 }
 

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::TEST_USER;
 use super::element::{self, BodyElement, BodyError, Disposition, MAX_DEFAULTS_BYTES, MAX_ELEMENTS};
 use super::signature::Verified;
 use crate::domain::event::{EmailEvent, Kind};
@@ -16,6 +17,7 @@ use crate::domain::json::{self, Object};
 use crate::domain::properties::{Client, Properties, Value};
 use crate::domain::recipient::Recipient;
 use crate::domain::rejection::Rejection;
+use crate::domain::timestamp::rfc3339;
 use crate::domain::track::Track;
 use draft::Draft;
 
@@ -23,6 +25,28 @@ mod draft;
 
 /// The keys under which a batch has its list.
 const BATCH_KEYS: [&str; 3] = ["activities", "events", "_json"];
+
+/// See [`Kind::test_event`](super::Kind::test_event).
+pub(super) fn test_event(event: Kind, id: &str, now: OffsetDateTime) -> String {
+    let mut properties = serde_json::json!({
+        "email_id": TEST_USER, "email_subject": "A test event of the console", "campaign_id": TEST_USER,
+        "campaign_name": "Test events", "test": true,
+    });
+    let more: &[(&str, &str)] = match event {
+        Kind::Clicked => &[("link_id", "1"), ("link_url", "https://example.com/")],
+        Kind::Bounced => &[("bounce_type", "hard"), ("bounce_reason", "a test")],
+        Kind::Unsubscribed => &[("list_id", "1"), ("list_name", "Test list")],
+        _ => &[],
+    };
+    for (key, value) in more {
+        properties[*key] = (*value).into();
+    }
+    serde_json::json!({
+        "id": id, "event": event.as_str(), "timestamp": rfc3339(now), "subscriber": {"uid": TEST_USER},
+        "properties": properties,
+    })
+    .to_string()
+}
 
 /// Parses a webhook's body. `received_at` stands in for the time of events that name none.
 ///

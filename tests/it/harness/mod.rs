@@ -83,6 +83,7 @@ impl Context {
             ("MASTER_KEY", MASTER_KEY),
             ("BIND", "127.0.0.1:0"),
             ("INTERNAL_BIND", "127.0.0.1:0"),
+            ("CONSOLE_BIND", "127.0.0.1:0"),
             ("SEGMENT_US_URL", &segment_url),
             ("SEGMENT_EU_URL", &segment_url),
             ("RUST_LOG", "debug,sqlx=info,hyper_util=info"),

@@ -1,0 +1,18 @@
+-- What the console keeps for itself.
+
+-- Secrets on their way to the page that shows them, once, after a redirect. Sealed (see secrets/vault.rs).
+create table shown_once (
+    id uuid primary key,
+    source_id uuid not null references source (id) on delete cascade,
+    -- Who had it made, and nobody else, sees it.
+    person_id uuid not null,
+    sealed bytea not null,
+    expires_at timestamptz not null
+);
+
+-- Whether Segment knows a source's write key: it answers 200 to any. Asked when somebody wants to know, and daily.
+create table write_key_check (
+    source_id uuid primary key references source (id) on delete cascade,
+    checked_at timestamptz not null,
+    verdict text not null check (verdict in ('known', 'unknown', 'unclear'))
+);

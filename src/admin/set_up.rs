@@ -1,0 +1,138 @@
+//! Trying a source out: is its write key known to Segment, and do test events arrive?
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{StatusCode, Url};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::sources::kind;
+use super::{Admin, AdminError};
+use crate::destinations::segment::{Client, KeyVerdict};
+use crate::domain::event;
+use crate::domain::timestamp::rfc3339;
+use crate::random;
+use crate::secrets::{decrypt_secret, decrypt_write_key};
+use crate::sources::signature::{SigningScheme, sign};
+use crate::store::write_key_check::{self, WriteKeyCheck};
+
+/// How often Segment is asked again about a write key: one that was deleted there loses events with a green light.
+const ASK_AGAIN: time::Duration = time::Duration::hours(24);
+/// How many keys are asked about at a time. The others follow with the next turn.
+const KEYS_A_TURN: i64 = 50;
+/// How long the service's own listener may take to answer.
+const INTAKE_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// What Segment said of a source's write key.
+#[derive(Clone, Debug)]
+pub struct KeyCheck {
+    /// `known`, `unknown` or `unclear`.
+    pub verdict: String,
+    /// When it was asked.
+    pub checked_at: OffsetDateTime,
+}
+
+/// Asks others about sources, and sends for them.
+pub struct SetUp {
+    admin: Arc<Admin>,
+    segment: Client,
+    /// Where a write key is looked up.
+    segment_cdn: Url,
+    /// The service's own listener for webhooks.
+    intake: SocketAddr,
+    http: reqwest::Client,
+}
+
+impl SetUp {
+    /// `intake` is the address at which the service takes webhooks.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be set up.
+    pub fn new(admin: Arc<Admin>, segment: Client, segment_cdn: Url, intake: SocketAddr) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder().timeout(INTAKE_TIMEOUT).no_proxy();
+        let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { admin, segment, segment_cdn, intake, http })
+    }
+
+    /// Asks Segment whether it knows the source's write key, and keeps the answer. `None`: there is no key yet, or it is for
+    /// another API than Segment's.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
+        let sealed = self.admin.find_source(&source.to_string()).await?;
+        let (Some(key), None) = (&sealed.write_key, &sealed.endpoint) else { return Ok(None) };
+        let key = decrypt_write_key(&self.admin.vault, source, key)?;
+        let verdict = self.segment.check_key(&self.segment_cdn, &key).await;
+        let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
+        self.admin.db(async |db| write_key_check::put(db, source, &check).await).await?;
+        Ok(Some(verdict))
+    }
+
+    /// Asks about those write keys that were not asked about for a day. A source that cannot be is no obstacle to others.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`]: try again later.
+    pub async fn check_due_write_keys(&self, now: OffsetDateTime) -> Result<(), AdminError> {
+        let due = self.admin.db(async |db| write_key_check::due(db, now - ASK_AGAIN, KEYS_A_TURN).await).await?;
+        for source in due {
+            if let Err(error) = self.check_write_key(source, now).await {
+                tracing::debug!(source.id = %source, %error, "a write key cannot be checked");
+            }
+        }
+        Ok(())
+    }
+
+    /// Signs events as the source's sender would, and posts them to the service's own listener. They reach every tool
+    /// behind Segment. Returns their ids.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSigningSecret`] where the source has none yet; [`AdminError::TestNotAccepted`]; others.
+    pub async fn send_test_events(
+        &self,
+        source: Uuid,
+        kinds: &[event::Kind],
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>, AdminError> {
+        let sealed = self.admin.find_source(&source.to_string()).await?;
+        let of = kind(&sealed)?;
+        let secret = decrypt_secret(&self.admin.vault, &sealed)?.ok_or(AdminError::NoSigningSecret)?;
+        let url = format!("http://{}{}", self.intake, of.webhook_path(&sealed.token));
+        let mut ids = Vec::new();
+        for event in kinds {
+            let id = format!("test_{}", hex::encode(random::bytes::<8>()));
+            let Some(body) = of.test_event(*event, &id, now) else { continue };
+            let seconds = now.unix_timestamp();
+            let headers = sign(&secret, SigningScheme::Standard, &id, seconds, body.as_bytes());
+            let request = headers.into_iter().fold(self.http.post(&url), |request, (name, value)| request.header(name, value));
+            let answer = request.body(body).send().await;
+            match answer.map(|answer| answer.status()) {
+                Ok(StatusCode::OK) => ids.push(id),
+                Ok(status) => return Err(AdminError::TestNotAccepted(format!("it was answered {status}"))),
+                Err(_) => return Err(AdminError::TestNotAccepted("it was not answered".to_owned())),
+            }
+        }
+        Ok(ids)
+    }
+}
+
+impl Admin {
+    /// What Segment said last of a source's write key.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn key_check(&self, source: Uuid) -> Result<Option<KeyCheck>, AdminError> {
+        let found = self.db(async |db| write_key_check::find(db, source).await).await?;
+        Ok(found.map(|check| KeyCheck { verdict: check.verdict, checked_at: check.checked_at }))
+    }
+}
+
+impl KeyCheck {
+    /// When it was asked, for programs.
+    #[must_use]
+    pub fn checked_at_text(&self) -> String {
+        rfc3339(self.checked_at)
+    }
+}
