@@ -3,9 +3,18 @@
 //! Works on the database alone; running programs take notice by themselves.
 
 mod accounts;
+pub mod audit;
 mod dead_letters;
+pub mod links;
+mod opaque_token;
+mod passwords;
+pub mod people;
+pub mod principal;
 mod rekey;
+pub mod sessions;
 mod sources;
+mod throttle;
+pub mod tokens;
 mod view;
 
 use std::sync::Arc;
@@ -20,8 +29,11 @@ use crate::secrets::vault::{Field, Vault};
 use crate::store::connection::Connection;
 pub use accounts::Account;
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
+pub use opaque_token::OpaqueToken;
+use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
 pub use sources::{Created, Edit, NewSource, Rotated};
+use throttle::Throttle;
 pub use view::{AccountView, SourceView};
 
 /// Administers the accounts of a database, and their sources.
@@ -30,6 +42,8 @@ pub struct Admin {
     vault: Arc<Vault>,
     /// How webhook URLs begin.
     public_url: String,
+    passwords: Passwords,
+    throttle: Throttle,
 }
 
 /// Why something could not be done, in words for the person who asked for it.
@@ -48,6 +62,14 @@ pub enum AdminError {
     AccountNameTaken(String),
     #[error("the account has a source `{0}` already; choose another name with `--name`")]
     SourceNameTaken(String),
+    #[error("there is no such person: {0}")]
+    NoSuchPerson(String),
+    #[error("this is the account's only admin; make somebody else an admin first")]
+    LastAdmin,
+    #[error("this is the only operator; invite another one first")]
+    LastOperator,
+    #[error("there is no token `{0}`; `token list` shows them all")]
+    NoSuchToken(String),
     #[error("somebody else changed it at the same time; look at it, and try again")]
     Conflict,
     #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]
@@ -76,7 +98,7 @@ impl Admin {
     /// Administers over this connection. `public_url` is how webhook URLs begin.
     #[must_use]
     pub fn new(connection: Connection, vault: Arc<Vault>, public_url: String) -> Self {
-        Self { db: Mutex::new(connection), vault, public_url }
+        Self { db: Mutex::new(connection), vault, public_url, passwords: Passwords::new(), throttle: Throttle::new() }
     }
 
     async fn db<T>(&self, statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T> + Copy) -> sqlx::Result<T> {
@@ -92,7 +114,7 @@ fn new_id() -> Uuid {
     uuid::Builder::from_random_bytes(random::bytes()).into_uuid()
 }
 
-/// Whether a statement failed because a name is taken.
-fn is_taken(error: &sqlx::Error, constraint: &str) -> bool {
+/// Whether a statement failed because of that constraint.
+fn violates(error: &sqlx::Error, constraint: &str) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some(constraint)
 }
