@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::sources::{Created, NewSource};
-use super::{Admin, AdminError, is_taken, new_id};
+use super::{Admin, AdminError, new_id, violates};
 use crate::domain::name::Name;
 use crate::store::account;
 pub use crate::store::account::{Account, SourcePlace};
@@ -73,5 +73,5 @@ impl Admin {
 }
 
 fn name_taken(error: sqlx::Error, name: &str) -> AdminError {
-    if is_taken(&error, "account_name_unique") { AdminError::AccountNameTaken(name.to_owned()) } else { error.into() }
+    if violates(&error, "account_name_unique") { AdminError::AccountNameTaken(name.to_owned()) } else { error.into() }
 }

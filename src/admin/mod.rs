@@ -3,11 +3,20 @@
 //! Works on the database alone; running programs take notice by themselves.
 
 mod accounts;
+pub mod audit;
 mod dead_letters;
+pub mod links;
+mod opaque_token;
+mod passwords;
+pub mod people;
+pub mod principal;
 mod rekey;
+pub mod sessions;
 mod set_up;
 mod shown_once;
 mod sources;
+mod throttle;
+pub mod tokens;
 mod view;
 
 use std::sync::Arc;
@@ -21,9 +30,12 @@ use crate::secrets::vault::{Field, Vault};
 use crate::store::pool::{Lent, Pool};
 pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
+pub use opaque_token::OpaqueToken;
+use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
 pub use set_up::{KeyCheck, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
+use throttle::Throttle;
 pub use view::{AccountView, SourceView};
 
 /// Administers the accounts of a database, and their sources.
@@ -31,6 +43,8 @@ pub struct Admin {
     db: Pool,
     vault: Arc<Vault>,
     urls: Urls,
+    passwords: Passwords,
+    throttle: Throttle,
 }
 
 /// How the URLs that are shown begin, each without a slash at the end.
@@ -58,6 +72,14 @@ pub enum AdminError {
     AccountNameTaken(String),
     #[error("the account has a source `{0}` already; choose another name with `--name`")]
     SourceNameTaken(String),
+    #[error("there is no such person: {0}")]
+    NoSuchPerson(String),
+    #[error("this is the account's only admin; make somebody else an admin first")]
+    LastAdmin,
+    #[error("this is the only operator; invite another one first")]
+    LastOperator,
+    #[error("there is no token `{0}`; `token list` shows them all")]
+    NoSuchToken(String),
     #[error("somebody else changed it at the same time; look at it, and try again")]
     Conflict,
     #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]
@@ -90,7 +112,7 @@ impl Admin {
     /// Administers over these connections.
     #[must_use]
     pub fn new(db: Pool, vault: Arc<Vault>, urls: Urls) -> Self {
-        Self { db, vault, urls }
+        Self { db, vault, urls, passwords: Passwords::new(), throttle: Throttle::new() }
     }
 
     async fn connection(&self) -> Lent<'_> {
@@ -110,7 +132,7 @@ fn new_id() -> Uuid {
     uuid::Builder::from_random_bytes(random::bytes()).into_uuid()
 }
 
-/// Whether a statement failed because a name is taken.
-fn is_taken(error: &sqlx::Error, constraint: &str) -> bool {
+/// Whether a statement failed because of that constraint.
+fn violates(error: &sqlx::Error, constraint: &str) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::constraint) == Some(constraint)
 }

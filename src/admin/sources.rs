@@ -7,7 +7,7 @@ use reqwest::Url;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Account, Admin, AdminError, is_taken, new_id};
+use super::{Account, Admin, AdminError, new_id, violates};
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
@@ -119,7 +119,7 @@ impl Admin {
         };
         let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
         let inserted = inserted.map_err(|error| {
-            if is_taken(&error, "account_name_unique") {
+            if violates(&error, "account_name_unique") {
                 AdminError::AccountNameTaken(account_name.to_owned())
             } else {
                 name_taken(error, name)
@@ -305,5 +305,5 @@ fn new_token() -> String {
 }
 
 fn name_taken(error: sqlx::Error, name: &str) -> AdminError {
-    if is_taken(&error, "source_name_unique") { AdminError::SourceNameTaken(name.to_owned()) } else { error.into() }
+    if violates(&error, "source_name_unique") { AdminError::SourceNameTaken(name.to_owned()) } else { error.into() }
 }

@@ -4,9 +4,11 @@
 //! parsed, as [`sources`](crate::sources) say; each [`event`] is mapped to a [`track`].
 
 pub mod canonical;
+pub mod email_address;
 pub mod event;
 pub mod json;
 pub mod name;
+pub mod password;
 pub mod properties;
 pub mod recipient;
 pub mod region;

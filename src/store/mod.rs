@@ -4,7 +4,9 @@
 //! transaction open, and no lock is held between two statements.
 
 pub mod account;
+pub mod api_token;
 pub mod append;
+pub mod audit;
 pub mod block;
 pub mod connection;
 pub mod consistency;
@@ -12,10 +14,13 @@ pub mod dead_letter;
 pub mod delivery;
 pub mod lease;
 pub mod log;
+pub mod one_time_link;
+pub mod person;
 pub mod pool;
 pub mod quarantine;
 pub mod replay;
 pub mod retention;
+pub mod session;
 pub mod settlement;
 pub mod shown_once;
 pub mod source;
