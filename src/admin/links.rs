@@ -29,6 +29,12 @@ pub fn link_path(token: &OpaqueToken) -> String {
 }
 
 impl Admin {
+    /// A one-time link, whole.
+    #[must_use]
+    pub fn console_link(&self, token: &OpaqueToken) -> String {
+        format!("{}{}", self.urls.console, link_path(token))
+    }
+
     /// Whether there is an operator who can sign in.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ mod passwords;
 pub mod people;
 pub mod principal;
 mod rekey;
+mod rotation;
 pub mod sessions;
 mod set_up;
 mod shown_once;
@@ -33,10 +34,11 @@ pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
+pub use rotation::Rotation;
 pub use set_up::{KeyCheck, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
 use throttle::Throttle;
-pub use view::{AccountView, SourceView};
+pub use view::{AccountView, AccountsPage, SourceView};
 
 /// Administers the accounts of a database, and their sources.
 pub struct Admin {

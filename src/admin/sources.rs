@@ -87,6 +87,16 @@ impl Admin {
         self.insert_source((account.id, &account.name), Owner::Existing, new).await
     }
 
+    /// As [`add_source`](Self::add_source), to the account of that id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`]; others.
+    pub async fn add_source_to(&self, account: Uuid, new: NewSource) -> Result<Created, AdminError> {
+        let found = self.account_by_id(account).await?;
+        let account = found.ok_or_else(|| AdminError::NoSuchAccount(account.to_string()))?;
+        self.add_source(&account, new).await
+    }
+
     pub(super) async fn insert_source(
         &self,
         (account_id, account_name): (Uuid, &str),

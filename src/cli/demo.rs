@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -99,7 +98,7 @@ async fn show(
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
     let app = app?;
     let url = format!("http://{}", app.public_address());
-    let admin = Admin::new(app.database().command_connection(), Arc::clone(&app.database().vault), url.clone());
+    let admin = app.admin();
     let end = CancellationToken::new();
     let mut service = tokio::spawn(app.run(end.clone()));
 
@@ -183,8 +182,10 @@ fn environment(env: &Environment, dir: &Path, segment: &str) -> Result<Environme
     let variables = [
         ("DATA_DIR", dir.to_str().unwrap_or_default()),
         ("BIND", env.get("BIND")?.unwrap_or(free)),
+        ("CONSOLE_BIND", env.get("CONSOLE_BIND")?.unwrap_or(free)),
         ("INTERNAL_BIND", env.get("INTERNAL_BIND")?.unwrap_or(free)),
         ("SEGMENT_US_URL", &format!("http://{segment}")),
+        ("SEGMENT_CDN_URL", &format!("http://{segment}")),
     ];
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }

@@ -77,7 +77,7 @@ impl Cli {
         let done = runtime.block_on(async {
             match command {
                 Command::Serve => serve::run(&env).await.map(|()| ExitCode::SUCCESS),
-                Command::Demo(args) => demo::run(&env, &args, json).await,
+                Command::Demo(args) => Box::pin(demo::run(&env, &args, json)).await,
                 Command::Account(command) => account::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Source(command) => source::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::DeadLetters(command) => {

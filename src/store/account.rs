@@ -78,6 +78,28 @@ pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Account>> {
     sqlx::query_as!(Account, "select id, name, created_at from account order by name").fetch_all(db).await
 }
 
+/// Accounts by name, from the one after `after`; only that of id `only`, where one is meant.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn list_after(
+    db: impl PgExecutor<'_>,
+    only: Option<Uuid>,
+    after: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Account>> {
+    sqlx::query_as!(
+        Account,
+        "select id, name, created_at from account
+        where name > $1 and ($2::uuid is null or id = $2) order by name limit $3",
+        after,
+        only,
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Gives an account another name. Says whether the account is there.
 ///
 /// # Errors

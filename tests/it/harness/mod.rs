@@ -11,8 +11,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nudgespot_source::admin::{Admin, Urls};
 use nudgespot_source::sandbox::{Faults, Sandbox};
+use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::store::connection::{Connection, Connector, Session};
+use nudgespot_source::store::pool::Pool;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -86,6 +89,7 @@ impl Context {
             ("CONSOLE_BIND", "127.0.0.1:0"),
             ("SEGMENT_US_URL", &segment_url),
             ("SEGMENT_EU_URL", &segment_url),
+            ("SEGMENT_CDN_URL", &segment_url),
             ("RUST_LOG", "debug,sqlx=info,hyper_util=info"),
             ("LOG_FORMAT", "json"),
         ];
@@ -97,6 +101,14 @@ impl Context {
     pub fn connection(&self) -> Connection {
         let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
         Connection::new(&connector, Session::COMMAND)
+    }
+
+    /// Administers the database, as the program's commands do.
+    pub fn admin(&self) -> Admin {
+        let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
+        let urls = Urls { webhooks: String::new(), console: String::new() };
+        let vault = Arc::new(Vault::parse(MASTER_KEY).expect("a key"));
+        Admin::new(Pool::new(&connector, Session::COMMAND, 1), vault, urls)
     }
 
     /// Sets a variable for what is started from now on.
