@@ -1,7 +1,5 @@
 //! People, their sessions and links, tokens, and the audit log.
 
-use std::sync::Arc;
-
 use nudgespot_source::admin::audit::{Action, Actor, ActorKind};
 use nudgespot_source::admin::people::{Inviter, Role};
 use nudgespot_source::admin::principal::Principal;
@@ -12,22 +10,20 @@ use nudgespot_source::domain::email_address::EmailAddress;
 use nudgespot_source::domain::name::Name;
 use nudgespot_source::domain::password::Password;
 use nudgespot_source::domain::region::Region;
-use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::sources::Kind;
 use nudgespot_source::store::retention;
 use secrecy::SecretString;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::harness::{Context, MASTER_KEY};
+use crate::harness::Context;
 
 const PASSWORD: &str = "correct horse battery";
 
 /// The use cases, on the test's database.
 async fn open(context: &Context) -> Admin {
     context.run(&["migrate"]).await;
-    let vault = Arc::new(Vault::parse(MASTER_KEY).expect("a key"));
-    Admin::new(context.connection(), vault, String::new())
+    context.admin()
 }
 
 fn email(text: &str) -> EmailAddress {

@@ -11,8 +11,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nudgespot_source::admin::{Admin, Urls};
 use nudgespot_source::sandbox::{Faults, Sandbox};
+use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::store::connection::{Connection, Connector, Session};
+use nudgespot_source::store::pool::Pool;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -97,6 +100,14 @@ impl Context {
     pub fn connection(&self) -> Connection {
         let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
         Connection::new(&connector, Session::COMMAND)
+    }
+
+    /// The use cases, without the binary. The schema must be there.
+    pub fn admin(&self) -> Admin {
+        let connector = Connector::new(vec![self.options.clone()]);
+        let vault = Arc::new(Vault::parse(MASTER_KEY).expect("a key"));
+        let urls = Urls { webhooks: "http://localhost".to_owned(), console: "http://localhost".to_owned() };
+        Admin::new(Pool::new(&connector, Session::CONSOLE, 2), vault, urls)
     }
 
     /// Sets a variable for what is started from now on.
