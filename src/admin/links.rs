@@ -22,17 +22,11 @@ pub struct LinkInfo {
     pub expires_at: OffsetDateTime,
 }
 
-/// The path of the page of a one-time link.
-#[must_use]
-pub fn link_path(token: &OpaqueToken) -> String {
-    format!("/links/{}", token.expose())
-}
-
 impl Admin {
-    /// A one-time link, whole.
+    /// The URL of the page of a one-time link.
     #[must_use]
-    pub fn console_link(&self, token: &OpaqueToken) -> String {
-        format!("{}{}", self.urls.console, link_path(token))
+    pub fn link_url(&self, token: &OpaqueToken) -> String {
+        format!("{}/links/{}", self.urls.console, token.expose())
     }
 
     /// Whether there is an operator who can sign in.

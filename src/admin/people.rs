@@ -82,6 +82,12 @@ pub struct OperatorView {
     pub last_seen_at: Option<String>,
 }
 
+/// What the audit log says of an invitation.
+#[must_use]
+pub fn describe_invited(email: &EmailAddress, role: Role) -> String {
+    format!("{} as {}", email.as_str(), role.as_str())
+}
+
 impl Admin {
     /// Lets a person see an account. Who is there already keeps his role, and gets a new link: that is the way back in for
     /// those who forgot their password.
@@ -160,6 +166,16 @@ impl Admin {
             last_seen_at: operator.last_seen_at.map(rfc3339),
         };
         Ok(operators.into_iter().map(view).collect())
+    }
+
+    /// The operator of that address.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchPerson`], [`AdminError::Database`].
+    pub async fn find_operator(&self, email: &EmailAddress) -> Result<Uuid, AdminError> {
+        let operators = self.db(async |db| person::list_operators(db).await).await?;
+        let found = operators.iter().find(|operator| operator.email == email.as_str());
+        found.map(|operator| operator.id).ok_or_else(|| AdminError::NoSuchPerson(email.as_str().to_owned()))
     }
 
     /// Makes an operator an ordinary person; one who belongs to no account is forgotten, with all sessions.

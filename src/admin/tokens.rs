@@ -27,6 +27,19 @@ pub struct TokenRequest {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+impl TokenRequest {
+    /// What the audit log says of it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let until = self.expires_at.map_or_else(String::new, |at| format!(", until {}", rfc3339(at)));
+        format!("{} ({}{until})", self.name.as_str(), access(self.may_write))
+    }
+}
+
+fn access(may_write: bool) -> &'static str {
+    if may_write { "write" } else { "read" }
+}
+
 /// A token that has just been made.
 #[derive(Debug)]
 pub struct NewToken {
@@ -125,7 +138,7 @@ fn view(token: ApiToken) -> TokenView {
         name: token.name,
         account_id: token.account_id,
         account_name: token.account_name,
-        access: if token.may_write { "write" } else { "read" },
+        access: access(token.may_write),
         created_at: rfc3339(token.created_at),
         created_by: token.created_by,
         last_used_at: token.last_used_at.map(rfc3339),

@@ -7,8 +7,11 @@ use serde_json::json;
 
 use super::session::{Session, confirm, read_write_key};
 use super::{output, source, stdin};
+use crate::admin::audit::{Action, Actor};
+use crate::admin::people::{Inviter, Role, describe_invited};
 use crate::admin::{AccountView, NewSource, NotSealed, Rekeyed};
 use crate::config::Environment;
+use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::domain::write_key::WriteKey;
@@ -60,6 +63,19 @@ pub enum Command {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+    },
+    /// Let a person into the account's pages: makes a one-time link, which counts for a day. Who is there already keeps his
+    /// role, and chooses a new password by the link; all his sessions end then.
+    Invite {
+        /// The account's id or name.
+        #[arg(value_name = "A")]
+        account: String,
+        /// The person's address.
+        #[arg(long, value_name = "E", value_parser = EmailAddress::parse)]
+        email: EmailAddress,
+        /// The person sees all, and changes nothing.
+        #[arg(long)]
+        viewer: bool,
     },
     /// Seal the keys and secrets of all sources anew, under the first key in `MASTER_KEY`.
     Rekey,
@@ -115,6 +131,15 @@ async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> 
         Command::Delete { account, .. } => {
             admin.delete_account(&account).await?;
             session.print(&json!({"deleted": account}))
+        }
+        Command::Invite { account, email, viewer } => {
+            let account = admin.find_account(&account).await?.id;
+            let role = if viewer { Role::Viewer } else { Role::Admin };
+            let invited = admin.invite(account, &email, role, Inviter::Operator).await?;
+            admin
+                .record(&Actor::command_line(), Some(account), Action::PersonInvited, &describe_invited(&email, role))
+                .await?;
+            session.print_link(invited.link.as_ref())
         }
         Command::Rekey => print_rekeyed(session, &admin.rekey().await?),
     }

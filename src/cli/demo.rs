@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
-use crate::admin::{Admin, NewSource};
+use crate::admin::{Admin, NewSource, Urls};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
+use crate::database::AdminPool;
 use crate::domain::event::Kind;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -58,7 +59,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     let stop = super::stop_signal()?;
     temporary_dir::remove_leftovers().await;
     let dir = TemporaryDir::create().context("a temporary folder for the demo's database")?;
-    let shown = show(env, args, json, &dir, &stop).await;
+    let shown = Box::pin(show(env, args, json, &dir, &stop)).await;
     dir.remove().await;
     match shown {
         Ok(Shown::NotAll) => bail!("not all events arrived"),

@@ -23,7 +23,7 @@ pub async fn run(env: &Environment) -> anyhow::Result<()> {
         output::line(&format!(
             "There is no operator yet. Open this link within a day to become one (another: `nudgespot-source operator \
              invite`):\n\n  {}\n",
-            admin.console_link(&link)
+            admin.link_url(&link)
         ))?;
     }
     drop(admin);

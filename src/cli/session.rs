@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::bail;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use serde_json::json;
 use tracing::Instrument;
 
 use super::{output, stdin, until_stopped};
-use crate::admin::{Admin, Urls};
+use crate::admin::{Admin, OpaqueToken, Urls};
 use crate::config::{Config, Environment};
 use crate::database::{AdminPool, DatabaseHandle};
 use crate::domain::text::visible;
@@ -44,6 +45,11 @@ impl Session {
     /// Prints one value: as JSON, or name by name.
     pub fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {
         Ok(output::print(self.json, value, || output::fields(value))?)
+    }
+
+    /// Prints a one-time link, which is shown only now.
+    pub fn print_link(&self, link: Option<&OpaqueToken>) -> anyhow::Result<()> {
+        self.print(&json!({"link": link.map(|link| self.admin.link_url(link))}))
     }
 }
 

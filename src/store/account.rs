@@ -109,15 +109,31 @@ pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, name: &str) -> sqlx::Resu
     Ok(done.rows_affected() == 1)
 }
 
-/// Deletes an account and its sources at once, then all that is kept of them, in pieces that lock nothing for long.
+/// Deletes an account, its sources and the people who belong to no other at once, then all that is kept of them, in pieces that lock nothing for long.
 ///
 /// # Errors
 /// The database did not answer. The account may be gone and some of its events still there: they are forgotten in time.
 pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
     let sources = db.run(async |db| source::list(db, None, Some(id)).await).await?;
-    db.run(async |db| sqlx::query!("delete from account where id = $1", id).execute(db).await).await?;
+    db.run(async |db| delete_row(db, id).await).await?;
     for source in sources {
         source::delete(db, source.id).await?;
     }
     Ok(())
+}
+
+/// Deletes an account's row, and the people who belong to no other.
+async fn delete_row(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    let delete = sqlx::query!(
+        "with orphan as (
+            delete from person using membership
+            where membership.account_id = $1 and person.id = membership.person_id and not is_operator
+                and not exists (
+                    select from membership as other where other.person_id = person.id and other.account_id <> $1
+                )
+        )
+        delete from account where id = $1",
+        id
+    );
+    delete.execute(db).await.map(drop)
 }

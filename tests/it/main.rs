@@ -15,6 +15,7 @@ mod isolation;
 mod layers;
 mod operations;
 mod outcomes;
+mod people;
 mod private_cluster;
 mod rekey;
 mod replicas;

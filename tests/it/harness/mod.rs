@@ -103,12 +103,12 @@ impl Context {
         Connection::new(&connector, Session::COMMAND)
     }
 
-    /// Administers the database, as the program's commands do.
+    /// The use cases, without the binary. The schema must be there.
     pub fn admin(&self) -> Admin {
-        let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
-        let urls = Urls { webhooks: String::new(), console: String::new() };
+        let connector = Connector::new(vec![self.options.clone()]);
         let vault = Arc::new(Vault::parse(MASTER_KEY).expect("a key"));
-        Admin::new(Pool::new(&connector, Session::COMMAND, 1), vault, urls)
+        let urls = Urls { webhooks: "http://localhost".to_owned(), console: "http://localhost".to_owned() };
+        Admin::new(Pool::new(&connector, Session::CONSOLE, 2), vault, urls)
     }
 
     /// Sets a variable for what is started from now on.

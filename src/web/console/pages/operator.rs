@@ -163,7 +163,7 @@ pub async fn create_account(
     let Some(address) = admin else { return Ok(super::super::frame::see_other(&onward)) };
     let invited = console.admin.invite(account, &address, Role::Admin, Inviter::Operator).await?;
     console.admin.record(&actor, Some(account), Action::PersonInvited, address.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.console_link(&token));
+    let link = invited.link.map(|token| console.admin.link_url(&token));
     page(&LinkMade { frame: Frame::new(&visit, ""), email: address.as_str().to_owned(), link, onward })
 }
 
@@ -173,7 +173,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.admin.record(&visit.actor(), None, Action::OperatorInvited, address.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.console_link(&token));
+    let link = invited.link.map(|token| console.admin.link_url(&token));
     let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
     page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
 }
