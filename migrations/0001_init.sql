@@ -257,6 +257,9 @@ create table traffic (
 -- One row a source: how far the counts of `log_head` and `delivery` are in `traffic` (see store/traffic.rs).
 create table traffic_mark (
     source_id uuid primary key references source (id) on delete cascade,
+    rolled_at timestamptz not null default now(),
+    -- Of those that follow, but for the kinds.
+    total bigint not null default 0,
     n_accepted bigint not null default 0,
     n_duplicates bigint not null default 0,
     n_ignored bigint not null default 0,

@@ -297,11 +297,11 @@ pub(super) fn kind(source: &SealedSource) -> Result<Kind, AdminError> {
 }
 
 /// What was changed may have been deleted since it was found.
-fn there_is(is_there: bool, text: &str) -> Result<(), AdminError> {
+pub(super) fn there_is(is_there: bool, text: &str) -> Result<(), AdminError> {
     if is_there { Ok(()) } else { Err(AdminError::NoSuchSource(text.to_owned())) }
 }
 
-fn new_token() -> String {
+pub(super) fn new_token() -> String {
     URL_SAFE_NO_PAD.encode(random::bytes::<TOKEN_BYTES>())
 }
 

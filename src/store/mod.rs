@@ -16,6 +16,7 @@ pub mod filter;
 pub mod lease;
 pub mod log;
 pub mod one_time_link;
+pub mod overview;
 pub mod person;
 pub mod pool;
 pub mod quarantine;
@@ -26,6 +27,7 @@ pub mod settlement;
 pub mod shown_once;
 pub mod source;
 pub mod stats;
+pub mod traffic;
 pub mod unreadable;
 pub mod write_key_check;
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::block::{Block, StoredBlock, UnreadableBlock};
 use super::connection::{Connection, is_timeout};
-use super::unreadable;
+use super::{traffic, unreadable};
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
@@ -42,6 +42,7 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     for source in sources {
         let done = forget_blocks(db, source.source_id, source.cursor_seq, [events_before, now], &mut forgotten).await;
         go_on(source.source_id, done)?;
+        forgotten.n_rows += traffic::forget(db, source.source_id, now).await?;
     }
     // What is left of sources whose deletion was broken off. The sources in the log are found one by one, by the index.
     let deleted = db.run(async |db| {
