@@ -7,6 +7,7 @@ pub mod audit;
 mod dead_letters;
 pub mod links;
 mod opaque_token;
+pub mod overview;
 mod passwords;
 pub mod people;
 pub mod principal;

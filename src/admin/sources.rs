@@ -126,6 +126,7 @@ impl Admin {
             previous_secret_until: None,
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
+            status_token: new_token(),
         };
         let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
         let inserted = inserted.map_err(|error| {
@@ -306,11 +307,11 @@ pub(super) fn kind(source: &SealedSource) -> Result<Kind, AdminError> {
 }
 
 /// What was changed may have been deleted since it was found.
-fn there_is(is_there: bool, text: &str) -> Result<(), AdminError> {
+pub(super) fn there_is(is_there: bool, text: &str) -> Result<(), AdminError> {
     if is_there { Ok(()) } else { Err(AdminError::NoSuchSource(text.to_owned())) }
 }
 
-fn new_token() -> String {
+pub(super) fn new_token() -> String {
     URL_SAFE_NO_PAD.encode(random::bytes::<TOKEN_BYTES>())
 }
 

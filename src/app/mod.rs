@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::secrets::SourceCache;
 use crate::store::block::UnreadableBlock;
 use crate::store::connection::{Connection, Session};
-use crate::store::{consistency, retention};
+use crate::store::{consistency, retention, traffic};
 use crate::wakeups::Wakeups;
 use crate::web::console::Console;
 use crate::web::{Servers, State};
@@ -239,6 +239,8 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         supervisor.spawn(Stage::Support, "the retention", unfailing(forget));
         let check_keys = check_write_keys(set_up, stop_support.clone());
         supervisor.spawn(Stage::Support, "the check of write keys", unfailing(check_keys));
+        let roll = roll_traffic(database.connection(Session::BACKGROUND), stop_support.clone());
+        supervisor.spawn(Stage::Support, "the count of what comes and goes", unfailing(roll));
         let cluster = database.cluster.take().map(|mut cluster| {
             let (watched, cluster_back) = oneshot::channel();
             let stop = stop_support.clone();
@@ -311,6 +313,19 @@ async fn forget(mut db: Connection, retention: Duration, metrics: Arc<Metrics>, 
         }
         if stop.run_until_cancelled(tokio::time::sleep(FORGET)).await.is_none() {
             return;
+        }
+    }
+}
+
+async fn roll_traffic(mut db: Connection, stop: CancellationToken) {
+    loop {
+        if stop.run_until_cancelled(tokio::time::sleep(traffic::ROLL_INTERVAL)).await.is_none() {
+            return;
+        }
+        match stop.run_until_cancelled(db.run(async |db| traffic::roll(db).await)).await {
+            None => return,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::warn!(%error, "cannot add up what came and what became of it"),
         }
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::block::{Block, StoredBlock, UnreadableBlock};
 use super::connection::{Connection, is_timeout};
-use super::{session, unreadable};
+use super::{session, traffic, unreadable};
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
@@ -44,6 +44,7 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     for source in sources {
         let done = forget_blocks(db, source.source_id, source.cursor_seq, [events_before, now], &mut forgotten).await;
         go_on(source.source_id, done)?;
+        forgotten.n_rows += traffic::forget(db, source.source_id, now).await?;
     }
     // What is left of sources whose deletion was broken off. The sources in the log are found one by one, by the index.
     let deleted = db.run(async |db| {
@@ -70,6 +71,8 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     }
     forgotten.n_rows += forget_others(db, before).await?;
     forgotten.n_rows += forget_of_console(db, now).await?;
+    // Not before the blocks with what was sent again: what became of it is asked by these.
+    forgotten.n_rows += forget_replays(db, events_before).await?;
     Ok(forgotten)
 }
 
@@ -169,7 +172,8 @@ async fn delete_blocks_until(
         "with forgotten as (
             delete from event_block where source_id = $1 and last_seq <= $2
         )
-        delete from known_event where source_id = $1 and event_id = any($3)",
+        -- What was sent again goes with its last number.
+        delete from known_event where source_id = $1 and event_id = any($3) and seq <= $2",
         source,
         last_seq,
         event_ids
@@ -269,6 +273,20 @@ async fn forget_of_console(db: &mut Connection, now: OffsetDateTime) -> sqlx::Re
         in_pieces(db, async |db| sqlx::query!("delete from one_time_link where expires_at < now()").execute(db).await)
             .await?;
     Ok(n_forgotten)
+}
+
+async fn forget_replays(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
+    in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from replay where (source_id, from_seq) in
+                (select source_id, from_seq from replay where replayed_at < $1 limit $2)",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await
 }
 
 async fn in_pieces(
