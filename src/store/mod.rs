@@ -18,6 +18,7 @@ pub mod one_time_link;
 pub mod person;
 pub mod pool;
 pub mod quarantine;
+pub mod refused_webhook;
 pub mod replay;
 pub mod retention;
 pub mod session;
@@ -26,6 +27,7 @@ pub mod shown_once;
 pub mod source;
 pub mod stats;
 pub mod unreadable;
+pub mod webhook_activity;
 pub mod write_key_check;
 
 use sqlx::migrate::Migrator;
