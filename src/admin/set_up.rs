@@ -50,7 +50,12 @@ impl SetUp {
     ///
     /// # Errors
     /// Where the HTTP client cannot be set up.
-    pub fn new(admin: Arc<Admin>, segment: Client, segment_cdn: Url, intake: SocketAddr) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        admin: Arc<Admin>,
+        segment: Client,
+        segment_cdn: Url,
+        intake: SocketAddr,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(INTAKE_TIMEOUT).no_proxy();
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { admin, segment, segment_cdn, intake, http })
@@ -106,7 +111,8 @@ impl SetUp {
             let Some(body) = of.test_event(*event, &id, now) else { continue };
             let seconds = now.unix_timestamp();
             let headers = sign(&secret, SigningScheme::Standard, &id, seconds, body.as_bytes());
-            let request = headers.into_iter().fold(self.http.post(&url), |request, (name, value)| request.header(name, value));
+            let request =
+                headers.into_iter().fold(self.http.post(&url), |request, (name, value)| request.header(name, value));
             let answer = request.body(body).send().await;
             match answer.map(|answer| answer.status()) {
                 Ok(StatusCode::OK) => ids.push(id),

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::element::{self, BodyElement, BodyError, Disposition, non_blank};
 use super::TEST_USER;
+use super::element::{self, BodyElement, BodyError, Disposition, non_blank};
 use super::signature::{Signature, Verified, VerifyError};
 use crate::domain::event::{EmailEvent, EventId, Kind};
 use crate::domain::json::{self, Object};

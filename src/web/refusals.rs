@@ -76,11 +76,13 @@ impl Refused {
             let value = &value.as_bytes()[..value.len().min(MAX_HEADER_BYTES)];
             (name.as_str().to_owned(), String::from_utf8_lossy(value).into_owned())
         });
+        let mut kept: Vec<_> = kept.collect();
+        kept.sort();
         Self {
             source,
             kind,
             received_at,
-            headers: kept.collect(),
+            headers: kept,
             body: if body.len() > JUDGED_BODY_BYTES {
                 // Not a part of the whole, which would be held with it.
                 Bytes::copy_from_slice(&body[..KEPT_BODY_BYTES])
