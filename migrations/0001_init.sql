@@ -34,6 +34,10 @@ create table source (
     unsubscribe_event text not null default 'Email Unsubscribed'
         check (unsubscribe_event in ('Email Unsubscribed', 'Unsubscribed')),
     allow_untimestamped boolean not null default false,
+    -- The capability in the status address, which tells anybody whether events flow, and nothing else.
+    status_token text not null constraint source_status_token_unique unique,
+    -- Since when an admin knows that nothing comes.
+    quiet_acknowledged_at timestamptz,
     created_at timestamptz not null default now(),
     constraint source_name_unique unique (account_id, name),
     check ((previous_secret is null) = (previous_secret_until is null))
@@ -72,10 +76,12 @@ create table event_block (
     since timestamptz not null,
     -- See store/block.rs.
     events bytea not null,
+    -- By what its events are searched for, see store/filter.rs.
+    filter bytea not null,
     primary key (source_id, last_seq)
 );
--- It comes compressed.
-alter table event_block alter column events set storage external;
+-- The one comes compressed, of the other nothing repeats.
+alter table event_block alter column events set storage external, alter column filter set storage external;
 
 -- Blocks that could not be read, out of the way of those that can: after their events had been delivered, or when an
 -- operator gave them up. Their events' ids are not known to anybody, and stay in `known_event`.
@@ -95,6 +101,8 @@ create table unreadable_block (
 -- whatever source, go to the same page of the index.
 create table known_event (
     source_id uuid not null,
+    -- Its number in the log, that of its last replay where it was sent again.
+    seq bigint not null,
     event_id bytea not null,
     constraint known_event_pkey primary key (event_id, source_id)
 );
@@ -105,8 +113,19 @@ create table log_head (
     source_id uuid primary key references source (id) on delete cascade,
     -- The number of the log's last event.
     head_seq bigint not null default 0,
+    -- Of these numbers, those of events that were in the log before.
+    n_replayed bigint not null default 0,
+    -- Events that came again, and those that are not forwarded, each of these counted once.
+    n_duplicates bigint not null default 0,
     n_ignored bigint not null default 0,
-    n_rejected bigint not null default 0
+    n_rejected bigint not null default 0,
+    -- Events that came, by kind.
+    n_email_delivered bigint not null default 0,
+    n_opened bigint not null default 0,
+    n_clicked bigint not null default 0,
+    n_bounced bigint not null default 0,
+    n_marked_as_spam bigint not null default 0,
+    n_unsubscribed bigint not null default 0
 ) with (fillfactor = 50);
 
 -- 'log': an event block at the cursor cannot be read.
@@ -115,9 +134,11 @@ create type pause_author as enum ('admin', 'segment', 'log');
 -- One row a source: what became of it. Written on every request to Segment.
 create table delivery (
     source_id uuid primary key references source (id) on delete cascade,
-    -- Events after it, up to log_head.head_seq, wait.
+    -- Events after it, up to log_head.head_seq, wait. What it has passed was delivered, has died, or is missing.
     cursor_seq bigint not null default 0,
     n_delivered bigint not null default 0,
+    -- Events that have died, also those that were sent again since.
+    n_dead bigint not null default 0,
     -- Numbers of the log that the cursor has passed and that had no event any more.
     n_missing bigint not null default 0,
     -- Failed attempts since the last answer that moved the cursor.
@@ -134,6 +155,7 @@ create table delivery (
     leased_by int not null default 0,
     paused_by pause_author,
     paused_reason text,
+    paused_at timestamptz,
     -- Why the last attempt failed; null once one has succeeded.
     last_error text
 ) with (fillfactor = 50);
@@ -160,6 +182,21 @@ create table dead_letter (
     primary key (source_id, seq)
 );
 create index dead_letter_dead_at_idx on dead_letter using brin (dead_at);
+create index dead_letter_event_id_idx on dead_letter (source_id, event_id);
+
+-- Dead letters that were put back into the log: their events are at both numbers, and what became of them is at the last.
+create table replay (
+    source_id uuid not null,
+    from_seq bigint not null,
+    to_seq bigint not null,
+    -- Why and when it had died.
+    reason text not null,
+    dead_at timestamptz not null,
+    replayed_at timestamptz not null default now(),
+    primary key (source_id, from_seq)
+);
+create index replay_to_seq_idx on replay (source_id, to_seq);
+create index replay_replayed_at_idx on replay using brin (replayed_at);
 
 create type attempt_outcome as enum ('delivered', 'retry', 'refused', 'paused');
 
@@ -177,7 +214,8 @@ create table attempt (
     outcome attempt_outcome not null,
     reason text
 );
-create index attempt_source_id_idx on attempt (source_id, id);
+-- By the events that they were about; the newest are the last of these.
+create index attempt_source_id_idx on attempt (source_id, to_seq, id);
 
 -- Events that are not forwarded, as they came: of a kind that has no Segment event (ignored), or unusable (rejected).
 create table quarantine (
@@ -192,3 +230,43 @@ create table quarantine (
     primary key (source_id, digest)
 );
 create index quarantine_received_at_idx on quarantine using brin (received_at);
+create index quarantine_source_id_idx on quarantine (source_id, disposition, received_at, digest);
+
+-- What came and what became of it, counted: minutes for a day, hours for a month, so that no chart reads the log.
+create type traffic_step as enum ('minute', 'hour');
+
+create table traffic (
+    source_id uuid not null references source (id) on delete cascade,
+    step traffic_step not null,
+    starts_at timestamptz not null,
+    n_accepted bigint not null,
+    n_duplicates bigint not null,
+    n_ignored bigint not null,
+    n_rejected bigint not null,
+    n_delivered bigint not null,
+    n_dead bigint not null,
+    n_email_delivered bigint not null,
+    n_opened bigint not null,
+    n_clicked bigint not null,
+    n_bounced bigint not null,
+    n_marked_as_spam bigint not null,
+    n_unsubscribed bigint not null,
+    primary key (source_id, step, starts_at)
+) with (fillfactor = 50);
+
+-- One row a source: how far the counts of `log_head` and `delivery` are in `traffic` (see store/traffic.rs).
+create table traffic_mark (
+    source_id uuid primary key references source (id) on delete cascade,
+    n_accepted bigint not null default 0,
+    n_duplicates bigint not null default 0,
+    n_ignored bigint not null default 0,
+    n_rejected bigint not null default 0,
+    n_delivered bigint not null default 0,
+    n_dead bigint not null default 0,
+    n_email_delivered bigint not null default 0,
+    n_opened bigint not null default 0,
+    n_clicked bigint not null default 0,
+    n_bounced bigint not null default 0,
+    n_marked_as_spam bigint not null default 0,
+    n_unsubscribed bigint not null default 0
+) with (fillfactor = 50);

@@ -116,6 +116,7 @@ impl Admin {
             previous_secret_until: None,
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
+            status_token: new_token(),
         };
         let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
         let inserted = inserted.map_err(|error| {

@@ -14,6 +14,7 @@ pub mod recipient;
 pub mod region;
 pub mod rejection;
 pub mod retry;
+pub mod search_key;
 pub mod secret;
 pub mod text;
 pub mod timestamp;

@@ -138,6 +138,11 @@ impl<'a> Properties<'a> {
         free
     }
 
+    /// A property's value.
+    pub(crate) fn find(&self, name: &str) -> Option<&Value<'a>> {
+        self.list.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
     /// Whether there is nothing to say.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -6,9 +6,10 @@
 use std::fmt::Write;
 
 use super::event::{EmailEvent, MessageId};
-use super::properties::Properties;
+use super::properties::{Properties, Value};
 use super::recipient::Identity;
 use super::rejection::{MAX_TRACK_BYTES, TrackTooLarge};
+use super::search_key::{SearchField, SearchKey, SearchKeys};
 use super::timestamp;
 
 /// The most bytes that [`write()`] adds to a [`Track`].
@@ -30,7 +31,10 @@ pub struct Envelope {
 
 /// The identity, time, properties and context of a track call: a JSON object that ends with its `context`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Track(String);
+pub struct Track {
+    json: String,
+    keys: SearchKeys,
+}
 
 impl Track {
     /// Maps an event.
@@ -55,14 +59,41 @@ impl Track {
         }
         write_traits(&mut json, before, &event.recipient.traits);
         json.push_str("}}");
-        if json.len() + MAX_ENVELOPE_BYTES > MAX_TRACK_BYTES { Err(TrackTooLarge) } else { Ok(Self(json)) }
+        if json.len() + MAX_ENVELOPE_BYTES > MAX_TRACK_BYTES {
+            Err(TrackTooLarge)
+        } else {
+            Ok(Self { json, keys: keys(event) })
+        }
     }
 
     /// The JSON object, for the log.
     #[must_use]
     pub fn as_json(&self) -> &str {
-        &self.0
+        &self.json
     }
+
+    /// By what it is searched for.
+    #[must_use]
+    pub fn keys(&self) -> SearchKeys {
+        self.keys
+    }
+}
+
+/// What [`SearchKeys::of_track`] would read, while it is at hand.
+fn keys(event: &EmailEvent<'_>) -> SearchKeys {
+    let key = |field, value: Option<&Value<'_>>| match value? {
+        Value::Json(json) => SearchKey::of_json(field, json),
+        Value::Digits(digits) => Some(SearchKey::new(field, digits)),
+    };
+    let (Identity::User(identity) | Identity::Anonymous(identity)) = &event.recipient.identity;
+    let (traits, properties) = (&event.recipient.traits, &event.properties);
+    SearchKeys::new([
+        SearchKey::of_json(SearchField::Recipient, identity),
+        key(SearchField::Recipient, traits.find("email")),
+        key(SearchField::Recipient, traits.find("anon_id")),
+        key(SearchField::EmailId, properties.find("email_id")),
+        key(SearchField::CampaignId, properties.find("campaign_id")),
+    ])
 }
 
 fn write_traits(json: &mut String, context_start: usize, traits: &Properties<'_>) {

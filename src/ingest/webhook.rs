@@ -59,8 +59,9 @@ impl Webhook {
             match element.disposition {
                 Disposition::Event(kind, id, track) => {
                     kinds.push(kind);
+                    let keys = Some(track.keys());
                     let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
-                    events.push(Record { kind, received_at, event_id, track });
+                    events.push(Record { kind, received_at, event_id, track, keys });
                 }
                 Disposition::Ignored { name } => {
                     receipt.ignored += 1;

@@ -305,10 +305,7 @@ async fn append(
     let mut n_attempts = 1;
     loop {
         let (new, is_new) = db.run(async |db| events.filter_duplicates(db).await).await?;
-        if new.is_empty() {
-            return Ok((Some(is_new), true));
-        }
-        let append = Append::new(new);
+        let append = Append::without_duplicates(events, new, &is_new);
         match db.run(async |db| log::append(db, ids, &append).await).await {
             Err(error) if log::is_duplicate(&error) && n_attempts < MAX_CONFLICT_RETRIES => n_attempts += 1,
             done => return done.map(|all_there| (Some(is_new), all_there)),

@@ -6,7 +6,8 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::block::{Block, FULL_BYTES};
+use super::block::{Block, CountsByKind, FULL_BYTES};
+use crate::domain::event::Kind;
 
 /// The most events of a block.
 pub const MAX_BLOCK_EVENTS: usize = 1_000;
@@ -126,6 +127,14 @@ impl Part {
     fn len(&self) -> usize {
         self.blocks.iter().map(Block::len).sum()
     }
+
+    fn counts_by_kind(&self) -> CountsByKind {
+        let mut counts = CountsByKind::default();
+        for block in &self.blocks {
+            counts.iter_mut().zip(block.counts_by_kind()).for_each(|(count, n)| *count += n);
+        }
+        counts
+    }
 }
 
 /// Events, made ready to be appended.
@@ -134,14 +143,22 @@ pub struct Append {
     events: Events,
     /// The events' blocks, compressed.
     stored: Vec<Vec<u8>>,
+    /// The blocks' filters.
+    filters: Vec<Vec<u8>>,
+    /// How many events were left out, as the log has them already.
+    n_duplicates: HashMap<Uuid, i64>,
 }
 
 /// The blocks of an [`Append`], column by column.
 #[derive(Default)]
 pub(super) struct Columns {
-    /// Each source once, with the number of its events.
+    /// Each source once, with the number of its events, and of all those of the sources before it.
     pub(super) sources: Vec<Uuid>,
     pub(super) counts: Vec<i64>,
+    pub(super) n_before: Vec<i64>,
+    /// By kind, then by source.
+    pub(super) counts_by_kind: [Vec<i64>; Kind::ALL.len()],
+    pub(super) n_duplicates: Vec<i64>,
     pub(super) block_sources: Vec<Uuid>,
     /// The place of a block's last event among those of its source, from 1.
     pub(super) last_places: Vec<i64>,
@@ -153,8 +170,20 @@ impl Append {
     /// Compresses the events.
     #[must_use]
     pub fn new(events: Events) -> Self {
-        let stored = events.parts.iter().flat_map(|part| &part.blocks).map(Block::compress).collect();
-        Self { events, stored }
+        let blocks = || events.parts.iter().flat_map(|part| &part.blocks);
+        let (stored, filters) = (blocks().map(Block::compress).collect(), blocks().map(Block::filter).collect());
+        Self { events, stored, filters, n_duplicates: HashMap::new() }
+    }
+
+    /// What is left of `all` when its duplicates are taken out, as [`Events::filter_duplicates`] says. The duplicates are
+    /// counted.
+    #[must_use]
+    pub fn without_duplicates(all: &Events, new: Events, stays: &[Vec<bool>]) -> Self {
+        let n_duplicates = all.parts.iter().zip(stays).map(|(part, stays)| {
+            let n = stays.iter().filter(|stays| !**stays).count();
+            (part.source, i64::try_from(n).unwrap_or(i64::MAX))
+        });
+        Self { n_duplicates: n_duplicates.filter(|(_, n)| *n > 0).collect(), ..Self::new(new) }
     }
 
     /// The blocks, as they are stored.
@@ -162,8 +191,14 @@ impl Append {
         &self.stored
     }
 
+    /// The filters of the blocks.
+    pub(super) fn filters(&self) -> &[Vec<u8>] {
+        &self.filters
+    }
+
     pub(super) fn columns(&self) -> Columns {
         let mut columns = Columns::default();
+        let mut n_before = 0;
         for part in &self.events.parts {
             let mut place = 0;
             for block in &part.blocks {
@@ -173,8 +208,14 @@ impl Append {
                 columns.sizes.push(i32::try_from(block.len()).unwrap_or(i32::MAX));
                 columns.since.push(part.since);
             }
-            columns.sources.push(part.source);
-            columns.counts.push(place);
+            let n_duplicates = self.n_duplicates.get(&part.source).copied().unwrap_or_default();
+            columns.push(part.source, [place, n_before, n_duplicates], part.counts_by_kind());
+            n_before += place;
+        }
+        for (source, n_duplicates) in &self.n_duplicates {
+            if !self.events.places.contains_key(source) {
+                columns.push(*source, [0, n_before, *n_duplicates], CountsByKind::default());
+            }
         }
         columns
     }
@@ -183,6 +224,16 @@ impl Append {
     #[must_use]
     pub fn events(&self) -> &Events {
         &self.events
+    }
+}
+
+impl Columns {
+    fn push(&mut self, source: Uuid, [n, n_before, n_duplicates]: [i64; 3], counts_by_kind: CountsByKind) {
+        self.sources.push(source);
+        self.counts.push(n);
+        self.n_before.push(n_before);
+        self.n_duplicates.push(n_duplicates);
+        self.counts_by_kind.iter_mut().zip(counts_by_kind).for_each(|(column, n)| column.push(n.into()));
     }
 }
 
@@ -210,7 +261,7 @@ mod tests {
                     expected.entry(source).or_default().push(n);
                     let (event_id, track) = (n.to_le_bytes(), vec![b'x'; size]);
                     let received_at = OffsetDateTime::UNIX_EPOCH;
-                    block.push(Record { kind: Kind::Opened, received_at, event_id: &event_id, track: &track });
+                    block.push(Record { kind: Kind::Opened, received_at, event_id: &event_id, track: &track, keys: None });
                 }
                 events.push(source, OffsetDateTime::UNIX_EPOCH, &block);
             }

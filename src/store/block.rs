@@ -16,7 +16,9 @@
 use crc::{CRC_32_ISCSI, Crc, Table};
 use time::OffsetDateTime;
 
+use super::filter;
 use crate::domain::event::Kind;
+use crate::domain::search_key::{SearchKey, SearchKeys};
 
 const VERSION: u8 = 1;
 static CRC: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
@@ -34,10 +36,16 @@ pub struct Block {
     /// Well-formed: written by [`push`](Self::push), or checked by [`decompress`](Self::decompress).
     bytes: Vec<u8>,
     n_events: usize,
+    /// Of each event, in order; none of a block that was decompressed.
+    keys: Vec<SearchKeys>,
+    n_by_kind: CountsByKind,
 }
 
+/// How many events there are of each kind, in the order of [`Kind::ALL`].
+pub type CountsByKind = [u32; Kind::ALL.len()];
+
 /// One event of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// What happened.
     pub kind: Kind,
@@ -47,6 +55,8 @@ pub struct Record<'a> {
     pub event_id: &'a [u8],
     /// Its track call (see [`Track::as_json`](crate::domain::track::Track::as_json)).
     pub track: &'a [u8],
+    /// By what it is searched for, where that is known already; else it is read from the track.
+    pub keys: Option<SearchKeys>,
 }
 
 /// Why a stored block cannot be read.
@@ -115,12 +125,36 @@ impl Block {
         self.bytes.extend_from_slice(record.event_id);
         self.bytes.extend_from_slice(record.track);
         self.n_events += 1;
+        self.keys.push(record.keys.unwrap_or_else(|| SearchKeys::of_track(record.track)));
+        self.n_by_kind[usize::from(record.kind.number()) - 1] += 1;
     }
 
     /// Adds the events of another block.
     pub fn append(&mut self, other: &Self) {
+        if other.keys.len() < other.n_events {
+            return other.records().for_each(|event| self.push(event));
+        }
         self.bytes.extend_from_slice(&other.bytes);
         self.n_events += other.n_events;
+        self.keys.extend_from_slice(&other.keys);
+        self.n_by_kind = std::array::from_fn(|at| self.n_by_kind[at] + other.n_by_kind[at]);
+    }
+
+    /// By what its events are searched for (see [`filter`](super::filter)).
+    #[must_use]
+    pub fn filter(&self) -> Vec<u8> {
+        let kinds = Kind::ALL.into_iter().zip(self.n_by_kind).filter(|(_, n)| *n > 0);
+        let kinds = kinds.map(|(kind, _)| SearchKey::of_kind(kind));
+        if self.keys.len() == self.n_events {
+            return filter::of_keys(kinds.chain(self.keys.iter().flat_map(SearchKeys::iter)));
+        }
+        filter::of_keys(kinds.chain(self.records().flat_map(|event| SearchKeys::of_track(event.track).iter())))
+    }
+
+    /// How many of its events are of each kind.
+    #[must_use]
+    pub fn counts_by_kind(&self) -> CountsByKind {
+        self.n_by_kind
     }
 
     /// How many events there are.
@@ -143,8 +177,11 @@ impl Block {
 
     /// The events, in order.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || (!rest.is_empty()).then(|| split(&mut rest).expect("a block is well-formed")))
+        let (mut rest, mut keys) = (self.bytes.as_slice(), self.keys.iter());
+        std::iter::from_fn(move || {
+            let record = (!rest.is_empty()).then(|| split(&mut rest).expect("a block is well-formed"))?;
+            Some(Record { keys: keys.next().copied(), ..record })
+        })
     }
 
     /// The block as it is stored.
@@ -169,12 +206,13 @@ impl Block {
             _ => None,
         };
         let bytes = bytes.ok_or(newer)?;
-        let (mut rest, mut n_events) = (bytes.as_slice(), 0);
+        let (mut rest, mut n_events, mut n_by_kind) = (bytes.as_slice(), 0, CountsByKind::default());
         while !rest.is_empty() {
-            split(&mut rest).ok_or(newer)?;
+            let record = split(&mut rest).ok_or(newer)?;
+            n_by_kind[usize::from(record.kind.number()) - 1] += 1;
             n_events += 1;
         }
-        Ok(Self { bytes, n_events })
+        Ok(Self { bytes, n_events, keys: Vec::new(), n_by_kind })
     }
 }
 
@@ -214,6 +252,7 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<Record<'a>> {
         received_at: OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?,
         event_id,
         track,
+        keys: None,
     })
 }
 
@@ -235,11 +274,11 @@ mod tests {
             let mut block = Block::default();
             for (kind, event_id, track) in &events {
                 let kind = Kind::from_number((*kind).into()).expect("a kind");
-                block.push(Record { kind, received_at, event_id, track });
+                block.push(Record { kind, received_at, event_id, track, keys: None });
             }
             let again = Block::decompress(&block.compress()).expect("readable");
             prop_assert_eq!(again.len(), events.len());
-            prop_assert!(again.records().eq(block.records()));
+            prop_assert_eq!(again.counts_by_kind(), block.counts_by_kind());
             for (record, (kind, event_id, track)) in again.records().zip(&events) {
                 prop_assert_eq!((record.kind.number(), record.event_id, record.track), (*kind, &event_id[..], &track[..]));
                 prop_assert_eq!(record.received_at, received_at);
@@ -280,7 +319,7 @@ mod tests {
         let newer = seal(b"whatever".to_vec(), VERSION + 1);
         let mut cut = block();
         cut.bytes.pop();
-        let unknown_kind = Block { bytes: vec![0; HEAD_BYTES], n_events: 1 };
+        let unknown_kind = Block { bytes: vec![0; HEAD_BYTES], n_events: 1, ..Block::default() };
         for stored in [newer, cut.compress(), unknown_kind.compress()] {
             assert_eq!(Block::decompress(&stored).err(), Some(UnreadableBlock::NewerVersion));
         }
@@ -293,6 +332,7 @@ mod tests {
             received_at: OffsetDateTime::UNIX_EPOCH,
             event_id: b"evt_1",
             track: br#"{"userId":"u"}"#,
+            keys: None,
         });
         block
     }

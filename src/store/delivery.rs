@@ -46,7 +46,7 @@ pub async fn list_due(
 /// Where it is not known to be committed: try again.
 pub async fn pause(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "update delivery set paused_by = 'admin', paused_reason = $2 where source_id = $1",
+        "update delivery set paused_by = 'admin', paused_reason = $2, paused_at = coalesce(paused_at, now()) where source_id = $1",
         source,
         PAUSED_BY_ADMIN
     )
@@ -62,7 +62,7 @@ pub async fn pause(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> 
 pub async fn resume(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update delivery
-        set paused_by = null, paused_reason = null, n_attempts = 0, n_refused = 0, next_attempt_at = now()
+        set paused_by = null, paused_reason = null, paused_at = null, n_attempts = 0, n_refused = 0, next_attempt_at = now()
         where source_id = $1",
         source
     )

@@ -58,27 +58,38 @@ impl Lane {
 pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
     let (source_ids, event_ids) = append.events().ids();
+    let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed] = &blocks.counts_by_kind;
     let n_advanced = sqlx::query_scalar!(
         r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
-            update log_head set head_seq = head_seq + counted.n
-            from locked, unnest($3::uuid[], $4::bigint[]) as counted (source_id, n)
+            update log_head
+            set head_seq = head_seq + counted.n,
+                n_duplicates = log_head.n_duplicates + counted.n_duplicates,
+                n_email_delivered = n_email_delivered + delivered, n_opened = n_opened + opened,
+                n_clicked = n_clicked + clicked, n_bounced = n_bounced + bounced,
+                n_marked_as_spam = n_marked_as_spam + marked_as_spam,
+                n_unsubscribed = n_unsubscribed + unsubscribed
+            from locked, unnest($3::uuid[], $4::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
+                $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[])
+                as counted (source_id, n, n_before, n_duplicates, delivered, opened, clicked, bounced, marked_as_spam,
+                    unsubscribed)
             where log_head.source_id = counted.source_id
-            returning log_head.source_id, head_seq - counted.n as base
+            returning log_head.source_id, head_seq - counted.n as base, counted.n_before
         ),
         stored as (
             -- A source that was just deleted has no row in log_head, and gets none of its events.
-            insert into event_block (source_id, last_seq, n_events, since, events)
-            select source_id, base + last_place, n_events, since, events
-            from advanced join unnest($5::uuid[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[])
-                as block (source_id, last_place, n_events, since, events) using (source_id)
+            insert into event_block (source_id, last_seq, n_events, since, events, filter)
+            select source_id, base + last_place, n_events, since, events, filter
+            from advanced join unnest($5::uuid[], $6::bigint[], $7::int[], $8::timestamptz[], $9::bytea[], $20::bytea[])
+                as block (source_id, last_place, n_events, since, events, filter) using (source_id)
         ),
         known as (
-            insert into known_event (source_id, event_id)
-            select source_id, event_id
-            from advanced join unnest($10::uuid[], $11::bytea[]) as new (source_id, event_id) using (source_id)
+            insert into known_event (source_id, seq, event_id)
+            select source_id, base + place - n_before, event_id
+            from advanced join unnest($10::uuid[], $11::bytea[]) with ordinality as new (source_id, event_id, place)
+                using (source_id)
         )
         select count(*) as "n!" from advanced"#,
         lock::LANE,
@@ -92,6 +103,15 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
         append.stored(),
         &source_ids,
         &event_ids as _,
+        &blocks.n_before,
+        &blocks.n_duplicates,
+        delivered,
+        opened,
+        clicked,
+        bounced,
+        marked_as_spam,
+        unsubscribed,
+        append.filters(),
     )
     .fetch_one(db)
     .await?;

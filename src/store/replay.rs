@@ -48,7 +48,7 @@ async fn find(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64]) -> sqlx::Resu
         let kind = Kind::from_number(row.kind);
         let kind = kind.ok_or_else(|| sqlx::Error::Decode("an event of a newer version".into()))?;
         let (event_id, track) = (row.event_id.as_slice(), row.track.as_bytes());
-        block.push(Record { kind, received_at: row.received_at, event_id, track });
+        block.push(Record { kind, received_at: row.received_at, event_id, track, keys: None });
     }
     let mut events = Events::default();
     if !block.is_empty() {
@@ -68,21 +68,35 @@ async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
         advanced as (
-            update log_head set head_seq = head_seq + cardinality($4::bigint[])
+            update log_head
+            set head_seq = head_seq + cardinality($4::bigint[]), n_replayed = n_replayed + cardinality($4::bigint[])
             from locked
             where source_id = $3 and (select count(*) from letter) = cardinality($4::bigint[])
             returning source_id, head_seq - cardinality($4::bigint[]) as base
         ),
         stored as (
-            insert into event_block (source_id, last_seq, n_events, since, events)
-            select source_id, base + last_place, n_events, since, events
-            from advanced, unnest($5::bigint[], $6::int[], $7::timestamptz[], $8::bytea[])
-                as block (last_place, n_events, since, events)
+            insert into event_block (source_id, last_seq, n_events, since, events, filter)
+            select source_id, base + last_place, n_events, since, events, filter
+            from advanced, unnest($5::bigint[], $6::int[], $7::timestamptz[], $8::bytea[], $9::bytea[])
+                as block (last_place, n_events, since, events, filter)
+        ),
+        known as (
+            -- The id may have been forgotten meanwhile, and come again: then it is there twice.
+            insert into known_event (source_id, seq, event_id)
+            select distinct on (event_id) source_id, base + place, event_id
+            from advanced, unnest($10::bytea[]) with ordinality as moved (event_id, place)
+            order by event_id, place desc
+            on conflict (event_id, source_id) do update set seq = excluded.seq
         ),
         removed as (
             delete from dead_letter using advanced
             where dead_letter.source_id = advanced.source_id and seq = any($4)
-            returning seq
+            returning seq, reason, dead_at
+        ),
+        noted as (
+            insert into replay (source_id, from_seq, to_seq, reason, dead_at)
+            select source_id, seq, base + place, reason, dead_at
+            from advanced, unnest($4) with ordinality as moved (seq, place) join removed using (seq)
         )
         select count(*) as "n!" from removed"#,
         lock::LANE,
@@ -93,6 +107,8 @@ async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append
         &blocks.sizes,
         &blocks.since,
         append.stored(),
+        append.filters(),
+        &append.events().ids().1 as _,
     )
     .fetch_one(db)
     .await?;

@@ -67,6 +67,8 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
         go_on(source_id, super::source::delete(db, source_id).await)?;
     }
     forgotten.n_rows += forget_others(db, before).await?;
+    // Not before the blocks with what was sent again: what became of it is asked by these.
+    forgotten.n_rows += forget_replays(db, events_before).await?;
     Ok(forgotten)
 }
 
@@ -166,7 +168,8 @@ async fn delete_blocks_until(
         "with forgotten as (
             delete from event_block where source_id = $1 and last_seq <= $2
         )
-        delete from known_event where source_id = $1 and event_id = any($3)",
+        -- What was sent again goes with its last number.
+        delete from known_event where source_id = $1 and event_id = any($3) and seq <= $2",
         source,
         last_seq,
         event_ids
@@ -257,6 +260,20 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     })
     .await?;
     Ok(n_forgotten)
+}
+
+async fn forget_replays(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
+    in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from replay where (source_id, from_seq) in
+                (select source_id, from_seq from replay where replayed_at < $1 limit $2)",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await
 }
 
 async fn in_pieces(

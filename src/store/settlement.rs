@@ -108,6 +108,7 @@ struct Settlements {
     cursors: Vec<i64>,
     n_delivered: Vec<i64>,
     n_missing: Vec<i64>,
+    n_dead: Vec<i64>,
     n_attempts: Vec<i32>,
     n_refused: Vec<i32>,
     wait_seconds: Vec<f64>,
@@ -155,6 +156,7 @@ impl Settlements {
         self.cursors.push(settlement.cursor);
         self.n_delivered.push(settlement.n_delivered);
         self.n_missing.push(settlement.n_missing);
+        self.n_dead.push(i64::try_from(settlement.dead.len()).unwrap_or(i64::MAX));
         self.n_attempts.push(settlement.n_attempts);
         self.n_refused.push(settlement.n_refused);
         self.wait_seconds.push(settlement.wait.as_secs_f64());
@@ -207,7 +209,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         with settled as (
             update delivery
             set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
-                n_missing = delivery.n_missing + done.n_missing,
+                n_missing = delivery.n_missing + done.n_missing, n_dead = delivery.n_dead + done.n_dead,
                 -- Where an admin has called since the lease, what failed with the settings of before says nothing.
                 n_attempts = case when next_attempt_at > '-infinity' then delivery.n_attempts else done.n_attempts end,
                 n_refused = case when next_attempt_at > '-infinity' then delivery.n_refused else done.n_refused end,
@@ -228,11 +230,15 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 paused_reason = case
                     when pause is null or next_attempt_at > '-infinity' or paused_by = 'admin' then paused_reason
                     else pause
+                end,
+                paused_at = case
+                    when pause is null or next_attempt_at > '-infinity' or paused_by = 'admin' then paused_at
+                    else coalesce(paused_at, now())
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
-                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[])
+                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[])
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
-                    n_refused, last_error)
+                    n_refused, last_error, n_dead)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
             returning delivery.source_id, delivery.cursor_seq
         ),
@@ -285,6 +291,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.n_missing,
         &all.n_refused,
         &all.last_errors as _,
+        &all.n_dead,
     )
     .fetch_all(db)
     .await?;

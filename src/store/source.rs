@@ -25,6 +25,7 @@ pub struct SealedSource {
     pub previous_secret_until: Option<OffsetDateTime>,
     pub unsubscribe_event: String,
     pub allow_untimestamped: bool,
+    pub status_token: String,
 }
 
 /// Whose a new source is.
@@ -53,8 +54,8 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
         new as (
             insert into source
                 (id, account_id, kind, name, token, region, endpoint, write_key, secret, unsubscribe_event,
-                allow_untimestamped)
-            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11 from owner
+                allow_untimestamped, status_token)
+            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $14 from owner
             on conflict (id) do nothing
             returning id
         ),
@@ -63,6 +64,9 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
         ),
         delivery as (
             insert into delivery (source_id) select id from new
+        ),
+        mark as (
+            insert into traffic_mark (source_id) select id from new
         )
         select exists (select from owner) as "has_owner!""#,
         source.id,
@@ -78,6 +82,7 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
         source.allow_untimestamped,
         source.account_name,
         owner == Owner::New,
+        source.status_token,
     )
     .fetch_one(db)
     .await
@@ -95,7 +100,7 @@ pub async fn list(
     sqlx::query_as!(
         SealedSource,
         "select source.id, account_id, account.name as account_name, kind, source.name, token, region, endpoint,
-            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped
+            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token
         from source join account on account.id = account_id
         where ($1::uuid[] is null or source.id = any($1)) and ($2::uuid is null or account_id = $2)
         order by account.name, source.name",
@@ -118,7 +123,7 @@ pub async fn candidates(db: impl PgExecutor<'_>, text: &str) -> sqlx::Result<Vec
     sqlx::query_as!(
         SealedSource,
         "select source.id, account_id, account.name as account_name, kind, source.name, token, region, endpoint,
-            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped
+            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token
         from source join account on account.id = account_id
         where source.id = $1 or account_id = $1 or account.name = $2
             or (account.name = $3 or account_id = $4) and source.name = $5
@@ -186,7 +191,8 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
             update delivery
             set n_attempts = 0, n_refused = 0, next_attempt_at = now(),
                 paused_by = case when paused_by <> 'segment' then paused_by end,
-                paused_reason = case when paused_by <> 'segment' then paused_reason end
+                paused_reason = case when paused_by <> 'segment' then paused_reason end,
+                paused_at = case when paused_by <> 'segment' then paused_at end
             from changed where source_id = changed.id and ($3::text is not null or $4::bytea is not null or $7)
         )
         select count(*) as "n!" from changed"#,
@@ -260,7 +266,12 @@ pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
                 returning 1
             ),
             old_attempt as (
-                delete from attempt where id in (select id from attempt where source_id = $1 order by id limit 10000)
+                delete from attempt where id in (select id from attempt where source_id = $1 limit 10000)
+                returning 1
+            ),
+            old_replay as (
+                delete from replay where (source_id, from_seq) in
+                    (select source_id, from_seq from replay where source_id = $1 limit 10000)
                 returning 1
             ),
             old_unreadable_block as (
@@ -269,7 +280,8 @@ pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
                 returning 1
             )
             select (select count(*) from old_dead_letter) + (select count(*) from old_quarantine)
-                + (select count(*) from old_attempt) + (select count(*) from old_unreadable_block) as "n!""#,
+                + (select count(*) from old_attempt) + (select count(*) from old_replay)
+                + (select count(*) from old_unreadable_block) as "n!""#,
                 id
             )
             .fetch_one(db)

@@ -64,7 +64,8 @@ pub async fn skip(
             update delivery
             set cursor_seq = $3, n_missing = n_missing + $3 - cursor_seq, lease = lease + 1, leased_until = '-infinity',
                 next_attempt_at = now(), paused_by = case when paused_by <> 'log' then paused_by end,
-                paused_reason = case when paused_by <> 'log' then paused_reason end
+                paused_reason = case when paused_by <> 'log' then paused_reason end,
+                paused_at = case when paused_by <> 'log' then paused_at end
             where source_id = $1 and cursor_seq = $2
             returning source_id
         ),

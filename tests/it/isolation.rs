@@ -44,7 +44,7 @@ async fn a_source_whose_row_is_locked_by_a_forgotten_session_holds_up_no_other()
     // An id that the session has stored, but not committed, holds up who sends it again.
     for lock in [
         "select from log_head where source_id = $1 for update",
-        "insert into known_event (source_id, event_id) values ($1, 'e100')",
+        "insert into known_event (source_id, seq, event_id) values ($1, 100, 'e100')",
     ] {
         let context = Context::waiting().await;
         let service = context.serve().await;

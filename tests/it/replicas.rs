@@ -22,7 +22,8 @@ fn append_of(source: &Source, id: &str) -> Append {
         format!(r#"{{"userId":"{id}","timestamp":"2016-01-27T09:15:00.000Z","properties":{{}},"context":{{}}}}"#);
     let mut block = Block::default();
     let received_at = OffsetDateTime::now_utc();
-    let record = Record { kind: Kind::Opened, received_at, event_id: id.as_bytes(), track: track.as_bytes() };
+    let record =
+        Record { kind: Kind::Opened, received_at, event_id: id.as_bytes(), track: track.as_bytes(), keys: None };
     block.push(record);
     let mut events = Events::default();
     events.push(source_id, received_at, &block);

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::super::signature::{Keyring, Signature, SigningScheme, sign, verify};
 use super::*;
 use crate::domain::event::MessageId;
+use crate::domain::search_key::SearchKeys;
 use crate::domain::secret::SigningSecret;
 use crate::domain::track;
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
@@ -37,6 +38,12 @@ fn fates(body: &[u8]) -> Option<Vec<Json>> {
                 .into_iter()
                 .map(|element| match element.disposition {
                     Disposition::Event(kind, id, track) => {
+                        assert_eq!(
+                            track.keys(),
+                            SearchKeys::of_track(track.as_json().as_bytes()),
+                            "{}",
+                            track.as_json()
+                        );
                         let mut call = Vec::new();
                         let message_id = MessageId::new(Uuid::nil(), id.as_str().as_bytes());
                         let name = kind.segment_event(UnsubscribeEvent::EmailUnsubscribed);
