@@ -13,9 +13,10 @@ use crate::domain::event::Kind;
 use crate::domain::source_state::SourceFacts;
 pub use crate::domain::source_state::{Judgement, SeenWebhooks, SourceState};
 use crate::domain::timestamp::rfc3339;
+use crate::sources::signature::clause;
 pub use crate::store::overview::Standing;
 use crate::store::traffic::{Step, Traffic};
-use crate::store::{overview, traffic};
+use crate::store::{overview, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.
 const HEALTH_ATTEMPTS: i64 = 200;
@@ -214,9 +215,18 @@ impl Admin {
         Ok(judged.collect())
     }
 
-    #[expect(clippy::unused_async, reason = "asks the database as soon as it knows")]
-    async fn seen_webhooks(&self, _sources: &[Uuid]) -> Result<HashMap<Uuid, SeenWebhooks>, AdminError> {
-        Ok(HashMap::new())
+    async fn seen_webhooks(&self, sources: &[Uuid]) -> Result<HashMap<Uuid, SeenWebhooks>, AdminError> {
+        let found = self.db(async |db| webhook_activity::list(db, sources).await).await?;
+        let seen = found.into_iter().map(|(source, activity, fault)| {
+            let seen = SeenWebhooks {
+                last_verified_at: activity.last_verified_at,
+                last_refused_at: activity.last_refused_at,
+                n_refused_since_verified: activity.n_refused_since_verified,
+                likely_fault: fault.as_deref().and_then(clause).map(str::to_owned),
+            };
+            (source, seen)
+        });
+        Ok(seen.collect())
     }
 
     /// What came to a source and what became of it, in equal parts of a range that ends with the one that it is now.

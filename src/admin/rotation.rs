@@ -3,33 +3,35 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::doctor::{Signer, WebhooksSeen};
 use super::{Admin, AdminError};
 
-/// A rotation that is under way: two secrets verify.
-#[derive(Clone, Copy, Debug)]
+/// What is to be known before a signing secret is rotated.
+#[derive(Clone, Debug)]
 pub struct Rotation {
-    /// Until when the secret before verifies.
-    pub previous_until: OffsetDateTime,
-    /// Whether a webhook was signed with the new one.
-    pub current_was_seen: bool,
+    /// Until when the secret before the current one verifies, while it does.
+    pub previous_until: Option<OffsetDateTime>,
+    /// What was seen of the source's webhooks.
+    pub seen: WebhooksSeen,
+}
+
+impl Rotation {
+    /// Whether a rotation is under way, and the secret that it replaces is still the one that signs: another rotation
+    /// would stop it at once.
+    #[must_use]
+    pub fn ends_secret_in_use(&self) -> bool {
+        self.previous_until.is_some() && self.seen.last_signed_with == Some(Signer::Previous)
+    }
 }
 
 impl Admin {
-    /// The rotation of a source's secret that is under way, if any.
+    /// How far the rotation of a source's signing secret is.
     ///
     /// # Errors
     /// [`AdminError`].
-    pub async fn rotation(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<Rotation>, AdminError> {
+    pub async fn rotation(&self, source: Uuid, now: OffsetDateTime) -> Result<Rotation, AdminError> {
         let sealed = self.find_source(&source.to_string()).await?;
-        let until = sealed.previous_secret_until.filter(|until| now < *until);
-        Ok(until.map(|previous_until| Rotation { previous_until, current_was_seen: false }))
-    }
-
-    /// Which secret signed the last webhook, in a sentence.
-    ///
-    /// # Errors
-    /// [`AdminError`].
-    pub async fn last_signature(&self, _source: Uuid) -> Result<String, AdminError> {
-        Ok(String::new())
+        let previous_until = sealed.previous_secret_until.filter(|until| now < *until);
+        Ok(Rotation { previous_until, seen: self.webhooks_seen(source).await? })
     }
 }

@@ -14,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
-use crate::admin::{Admin, NewSource, Urls};
+use crate::admin::{Admin, NewSource};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
-use crate::database::AdminPool;
 use crate::domain::event::Kind;
 use crate::domain::name::Name;
 use crate::domain::region::Region;

@@ -17,6 +17,7 @@ mod operations;
 mod outcomes;
 mod people;
 mod private_cluster;
+mod refused;
 mod rekey;
 mod replicas;
 mod resend;

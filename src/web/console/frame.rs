@@ -9,6 +9,7 @@ use time::macros::format_description;
 use super::assets;
 use super::failure::Failure;
 use super::visit::{AccountRef, SourceRef, Visit};
+use crate::admin::overview::{Judgement, SourceState};
 use crate::domain::timestamp::rfc3339;
 
 /// Cookie: `light` or `dark`.
@@ -56,6 +57,19 @@ pub struct StateMark {
     pub class: &'static str,
 }
 
+impl From<&Judgement> for StateMark {
+    fn from(judgement: &Judgement) -> Self {
+        let class = match judgement.state {
+            SourceState::Delivering => "good",
+            SourceState::Refusing | SourceState::Paused => "bad",
+            SourceState::Quiet if judgement.is_ok => "none",
+            SourceState::Behind | SourceState::Quiet => "waiting",
+            SourceState::NotSetUp => "none",
+        };
+        Self { word: judgement.state.as_str(), class }
+    }
+}
+
 impl Frame {
     /// The frame of a page, under one of the tabs.
     pub fn new(visit: &Visit, tab: &'static str) -> Self {
@@ -79,8 +93,8 @@ impl Frame {
 
     /// The same, where the source's state is known.
     #[must_use]
-    pub fn with_state(mut self, word: &'static str, class: &'static str) -> Self {
-        self.state = Some(StateMark { word, class });
+    pub fn with_state(mut self, judgement: &Judgement) -> Self {
+        self.state = Some(judgement.into());
         self
     }
 

@@ -96,7 +96,8 @@ async fn admit(console: &Console, request: &HttpRequest, asked: &Asked, visit: &
     }
     visit.who = identify(console, request, asked).await?;
     permit(console, route, place, visit).await?;
-    let is_look = route.path.contains("/{source}/events") && request.method().is_safe() && asked.surface != Surface::Fragment;
+    let is_look =
+        route.path.contains("/{source}/events") && request.method().is_safe() && asked.surface != Surface::Fragment;
     if is_look
         && visit.is_operator()
         && let Some(account) = &visit.account

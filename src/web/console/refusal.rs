@@ -130,7 +130,9 @@ fn page(failure: &Failure, visit: &Visit, asked: &Asked) -> HttpResponse {
         Failure::SignedOut if is_read && asked.surface == Surface::Page => {
             return to(&format!("/sign-in?{}", asked.wanted()));
         }
-        Failure::PasswordNeeded if asked.surface == Surface::Page => return to(&format!("/confirm?{}", asked.wanted())),
+        Failure::PasswordNeeded if asked.surface == Surface::Page => {
+            return to(&format!("/confirm?{}", asked.wanted()));
+        }
         _ => {}
     }
     let (title, onward, onward_text) = match (failure, &visit.who) {

@@ -189,7 +189,7 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
     Ok(json(&SecretRotated {
         signing_secret: rotated.secret.expose().to_owned(),
         previous_valid_until: rfc3339(rotated.previous_until),
-        ended_at_once: before.is_some(),
+        ended_at_once: before.previous_until.is_some(),
     }))
 }
 

@@ -12,6 +12,7 @@ use super::super::frame::{Frame, StateMark, page, page_again, see_other};
 use super::super::visit::Visit;
 use super::rotation::shown_once_path;
 use crate::admin::audit::Action;
+use crate::admin::overview::Overview;
 use crate::admin::{AdminError, NewSource, SourceView};
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -72,12 +73,20 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
     {
         return Ok(see_other(&format!("/sources/{}", only.source_id)));
     }
+    let overviews = console.admin.overviews(Some(id), visit.now).await?;
+    let of = |source: &SourceView| overviews.iter().find(|of| of.standing.source_id.to_string() == source.source_id);
     page(&AccountPage {
         frame: Frame::new(&visit, "Sources"),
         id,
         may_change: visit.may_change,
         is_operator: visit.is_operator(),
-        sources: sources.into_iter().map(row).collect(),
+        sources: sources
+            .into_iter()
+            .map(|source| {
+                let overview = of(&source);
+                row(source, overview)
+            })
+            .collect(),
     })
 }
 
@@ -144,9 +153,9 @@ fn new_source_page(
     })
 }
 
-fn row(source: SourceView) -> SourceRow {
+fn row(source: SourceView, overview: Option<&Overview>) -> SourceRow {
     SourceRow {
-        state: state(&source),
+        state: overview.map_or(NOT_JUDGED, |overview| (&overview.judgement).into()),
         id: source.source_id,
         name: source.name,
         kind: source.kind,
@@ -156,13 +165,5 @@ fn row(source: SourceView) -> SourceRow {
     }
 }
 
-/// The state of a source, as far as its counts tell.
-pub(super) fn state(source: &SourceView) -> StateMark {
-    let mark = |word, class| StateMark { word, class };
-    match source {
-        source if source.paused_reason.is_some() => mark("Paused", "bad"),
-        source if source.write_key_last4.is_none() => mark("Not set up", "none"),
-        source if source.oldest_waiting_seconds > 60 => mark("Behind", "waiting"),
-        _ => mark("Delivering", "good"),
-    }
-}
+/// Of a source that was made in this moment.
+pub(super) const NOT_JUDGED: StateMark = StateMark { word: "New", class: "none" };

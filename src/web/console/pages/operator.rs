@@ -1,5 +1,8 @@
 //! The operator's pages: all accounts, the worst first.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Form, Query};
 use askama::Template;
@@ -9,13 +12,14 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again};
 use super::super::visit::Visit;
-use super::account::state;
+use super::account::NOT_JUDGED;
 use crate::admin::audit::Action;
 use crate::admin::people::{Inviter, OperatorView, Role};
-use crate::admin::{AccountView, AdminError, NewSource};
+use crate::admin::{AccountView, AdminError, NewSource, SourceView};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
+use crate::domain::words::span;
 use crate::sources::Kind;
 
 /// How many rows the page shows at most.
@@ -95,7 +99,10 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
     let q = search.into_inner().q.trim().to_owned();
     let wanted = q.to_lowercase();
     let (n_accounts, n_sources) = (accounts.len(), accounts.iter().map(|account| account.sources.len()).sum());
-    let mut rows: Vec<Row> = accounts.into_iter().flat_map(rows).collect();
+    let overviews = console.admin.overviews(None, visit.now).await?;
+    let judged = overviews.iter().map(|of| (of.standing.source_id.to_string(), StateMark::from(&of.judgement)));
+    let judged: HashMap<String, StateMark> = judged.collect();
+    let mut rows: Vec<Row> = accounts.into_iter().flat_map(|account| rows(account, &judged)).collect();
     let n_waiting = rows.iter().map(|row| row.waiting).sum();
     let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
     let n_bad = rows.iter().filter(|row| row.state.class == "bad").count();
@@ -111,7 +118,7 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         n_accounts,
         n_sources,
         n_waiting,
-        oldest: span(oldest),
+        oldest: seconds(oldest),
         n_bad,
         rows,
         n_more,
@@ -178,7 +185,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
 }
 
-fn rows(account: AccountView) -> Vec<Row> {
+fn rows(account: AccountView, judged: &HashMap<String, StateMark>) -> Vec<Row> {
     let (id, name) = (account.account_id, account.name);
     if account.sources.is_empty() {
         return vec![Row {
@@ -194,13 +201,13 @@ fn rows(account: AccountView) -> Vec<Row> {
         }];
     }
     let is_only = account.sources.len() == 1;
-    let row = |source: crate::admin::SourceView| Row {
-        state: state(&source),
+    let row = |source: SourceView| Row {
+        state: judged.get(&source.source_id).copied().unwrap_or(NOT_JUDGED),
         path: format!("/sources/{}", source.source_id),
         account: name.clone(),
         source: (!is_only).then_some(source.name),
         waiting: source.waiting,
-        oldest: if source.waiting > 0 { span(source.oldest_waiting_seconds) } else { String::new() },
+        oldest: if source.waiting > 0 { seconds(source.oldest_waiting_seconds) } else { String::new() },
         oldest_seconds: source.oldest_waiting_seconds,
         delivered: source.delivered,
         error: source.paused_reason.or(source.last_error),
@@ -218,12 +225,6 @@ fn rank(state: StateMark) -> u8 {
     }
 }
 
-/// A span of time in words.
-fn span(seconds: i64) -> String {
-    match seconds {
-        ..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
+fn seconds(seconds: i64) -> String {
+    span(Duration::from_secs(seconds.unsigned_abs()))
 }

@@ -4,13 +4,17 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Form, Path};
 use askama::Template;
 use serde::Deserialize;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, exact, page, see_other};
 use super::super::visit::Visit;
+use crate::admin::Rotation;
 use crate::admin::audit::Action;
+use crate::admin::doctor::{Signer, WebhooksSeen};
+use crate::domain::words::{since, span};
 
 #[derive(Template)]
 #[template(path = "rotate_secret.html")]
@@ -49,8 +53,8 @@ pub struct Sure {
 pub async fn ask_secret(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     visit.needs_password()?;
     let id = visit.source()?.id;
-    let warning = warning(&console, &visit).await?;
-    let last_seen = console.admin.last_signature(id).await?;
+    let rotation = console.admin.rotation(id, visit.now).await?;
+    let (warning, last_seen) = (warning(&rotation), last_signature(&rotation.seen, visit.now));
     page(&RotateSecret { frame: Frame::new(&visit, "Settings"), id, warning, last_seen })
 }
 
@@ -58,7 +62,8 @@ pub async fn ask_secret(console: Data<Console>, visit: Visit) -> Result<HttpResp
 pub async fn rotate_secret(console: Data<Console>, visit: Visit, form: Form<Sure>) -> Result<HttpResponse, Failure> {
     visit.needs_password()?;
     let (source, person) = (visit.source()?, visit.person().ok_or(Failure::SignedOut)?);
-    if form.sure != "yes" && warning(&console, &visit).await?.is_some() {
+    let rotation = console.admin.rotation(source.id, visit.now).await?;
+    if form.sure != "yes" && rotation.previous_until.is_some() {
         return Ok(see_other(&format!("/sources/{}/rotate-secret", source.id)));
     }
     let rotated = console.admin.rotate_secret(&source.id.to_string(), visit.now).await?;
@@ -103,17 +108,27 @@ pub(super) fn shown_once_path(source: Uuid, shown: Uuid) -> String {
 }
 
 /// What a rotation ends at once, where the one before is not over.
-async fn warning(console: &Console, visit: &Visit) -> Result<Option<String>, Failure> {
-    let rotation = console.admin.rotation(visit.source()?.id, visit.now).await?;
-    Ok(rotation.map(|rotation| {
-        let until = exact(rotation.previous_until);
-        if rotation.current_was_seen {
-            format!("A rotation is under way: the secret before would work until {until}. It stops at once.")
-        } else {
-            format!(
-                "A rotation is under way, and no webhook was signed with the new secret yet. The secret that is still in \
-                 use, good until {until}, stops at once: webhooks are refused until you have entered the newest one."
-            )
-        }
-    }))
+fn warning(rotation: &Rotation) -> Option<String> {
+    let until = exact(rotation.previous_until?);
+    Some(if rotation.ends_secret_in_use() {
+        format!(
+            "A rotation is under way, and the sender still signs with the secret before it, which works until {until}. \
+             That one stops at once: webhooks are refused until you have entered the newest secret at the sender."
+        )
+    } else {
+        format!("A rotation is under way. The secret before it, which would work until {until}, stops at once.")
+    })
+}
+
+/// Which secret signed the last webhook.
+pub(super) fn last_signature(seen: &WebhooksSeen, now: OffsetDateTime) -> String {
+    let (Some(at), Some(signer)) = (seen.last_verified_at, seen.last_signed_with) else {
+        return "No webhook was verified yet.".to_owned();
+    };
+    let signer = match signer {
+        Signer::Current => "the current secret",
+        Signer::Previous => "the previous secret",
+        Signer::Older => "a secret that does not count any more",
+    };
+    format!("Last webhook: signed with {signer}, {} ago.", span(since(at, now)))
 }

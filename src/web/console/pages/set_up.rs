@@ -5,18 +5,20 @@ use actix_web::web::{Data, Form, Query};
 use askama::Template;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::account::state;
 use crate::admin::audit::Action;
+use crate::admin::doctor::WebhooksSeen;
 use crate::admin::{Edit, KeyCheck, SourceView};
 use crate::domain::event;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
+use crate::domain::words::{count, since, span};
 use crate::domain::write_key::WriteKey;
 use crate::sources::Kind;
 
@@ -161,7 +163,7 @@ async fn set_up(
 ) -> Result<SetUpPage, Failure> {
     let id = visit.source()?.id;
     let source = console.admin.source_view(id).await?;
-    let mark = state(&source);
+    let overview = console.admin.overview(id, visit.now).await?;
     let kind = source.kind.parse::<Kind>().ok();
     let (sender, sender_steps) = match kind {
         Some(Kind::Resend) => (
@@ -175,12 +177,12 @@ async fn set_up(
              email events. A sender of your own signs as the README says.",
         ),
     };
-    let seen = Seen::of(&source);
+    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, visit.now);
     let test = test.filter(|test| !test.is_empty());
     let (test_line, test_arrived) = (None, false);
     let is_done = seen.is_verified && source.delivered > 0;
     Ok(SetUpPage {
-        frame: Frame::new(visit, "Set-up").with_state(mark.word, mark.class),
+        frame: Frame::new(visit, "Set-up").with_state(&overview.judgement),
         id,
         may_change: visit.may_change,
         error,
@@ -200,14 +202,21 @@ async fn set_up(
 }
 
 impl Seen {
-    fn of(source: &SourceView) -> Self {
-        let is_verified =
-            0 < source.waiting + source.delivered + source.dead_letters + source.rejected + source.ignored;
-        let (word, class, sentence) = if is_verified {
-            ("Verified", "good", "Webhooks came, signed as they should be.")
-        } else {
-            ("Nothing yet", "none", "No webhook came yet.")
+    fn of(seen: &WebhooksSeen, now: OffsetDateTime) -> Self {
+        let refused = count(seen.n_refused_since_verified, "webhook was refused", "webhooks were refused");
+        let fault = seen.likely_fault.as_ref().map_or("", |fault| fault.explanation.as_str());
+        let (word, class, sentence) = match (seen.last_verified_at, seen.n_refused_since_verified) {
+            (Some(at), 0) => {
+                ("Verified", "good", format!("The last webhook was verified {} ago.", span(since(at, now))))
+            }
+            (Some(at), _) => {
+                let ago = span(since(at, now));
+                ("Refused", "bad", format!("The last webhook was verified {ago} ago; {refused} since. {fault}"))
+            }
+            (None, 0) => ("Nothing yet", "none", "No webhook came yet.".to_owned()),
+            (None, _) => ("Refused", "bad", format!("All that came was refused: {refused}. {fault}")),
         };
-        Self { word, class, sentence: sentence.to_owned(), is_verified, is_refused: false, is_nothing: !is_verified }
+        let (is_verified, is_refused) = (seen.last_verified_at.is_some(), seen.n_refused_since_verified > 0);
+        Self { word, class, sentence, is_verified, is_refused, is_nothing: !is_verified && !is_refused }
     }
 }

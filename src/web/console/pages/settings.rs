@@ -10,7 +10,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::account::state;
+use super::rotation::last_signature;
 use crate::admin::audit::Action;
 use crate::admin::{AdminError, Edit, SourceView};
 use crate::domain::name::Name;
@@ -131,13 +131,13 @@ fn edit(form: &SettingsForm) -> Result<Edit, String> {
 async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Result<Settings, Failure> {
     let id = visit.source()?.id;
     let source = console.admin.source_view(id).await?;
-    let mark = state(&source);
+    let judgement = console.admin.overview(id, visit.now).await?.judgement;
     Ok(Settings {
-        frame: Frame::new(visit, "Settings").with_state(mark.word, mark.class),
+        frame: Frame::new(visit, "Settings").with_state(&judgement),
         id,
         may_change: visit.may_change,
         makes_secret: source.kind.parse::<Kind>().is_ok_and(|kind| !kind.sender_makes_secret()),
-        last_signature: console.admin.last_signature(id).await?,
+        last_signature: last_signature(&console.admin.webhooks_seen(id).await?, visit.now),
         source,
         error,
         unsubscribe_choices: [
