@@ -153,7 +153,8 @@ impl Scene<'_> {
         let webhook_url = format!("{}{}", self.url, source.webhook_path);
         let secret = source.signing_secret.context("a source of this kind has a secret")?;
         let traces = traces(&webhook_url, &secret, self.sandbox).await?;
-        Ok((traces, invitation(&webhook_url, &secret, self.segment)))
+        let link = admin.first_operator_link().await?.context("a new database has no operator")?;
+        Ok((traces, invitation(&admin.link_url(&link), &webhook_url, &secret, self.segment)))
     }
 }
 
@@ -275,9 +276,11 @@ fn table(traces: &[EventTrace]) -> String {
     )
 }
 
-fn invitation(webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
+fn invitation(console: &str, webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
     format!(
-        "\nNow you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
+        "\nThe console shows each event's journey. This link lets you in, once; choose any address and password:\n\n\
+         \x20 {console}\n\n\
+         Now you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
          \x20 echo '{{\"event\":\"opened\",\"email\":\"me@example.com\"}}' > event.json\n\
          \x20 nudgespot-source sign --secret {} < event.json |\n\
          \x20   curl -H @- --data-binary @event.json {webhook_url}\n\
