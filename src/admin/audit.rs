@@ -111,6 +111,7 @@ actions! {
     AccountCreated = "account.create", "Created the account";
     AccountRenamed = "account.rename", "Renamed the account";
     AccountDeleted = "account.delete", "Deleted the account";
+    Rekeyed = "account.rekey", "Encrypted keys and secrets anew";
     SourceCreated = "source.create", "Created a source";
     SourceChanged = "source.change", "Changed settings";
     SourceDeleted = "source.delete", "Deleted a source";
