@@ -86,11 +86,7 @@ pub async fn create_for_all(
 /// Revokes a token for all accounts. It counts no more at once.
 #[utoipa::path(delete, path = "/api/v1/tokens/{token}", tag = "tokens", params(("token" = Uuid, Path)),
     responses((status = 204), Problems))]
-pub async fn revoke_for_all(
-    console: Data<Console>,
-    visit: Visit,
-    token: Path<Uuid>,
-) -> Result<HttpResponse, Failure> {
+pub async fn revoke_for_all(console: Data<Console>, visit: Visit, token: Path<Uuid>) -> Result<HttpResponse, Failure> {
     let tokens = console.admin.list_operator_tokens().await?;
     let found = tokens.iter().find(|found| found.token_id == *token).ok_or(Failure::NotFound)?;
     let (name, account) = console.admin.revoke_token(found.token_id, None).await?;
@@ -113,7 +109,8 @@ async fn make(
     let expires_at = match &new.expires_at {
         None => None,
         Some(text) => {
-            let at = timestamp::parse(text).ok_or_else(|| invalid("expires_at", "a time reads like 2026-01-27T09:15:00Z"))?;
+            let at = timestamp::parse(text)
+                .ok_or_else(|| invalid("expires_at", "a time reads like 2026-01-27T09:15:00Z"))?;
             if at <= visit.now {
                 return Err(invalid("expires_at", "this time is over"));
             }

@@ -19,11 +19,11 @@ use crate::domain::email_address::EmailAddress;
 
 #[derive(Template)]
 #[template(path = "people.html")]
-struct People {
+struct PeoplePage {
     frame: Frame,
     id: Uuid,
     may_change: bool,
-    people: Vec<Row>,
+    rows: Vec<Row>,
 }
 
 /// Somebody in the list.
@@ -79,8 +79,8 @@ pub struct RoleForm {
 pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let id = visit.account()?.id;
     let people = console.admin.list_people(id).await?;
-    let people = people.into_iter().map(|person| row(&visit, person)).collect();
-    page(&People { frame: Frame::new(&visit, "People"), id, may_change: visit.may_change, people })
+    let rows = people.into_iter().map(|person| row(&visit, person)).collect();
+    page(&PeoplePage { frame: Frame::new(&visit, "People"), id, may_change: visit.may_change, rows })
 }
 
 /// `GET /accounts/{account}/invite`
@@ -185,12 +185,7 @@ fn invite_page(visit: &Visit, email: String, is_viewer: bool, error: Option<Stri
     Ok(Invite { frame: Frame::new(visit, "People"), id: visit.account()?.id, email, is_viewer, error })
 }
 
-async fn person_page(
-    console: &Console,
-    visit: &Visit,
-    person: Uuid,
-    error: Option<String>,
-) -> Result<Person, Failure> {
+async fn person_page(console: &Console, visit: &Visit, person: Uuid, error: Option<String>) -> Result<Person, Failure> {
     let id = visit.account()?.id;
     let found = find(console, id, person).await?;
     let (added, link_expires) = (utc(&found.added_at), found.link_expires_at.as_deref().map(utc));

@@ -22,12 +22,12 @@ const DAYS: [(i64, &str); 4] =
 
 #[derive(Template)]
 #[template(path = "tokens.html")]
-struct Tokens {
+struct TokensPage {
     frame: Frame,
     base: String,
     is_for_all: bool,
     may_change: bool,
-    tokens: Vec<Row>,
+    rows: Vec<Row>,
 }
 
 /// A token in the list.
@@ -80,10 +80,10 @@ pub struct TokenForm {
 
 /// `GET /accounts/{account}/tokens`, `GET /operator/tokens`
 pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let tokens = list(&console, &visit).await?.into_iter().map(row).collect();
+    let rows = list(&console, &visit).await?.into_iter().map(row).collect();
     let (base, is_for_all) = (base(&visit), visit.account.is_none());
     let frame = Frame::new(&visit, "API tokens");
-    page(&Tokens { frame, base, is_for_all, may_change: visit.may_change, tokens })
+    page(&TokensPage { frame, base, is_for_all, may_change: visit.may_change, rows })
 }
 
 /// `GET /accounts/{account}/new-token`, `GET /operator/new-token`
