@@ -29,6 +29,12 @@ impl Admin {
         format!("{}/links/{}", self.urls.console, token.expose())
     }
 
+    /// How the console's URLs begin, without a slash at the end.
+    #[must_use]
+    pub fn console_url(&self) -> &str {
+        &self.urls.console
+    }
+
     /// Whether there is an operator who can sign in.
     ///
     /// # Errors

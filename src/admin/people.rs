@@ -1,6 +1,7 @@
 //! Who may see and change which account.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::opaque_token::OpaqueToken;
@@ -47,7 +48,7 @@ pub struct Invited {
 }
 
 /// Somebody who may use an account, as people see him.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PersonView {
     /// The person.
     pub person_id: Uuid,
@@ -68,7 +69,7 @@ pub struct PersonView {
 }
 
 /// An operator, as people see him.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OperatorView {
     /// The person.
     pub person_id: Uuid,

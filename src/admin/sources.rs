@@ -301,6 +301,23 @@ impl Admin {
     }
 }
 
+impl Edit {
+    /// What is changed, by name, for the audit log.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            (self.name.is_some(), "name"),
+            (self.write_key.is_some(), "write key"),
+            (self.region.is_some(), "region"),
+            (self.endpoint.is_some(), "endpoint"),
+            (self.unsubscribe_event.is_some(), "name of unsubscriptions"),
+            (self.allow_untimestamped.is_some(), "signatures without a timestamp"),
+            (self.signing_secret.is_some(), "signing secret"),
+        ];
+        all.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, name)| name).collect()
+    }
+}
+
 /// The kind of a stored source.
 pub(super) fn kind(source: &SealedSource) -> Result<Kind, AdminError> {
     source.kind.parse().map_err(|_| AdminError::UnknownSetting(format!("a source of kind `{}`", source.kind)))

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::opaque_token::{OpaqueToken, digest};
@@ -50,7 +51,7 @@ pub struct NewToken {
 }
 
 /// A token as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TokenView {
     /// Its id.
     pub token_id: Uuid,
@@ -120,6 +121,16 @@ impl Admin {
     pub async fn list_tokens(&self, account: Option<Uuid>) -> Result<Vec<TokenView>, AdminError> {
         let tokens = self.db(async |db| api_token::list(db, account).await).await?;
         Ok(tokens.into_iter().map(view).collect())
+    }
+
+    /// The tokens for all accounts, newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn list_operator_tokens(&self) -> Result<Vec<TokenView>, AdminError> {
+        let mut tokens = self.list_tokens(None).await?;
+        tokens.retain(|token| token.account_id.is_none());
+        Ok(tokens)
     }
 
     /// Revokes a token: of that account, where one is named. Returns its name, and its account.

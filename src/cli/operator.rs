@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::output;
 use super::session::Session;
-use crate::admin::audit::{Action, Actor};
+use crate::admin::audit::Action;
 use crate::config::Environment;
 use crate::domain::email_address::EmailAddress;
 
@@ -37,7 +37,7 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Invite { email } => {
             let invited = admin.invite_operator(&email).await?;
-            admin.record(&Actor::command_line(), None, Action::OperatorInvited, email.as_str()).await?;
+            session.record(None, Action::OperatorInvited, email.as_str()).await?;
             session.print_link(invited.link.as_ref())
         }
         Command::List => {
@@ -58,7 +58,7 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
         Command::Remove { email } => {
             let id = admin.find_operator(&email).await?;
             admin.remove_operator(id).await?;
-            admin.record(&Actor::command_line(), None, Action::OperatorRemoved, email.as_str()).await?;
+            session.record(None, Action::OperatorRemoved, email.as_str()).await?;
             session.print(&serde_json::json!({"removed": email.as_str()}))
         }
     }

@@ -51,7 +51,7 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
 }
 
 async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
-    let (admin, actor) = (&session.admin, Actor::command_line());
+    let admin = &session.admin;
     match command {
         Command::Create { name, account, read_only, until } => {
             let account = match account {
@@ -59,8 +59,8 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
                 None => None,
             };
             let request = TokenRequest { name, account, may_write: !read_only, expires_at: until };
-            let created = admin.create_token(&request, &actor.name).await?;
-            admin.record(&actor, account, Action::TokenCreated, &request.describe()).await?;
+            let created = admin.create_token(&request, &Actor::command_line().name).await?;
+            session.record(account, Action::TokenCreated, &request.describe()).await?;
             session.print(&json!({"token_id": created.token_id.to_string(), "token": created.token.expose()}))
         }
         Command::List => {
@@ -73,7 +73,7 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
         }
         Command::Revoke { token } => {
             let (name, account) = admin.revoke_token(token, None).await?;
-            admin.record(&actor, account, Action::TokenRevoked, &name).await?;
+            session.record(account, Action::TokenRevoked, &name).await?;
             session.print(&json!({"revoked": token.to_string()}))
         }
     }

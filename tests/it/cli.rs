@@ -343,6 +343,50 @@ async fn people_and_tokens_are_let_in_by_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_commands_change_is_in_the_audit_log_without_their_secrets() {
+    let context = Context::new().await;
+    context.create("acme", &["--write-key", "abcdefgh1234"]).await;
+    for args in [
+        &["source", "set", "acme", "--write-key", "abcdefgh5678", "--region", "eu"][..],
+        &["source", "pause", "acme"],
+        &["source", "resume", "acme"],
+        &["source", "rotate-secret", "acme"],
+        &["source", "rotate-url", "acme"],
+        &["dead-letters", "replay", "--source", "acme"],
+        &["source", "add", "acme", "--kind", "resend"],
+        &["source", "delete", "acme/resend", "--yes"],
+        &["account", "rename", "acme", "Acme"],
+        &["account", "rekey"],
+        &["account", "delete", "Acme", "--yes"],
+    ] {
+        context.run(args).await;
+    }
+    // What changes nothing, and what fails, is not there.
+    context.run(&["account", "list"]).await;
+    context.try_run(&["source", "pause", "nobody"], "").await;
+    let entries = context.admin().audit_log(None, None, 100).await.expect("a page").entries;
+    let told: Vec<_> = entries.iter().rev().map(|entry| (entry.action.as_str(), entry.detail.as_str())).collect();
+    let source_id = told[7].1;
+    assert_eq!(
+        told,
+        [
+            ("account.create", "acme"),
+            ("source.change", "nudgespot: write key, region"),
+            ("source.pause", "nudgespot"),
+            ("source.resume", "nudgespot"),
+            ("source.rotate_secret", "nudgespot"),
+            ("source.rotate_url", "nudgespot"),
+            ("replay.start", "nudgespot: 0 events"),
+            ("source.create", source_id),
+            ("source.delete", "resend"),
+            ("account.rename", "Acme"),
+            ("account.rekey", "1 sources"),
+            ("account.delete", "Acme"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn help_tells_of_every_command() {
     for args in [
         vec!["--help"],

@@ -151,7 +151,7 @@ fn notice(code: &str) -> Option<&'static str> {
     NOTICES.iter().find(|(known, _)| *known == code).map(|(_, text)| *text)
 }
 
-const NOTICES: [(&str, &str); 16] = [
+const NOTICES: [(&str, &str); 18] = [
     ("saved", "Saved."),
     ("paused", "Paused. Webhooks are taken as ever; their events wait."),
     ("resumed", "Resumed. What waited flows now."),
@@ -163,6 +163,8 @@ const NOTICES: [(&str, &str); 16] = [
     ("source-added", "The source is there. Set it up below."),
     ("deleted", "Deleted, with all its events."),
     ("signed-out", "You are signed out."),
+    ("signed-out-everywhere", "You are signed out, here and everywhere else."),
+    ("session-ended", "That session has ended."),
     ("password-set", "Your password is set, and all your other sessions have ended."),
     ("invited", "Invited."),
     ("removed", "Removed."),

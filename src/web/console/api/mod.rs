@@ -1,8 +1,11 @@
 //! The API, a file a resource. Its fields are those of the command line's `--json`; its document is made from this code.
 
 pub mod accounts;
+pub mod audit;
 pub mod openapi;
+pub mod people;
 pub mod sources;
+pub mod tokens;
 
 use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};

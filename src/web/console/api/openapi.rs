@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{accounts, sources};
+use super::{accounts, audit, people, sources, tokens};
 
 /// Why a request was not done (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -76,6 +76,21 @@ pub enum ChangeProblems {
         accounts::show,
         accounts::rename,
         accounts::delete,
+        people::list,
+        people::invite,
+        people::change_role,
+        people::remove,
+        people::list_operators,
+        people::invite_operator,
+        people::remove_operator,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        tokens::list_for_all,
+        tokens::create_for_all,
+        tokens::revoke_for_all,
+        audit::list,
+        audit::list_all,
         sources::list,
         sources::add,
         sources::show,

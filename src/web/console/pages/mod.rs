@@ -2,15 +2,20 @@
 //! template; or, after a change, leads on to the page that shows it.
 
 pub mod account;
+pub mod audit;
 pub mod confirm;
 pub mod home;
 pub mod link;
 pub mod looks;
 pub mod operator;
+pub mod operators;
+pub mod people;
+pub mod profile;
 pub mod rotation;
 pub mod set_up;
 pub mod settings;
 pub mod sign_in;
+pub mod tokens;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::USER_AGENT;
@@ -46,6 +51,12 @@ impl Next {
 fn client<'a>(visit: &Visit, request: &'a HttpRequest) -> Client<'a> {
     let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
     Client { address: visit.address, user_agent }
+}
+
+/// A time as lists and fields show it before the script does: `2026-01-27 09:15 UTC`.
+fn utc(rfc3339: &str) -> String {
+    let (date, time) = (rfc3339.get(..10), rfc3339.get(11..16));
+    date.zip(time).map_or_else(|| rfc3339.to_owned(), |(date, time)| format!("{date} {time} UTC"))
 }
 
 #[cfg(test)]
