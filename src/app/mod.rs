@@ -218,7 +218,20 @@ impl Parts<()> {
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         let (admin, set_up, console) = console(config, database, &mut servers, client)?;
         let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
-        Ok(Parts { servers, admin, set_up, console, commit_workers, delivery, poller, recorder, jobs, sources, due, metrics })
+        Ok(Parts {
+            servers,
+            admin,
+            set_up,
+            console,
+            commit_workers,
+            delivery,
+            poller,
+            recorder,
+            jobs,
+            sources,
+            due,
+            metrics,
+        })
     }
 }
 
