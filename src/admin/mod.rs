@@ -13,6 +13,7 @@ mod passwords;
 pub mod people;
 pub mod principal;
 mod rekey;
+mod replays;
 mod rotation;
 pub mod sessions;
 mod set_up;
@@ -36,6 +37,7 @@ pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
+pub use replays::ReplayView;
 pub use rotation::Rotation;
 pub use set_up::{KeyCheck, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
@@ -84,6 +86,10 @@ pub enum AdminError {
     LastOperator,
     #[error("there is no token `{0}`; `token list` shows them all")]
     NoSuchToken(String),
+    #[error("no dead letter is like that; nothing is sent again")]
+    NoDeadLetters,
+    #[error("another replay of this source goes on; wait for its end, or cancel it")]
+    ReplayGoesOn,
     #[error("somebody else changed it at the same time; look at it, and try again")]
     Conflict,
     #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]

@@ -24,6 +24,7 @@ use crate::delivery::{Delivery, DeliveryWorker, DuePoller, RequestBatcher};
 use crate::destinations::segment::Client;
 use crate::domain::text::with_causes;
 use crate::ingest::Ingest;
+use crate::jobs::JobWorker;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
 use crate::secrets::SourceCache;
@@ -170,6 +171,7 @@ struct Parts<W> {
     delivery: Delivery,
     poller: DuePoller,
     recorder: ActivityRecorder,
+    jobs: JobWorker,
     sources: Arc<SourceCache>,
     due: Arc<Wakeups>,
     metrics: Arc<Metrics>,
@@ -196,6 +198,7 @@ impl Parts<()> {
             "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
              ca-certificates`)",
         )?;
+        let jobs = JobWorker::new(database.connection(Session::BACKGROUND), poller.lease_owner(), Arc::clone(&due));
         let worker = DeliveryWorker {
             vault: Arc::clone(&database.vault),
             client: client.clone(),
@@ -215,7 +218,20 @@ impl Parts<()> {
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         let (admin, set_up, console) = console(config, database, &mut servers, client)?;
         let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
-        Ok(Parts { servers, admin, set_up, console, commit_workers, delivery, poller, recorder, sources, due, metrics })
+        Ok(Parts {
+            servers,
+            admin,
+            set_up,
+            console,
+            commit_workers,
+            delivery,
+            poller,
+            recorder,
+            jobs,
+            sources,
+            due,
+            metrics,
+        })
     }
 }
 
@@ -230,6 +246,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             delivery,
             poller,
             recorder,
+            jobs,
             sources,
             due,
             metrics,
@@ -245,6 +262,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
         supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
+        supervisor.spawn(Stage::Support, "the jobs", unfailing(jobs.run(stop_support.clone())));
         let recorder = recorder.run(stop_support.clone());
         supervisor.spawn(Stage::Support, "the record of verified and refused webhooks", unfailing(recorder));
         let stop = stop_support.clone();

@@ -231,6 +231,16 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     .await?;
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
+            "delete from replay_job where id in (select id from replay_job where ended_at < $1 limit $2)",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
             "delete from secret_activity where (source_id, secret_id) in
                 (select source_id, secret_id from secret_activity where last_verified_at < $1 limit $2)",
             before,

@@ -19,6 +19,7 @@ mod people;
 mod private_cluster;
 mod refused;
 mod rekey;
+mod replay_jobs;
 mod replicas;
 mod resend;
 mod sandbox;
