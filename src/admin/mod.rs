@@ -5,6 +5,7 @@
 mod accounts;
 pub mod audit;
 mod dead_letters;
+mod doctor;
 pub mod links;
 mod opaque_token;
 pub mod overview;
@@ -31,6 +32,10 @@ use crate::secrets::vault::{Field, Vault};
 use crate::store::pool::{Lent, Pool};
 pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
+pub use doctor::{
+    JudgedFault, Judgement, LikelyFault, PastedWebhook, REFUSED_PAGE, RefusedPage, RefusedWebhookView, Signer,
+    WebhooksSeen,
+};
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};

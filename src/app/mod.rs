@@ -28,7 +28,7 @@ use crate::store::block::UnreadableBlock;
 use crate::store::connection::{Connection, Session};
 use crate::store::{consistency, retention, traffic};
 use crate::wakeups::Wakeups;
-use crate::web::{Servers, State};
+use crate::web::{ActivityRecorder, Servers, State};
 use supervisor::{Stage, Supervisor};
 
 /// How often what is old is forgotten.
@@ -146,6 +146,7 @@ struct Parts<W> {
     commit_workers: Vec<W>,
     delivery: Delivery,
     poller: DuePoller,
+    recorder: ActivityRecorder,
     sources: Arc<SourceCache>,
     due: Arc<Wakeups>,
     metrics: Arc<Metrics>,
@@ -182,17 +183,20 @@ impl Parts<()> {
             settlements: RequestBatcher::new(database.connection(Session::DELIVERY)),
         };
         let health = [Session::HEALTH, Session::LOOK_UP].map(|session| database.connection(session));
-        let state = State::new(Arc::clone(&sources), ingest, health, Arc::clone(&metrics), config.max_body_bytes);
+        let (refusals, recorder) =
+            ActivityRecorder::new(Arc::clone(&sources), database.connection(Session::BACKGROUND));
+        let state =
+            State::new(Arc::clone(&sources), ingest, refusals, health, Arc::clone(&metrics), config.max_body_bytes);
         let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
         let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
-        Ok(Parts { servers, commit_workers, delivery, poller, sources, due, metrics })
+        Ok(Parts { servers, commit_workers, delivery, poller, recorder, sources, due, metrics })
     }
 }
 
 impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
     fn start(self, config: &Config, mut database: DatabaseHandle) -> App {
-        let Self { mut servers, commit_workers, delivery, poller, sources, due, metrics } = self;
+        let Self { mut servers, commit_workers, delivery, poller, recorder, sources, due, metrics } = self;
         let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
         let mut supervisor = Supervisor::default();
         for (name, server) in servers.take() {
@@ -204,6 +208,8 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
         supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
+        let recorder = recorder.run(stop_support.clone());
+        supervisor.spawn(Stage::Support, "the record of verified and refused webhooks", unfailing(recorder));
         let stop = stop_support.clone();
         supervisor.spawn(Stage::Support, "the search for changed sources", async move {
             sources.watch(&due, stop).await;

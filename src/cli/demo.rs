@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
-use crate::admin::{Admin, NewSource};
+use crate::admin::{Admin, NewSource, Urls};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
+use crate::database::AdminPool;
 use crate::domain::event::Kind;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -59,7 +60,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
     let stop = super::stop_signal()?;
     temporary_dir::remove_leftovers().await;
     let dir = TemporaryDir::create().context("a temporary folder for the demo's database")?;
-    let shown = show(env, args, json, &dir, &stop).await;
+    let shown = Box::pin(show(env, args, json, &dir, &stop)).await;
     dir.remove().await;
     match shown {
         Ok(Shown::NotAll) => bail!("not all events arrived"),
@@ -99,7 +100,8 @@ async fn show(
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
     let app = app?;
     let url = format!("http://{}", app.public_address());
-    let admin = Admin::new(app.database().command_connection(), Arc::clone(&app.database().vault), url.clone());
+    let urls = Urls { webhooks: url.clone(), console: config.console_base_url() };
+    let admin = Admin::new(app.database().admin_pool(AdminPool::Command), Arc::clone(&app.database().vault), urls);
     let end = CancellationToken::new();
     let mut service = tokio::spawn(app.run(end.clone()));
 

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "whsec_";
 const RANDOM_BYTES: usize = 32;
@@ -18,6 +18,10 @@ pub struct SigningSecret {
     decoded: Hmac<Sha256>,
     whole: Hmac<Sha256>,
 }
+
+/// Part of a hash of a secret: it tells the secrets of a source apart, and says nothing else of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecretId(pub i64);
 
 /// Which bytes of the secret are the HMAC key. The contract ties it to the signature scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +65,15 @@ impl SigningSecret {
         self.text.expose_secret()
     }
 
+    /// What it is told from others by.
+    #[must_use]
+    pub fn id(&self) -> SecretId {
+        let hash = Sha256::new().chain_update("nudgespot-source secret\0").chain_update(self.expose()).finalize();
+        let mut id = [0; 8];
+        id.copy_from_slice(&hash[..8]);
+        SecretId(i64::from_le_bytes(id))
+    }
+
     /// The tag over the concatenation of `parts`.
     #[must_use]
     pub fn tag(&self, key: KeyPart, parts: &[&[u8]]) -> Tag {
@@ -73,6 +86,16 @@ impl SigningSecret {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+/// The tag over the concatenation of `parts` under any key: for finding out which mistake made a signature.
+#[must_use]
+pub fn tag_under(key: &[u8], parts: &[&[u8]]) -> Tag {
+    let mut mac = hmac(key);
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 impl std::fmt::Debug for SigningSecret {
@@ -102,6 +125,13 @@ mod tests {
         for text in ["", "whsec_", "whsec_!!", "whsec_c2hvcnQ=", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
             assert_eq!(SigningSecret::parse(text).err(), Some(InvalidSecret), "{text}");
         }
+    }
+
+    #[test]
+    fn secrets_have_ids_of_their_own() {
+        let [one, other] = [1, 2].map(|byte| SigningSecret::from_random([byte; 32]));
+        assert_eq!(one.id(), SigningSecret::parse(one.expose()).expect("own format").id());
+        assert_ne!(one.id(), other.id());
     }
 
     #[test]

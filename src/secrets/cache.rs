@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::activity::WebhookActivity;
 use super::vault::Vault;
 use super::{DecryptError, decrypt_previous_secret, decrypt_secret};
 use crate::domain::region::Region;
@@ -42,6 +43,14 @@ pub struct Source {
     pub region: Option<Region>,
     /// A base URL instead of the region's.
     pub endpoint: Option<String>,
+    /// Its account.
+    pub account_id: Uuid,
+    /// Its name, which its account's other sources do not have.
+    pub name: String,
+    /// Whether it has a signing secret. Without one, `keyring` verifies nothing.
+    pub has_secret: bool,
+    /// What is seen of its webhooks.
+    pub activity: Arc<WebhookActivity>,
     token: String,
 }
 
@@ -52,12 +61,15 @@ pub struct SourceCache {
     sources: RwLock<Sources>,
     refresh: Mutex<Refresh>,
     dummy_keyring: Keyring,
+    dummy_activity: WebhookActivity,
 }
 
 #[derive(Default)]
 struct Sources {
     by_token: HashMap<String, Arc<Source>>,
     token_of: HashMap<Uuid, String>,
+    /// What was seen of sources before their secrets changed, until it is written down.
+    retired: Vec<Arc<WebhookActivity>>,
 }
 
 struct Refresh {
@@ -91,16 +103,18 @@ impl SourceCache {
         // The version first: what changes between the two reads is read again, not missed.
         let version = connection.run(async |db| source::latest_version(db).await).await?;
         let all = connection.run(async |db| source::list(db, None, None).await).await?;
-        let dummy_keyring = SigningSecret::from_random(crate::random::bytes());
+        let dummy_secret = SigningSecret::from_random(crate::random::bytes());
+        let dummy_keyring = Keyring {
+            current: dummy_secret.clone(),
+            previous: dummy_secret,
+            previous_until: None,
+            allow_untimestamped: false,
+        };
         let sources = Self {
             refresh: Mutex::new(Refresh { connection, version, began: Instant::now() }),
             sources: RwLock::default(),
-            dummy_keyring: Keyring {
-                current: dummy_keyring.clone(),
-                previous: dummy_keyring,
-                previous_until: None,
-                allow_untimestamped: false,
-            },
+            dummy_activity: WebhookActivity::new(Uuid::nil(), &dummy_keyring),
+            dummy_keyring,
             vault,
             metrics,
         };
@@ -112,7 +126,7 @@ impl SourceCache {
             sources.open(first)?;
         }
         for sealed in &all {
-            sources.put(sealed);
+            sources.put(sealed, None);
         }
         Ok(sources)
     }
@@ -135,6 +149,28 @@ impl SourceCache {
     #[must_use]
     pub fn dummy_keyring(&self) -> &Keyring {
         &self.dummy_keyring
+    }
+
+    /// What is seen of webhooks whose tokens do not exist: noting it costs the same work, and it is never written down.
+    #[must_use]
+    pub fn dummy_activity(&self) -> &WebhookActivity {
+        &self.dummy_activity
+    }
+
+    /// The sources of an account.
+    #[must_use]
+    pub fn of_account(&self, account: Uuid) -> Vec<Arc<Source>> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.by_token.values().filter(|source| source.account_id == account).cloned().collect()
+    }
+
+    /// What is seen of all sources' webhooks.
+    #[must_use]
+    pub fn activities(&self) -> Vec<Arc<WebhookActivity>> {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        let mut activities = std::mem::take(&mut sources.retired);
+        activities.extend(sources.by_token.values().map(|source| Arc::clone(&source.activity)));
+        activities
     }
 
     /// Looks for changes until `stop`, and wakes the delivery of what has changed.
@@ -177,11 +213,9 @@ impl SourceCache {
         ids.dedup();
         if let Some((version, _)) = changes.last() {
             let sealed = refresh.connection.run(async |db| source::list(db, Some(&ids), None).await).await?;
-            for id in &ids {
-                self.remove(*id);
-            }
+            let mut activities: HashMap<Uuid, _> = ids.iter().filter_map(|id| Some((*id, self.remove(*id)?))).collect();
             for sealed in &sealed {
-                self.put(sealed);
+                self.put(sealed, activities.remove(&sealed.id));
             }
             refresh.version = *version;
         }
@@ -203,29 +237,41 @@ impl SourceCache {
         })
     }
 
-    fn put(&self, sealed: &SealedSource) {
+    /// Adds a source, with what was seen of its webhooks so far.
+    fn put(&self, sealed: &SealedSource, seen: Option<Arc<WebhookActivity>>) {
         let keyring = self.open(sealed);
         if let Err(error) = &keyring {
             self.metrics.unopened_secret("signing_secret");
             tracing::error!(source.id = %sealed.id, %error, "a signing secret cannot be opened; its webhooks are answered 503");
         }
+        let keyring = keyring.ok();
+        let of = keyring.as_ref().unwrap_or(&self.dummy_keyring);
+        let (activity, retired) = match seen {
+            Some(seen) if seen.is_of(of) => (seen, None),
+            seen => (Arc::new(WebhookActivity::new(sealed.id, of)), seen),
+        };
         let source = Source {
             id: sealed.id,
+            account_id: sealed.account_id,
+            name: sealed.name.clone(),
+            has_secret: sealed.secret.is_some(),
+            activity,
             token: sealed.token.clone(),
             kind: sealed.kind.parse().ok(),
             region: sealed.region.parse().ok(),
             endpoint: sealed.endpoint.clone(),
-            keyring: keyring.ok(),
+            keyring,
         };
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.retired.extend(retired);
         sources.token_of.insert(source.id, source.token.clone());
         sources.by_token.insert(source.token.clone(), Arc::new(source));
     }
 
-    fn remove(&self, id: Uuid) {
+    /// Takes a source out, and returns what was seen of its webhooks.
+    fn remove(&self, id: Uuid) -> Option<Arc<WebhookActivity>> {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(token) = sources.token_of.remove(&id) {
-            sources.by_token.remove(&token);
-        }
+        let token = sources.token_of.remove(&id)?;
+        Some(Arc::clone(&sources.by_token.remove(&token)?.activity))
     }
 }

@@ -1,8 +1,10 @@
 //! Keys and secrets: encrypted at rest, and decrypted for those who need them.
 
+mod activity;
 mod cache;
 pub mod vault;
 
+pub use activity::WebhookActivity;
 pub use cache::{Source, SourceCache, SourceCacheError};
 
 use uuid::Uuid;

@@ -3,6 +3,10 @@
 //! Three schemes, recognised by their header (docs/contract.md, Signatures): Standard Webhooks, a timestamped
 //! `X-Nudgespot-Signature`, and one over the body alone, which cannot stop a replay and is off unless switched on.
 
+pub mod diagnosis;
+mod fault;
+mod reserialize;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -18,6 +22,16 @@ pub const MAX_SIGNATURES: usize = 16;
 pub struct Verified<'a> {
     bytes: &'a [u8],
     id: Option<&'a str>,
+    signed_with: SignedWith,
+}
+
+/// Which of a source's secrets signed a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedWith {
+    /// The one that signs from now on.
+    Current,
+    /// The one before the last rotation.
+    Previous,
 }
 
 impl<'a> Verified<'a> {
@@ -31,6 +45,12 @@ impl<'a> Verified<'a> {
     #[must_use]
     pub fn id(self) -> Option<&'a str> {
         self.id
+    }
+
+    /// The secret that signed it.
+    #[must_use]
+    pub fn signed_with(self) -> SignedWith {
+        self.signed_with
     }
 }
 
@@ -215,14 +235,14 @@ pub fn verify<'b>(
     }
     let allowed = keyring.allow_untimestamped || signature.timestamp().is_some();
     if allowed && bool::from(signature.is_made_by(&keyring.current, body)) {
-        return Ok(Verified { bytes: body, id: signature.id() });
+        return Ok(Verified { bytes: body, id: signature.id(), signed_with: SignedWith::Current });
     }
     let previous_holds = keyring.previous_until.is_some_and(|until| now < until);
     if !allowed {
         let _same_work = signature.is_made_by(&keyring.current, body);
     }
     if bool::from(signature.is_made_by(&keyring.previous, body)) && allowed && previous_holds {
-        return Ok(Verified { bytes: body, id: signature.id() });
+        return Ok(Verified { bytes: body, id: signature.id(), signed_with: SignedWith::Previous });
     }
     Err(VerifyError::Mismatch)
 }

@@ -20,6 +20,7 @@ pub mod overview;
 pub mod person;
 pub mod pool;
 pub mod quarantine;
+pub mod refused_webhook;
 pub mod replay;
 pub mod retention;
 pub mod session;
@@ -29,6 +30,7 @@ pub mod source;
 pub mod stats;
 pub mod traffic;
 pub mod unreadable;
+pub mod webhook_activity;
 pub mod write_key_check;
 
 use sqlx::migrate::Migrator;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::block::{Block, StoredBlock, UnreadableBlock};
 use super::connection::{Connection, is_timeout};
-use super::{traffic, unreadable};
+use super::{refused_webhook, traffic, unreadable};
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
@@ -208,6 +208,28 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
         sqlx::query!(
             "delete from quarantine where (source_id, digest) in
                 (select source_id, digest from quarantine where received_at < $1 limit $2)",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from refused_webhook where id in
+                (select id from refused_webhook where received_at < now() - $1 * interval '1 second' limit $2)",
+            refused_webhook::KEPT.as_secs_f64(),
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from secret_activity where (source_id, secret_id) in
+                (select source_id, secret_id from secret_activity where last_verified_at < $1 limit $2)",
             before,
             DELETE_BATCH
         )

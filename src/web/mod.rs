@@ -2,9 +2,11 @@
 
 mod health;
 mod problem;
+mod refusals;
 mod server;
 mod state;
 mod webhook;
 
+pub use refusals::ActivityRecorder;
 pub use server::Servers;
 pub use state::State;

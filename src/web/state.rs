@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::refusals::RefusalQueue;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::secrets::SourceCache;
@@ -23,6 +24,8 @@ pub struct State {
     pub sources: Arc<SourceCache>,
     /// Stores events.
     pub ingest: Ingest,
+    /// Notes refused webhooks.
+    pub refusals: RefusalQueue,
     /// For health.
     pub health: Mutex<Connection>,
     /// For the backlog, which takes longer to find.
@@ -42,6 +45,7 @@ impl State {
     pub fn new(
         sources: Arc<SourceCache>,
         ingest: Ingest,
+        refusals: RefusalQueue,
         [health, backlog]: [Connection; 2],
         metrics: Arc<Metrics>,
         max_body_bytes: usize,
@@ -49,6 +53,7 @@ impl State {
         Self {
             sources,
             ingest,
+            refusals,
             health: Mutex::new(health),
             backlog: Mutex::new(backlog),
             metrics,

@@ -16,11 +16,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use super::problem::Problem;
+use super::refusals::{PendingNote, Refused};
 use super::state::{State, UNIT};
 use crate::ingest::{IngestError, Receipt, Webhook};
+use crate::secrets::Source;
 use crate::sources::Kind;
 use crate::sources::signature::{Verified, VerifyError, verify};
 
@@ -31,9 +32,9 @@ const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Takes a webhook. A 200 means: every event is on disk.
 pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<InFlightBody> {
-    let (token, mut payload) = (state.in_flight(), body);
+    let (token, mut payload, mut note) = (state.in_flight(), body, None);
     let span = tracing::debug_span!("webhook", source.id = tracing::field::Empty);
-    let answer = accept(&state, &request, &mut payload).instrument(span).await;
+    let answer = accept(&state, &request, &mut payload, &mut note).instrument(span).await;
     let mut response = match answer {
         Ok(receipt) => HttpResponse::Ok().json(receipt),
         Err(problem) => {
@@ -45,7 +46,7 @@ pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::P
     if state.is_stopping() || leaves_body(response.status()) {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.map_body(|_, body| InFlightBody { body, _token: token, _payload: payload })
+    response.map_body(|_, body| InFlightBody { body, _token: token, _payload: payload, _note: note })
 }
 
 /// Whether an answer of this status may leave a part of the body unread. Nobody is going to read it: the connection ends.
@@ -65,6 +66,8 @@ pub struct InFlightBody {
     _token: TaskTrackerToken,
     /// Kept until then: a payload that is dropped before its end is read to its end by the server, however long it is.
     _payload: web::Payload,
+    /// Handed on then.
+    _note: Option<PendingNote>,
 }
 
 impl MessageBody for InFlightBody {
@@ -79,7 +82,13 @@ impl MessageBody for InFlightBody {
     }
 }
 
-async fn accept(state: &State, request: &HttpRequest, payload: &mut web::Payload) -> Result<Receipt, Problem> {
+/// Leaves what is to be noted of a refused webhook in `note`.
+async fn accept(
+    state: &State,
+    request: &HttpRequest,
+    payload: &mut web::Payload,
+    note: &mut Option<PendingNote>,
+) -> Result<Receipt, Problem> {
     let path = request.match_info().unprocessed().strip_prefix('/').and_then(|rest| rest.split_once('/'));
     let (kind, token) = path.filter(|(_, token)| !token.contains('/')).ok_or(Problem::NotFound)?;
     let kind: Kind = kind.parse().map_err(|_| Problem::NotFound)?;
@@ -91,9 +100,18 @@ async fn accept(state: &State, request: &HttpRequest, payload: &mut web::Payload
     }
     let (body, mut memory) = read(state, request.headers(), payload).await?;
     let received_at = OffsetDateTime::now_utc();
-    let (source, verified) = authenticate(state, kind, token, request.headers(), &body, received_at).await?;
-    tracing::Span::current().record("source.id", tracing::field::display(source));
-    let webhook = Webhook::new(source, received_at, kind.parse(verified, received_at)?);
+    let authentic = authenticate(state, kind, token, request.headers(), &body, received_at).await;
+    if matches!(authentic, Err(Problem::InvalidSignature)) {
+        // The same work whether the token exists.
+        let source = state.sources.find(kind, token);
+        source.as_ref().map_or(state.sources.dummy_activity(), |source| &source.activity).refused(received_at);
+        let refused = Refused::new(source, kind, received_at, request.headers(), &body);
+        *note = Some(state.refusals.note_later(refused));
+    }
+    let (source, verified) = authentic?;
+    tracing::Span::current().record("source.id", tracing::field::display(source.id));
+    source.activity.verified(verified.signed_with(), received_at);
+    let webhook = Webhook::new(source.id, received_at, kind.parse(verified, received_at)?);
     drop(body);
     hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
     Ok(state.ingest.accept(webhook, memory).await?)
@@ -153,7 +171,7 @@ async fn authenticate<'b>(
     headers: &'b HeaderMap,
     body: &'b [u8],
     now: OffsetDateTime,
-) -> Result<(Uuid, Verified<'b>), Problem> {
+) -> Result<(Arc<Source>, Verified<'b>), Problem> {
     let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let signature = kind.read_signature(headers).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
@@ -164,8 +182,9 @@ async fn authenticate<'b>(
             // Not to be told from a database that is away: that too is no fault of the sender.
             return Err(Unverified::CannotDecrypt);
         };
-        match (verify(&signature, body, keyring, now.unix_timestamp()), &source) {
-            (Ok(verified), Some(source)) => Ok((source.id, verified)),
+        let verified = verify(&signature, body, keyring, now.unix_timestamp());
+        match (verified, source) {
+            (Ok(verified), Some(source)) => Ok((source, verified)),
             (Ok(_), None) => Err(Unverified::Refused(VerifyError::Mismatch)),
             (Err(refusal), _) => Err(Unverified::Refused(refusal)),
         }

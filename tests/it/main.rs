@@ -16,6 +16,7 @@ mod layers;
 mod operations;
 mod outcomes;
 mod private_cluster;
+mod refused;
 mod rekey;
 mod replicas;
 mod resend;

@@ -1,28 +1,26 @@
 //! Whose turn it is: what hangs or fails holds up nobody else, and whatever is due comes up.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use nudgespot_source::admin::{Admin, NewSource};
+use nudgespot_source::admin::NewSource;
 use nudgespot_source::domain::name::Name;
 use nudgespot_source::domain::region::Region;
 use nudgespot_source::domain::write_key::WriteKey;
 use nudgespot_source::sandbox::{Fault, Faults, Sandbox};
-use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::sources::Kind;
 use nudgespot_source::store::delivery;
 use nudgespot_source::store::lease::{self, LeaseOwner};
 use uuid::Uuid;
 
-use crate::harness::{Context, MASTER_KEY, Source, events};
+use crate::harness::{Context, Source, events};
 
 /// More than one address gets steps at a time.
 const MANY: usize = 200;
 
 /// Creates sources, without starting the binary for each.
 async fn many_sources(context: &Context, prefix: &str, region: Region) -> Vec<Source> {
-    let admin = Admin::new(context.connection(), Arc::new(Vault::parse(MASTER_KEY).expect("a key")), String::new());
+    let admin = context.admin();
     let mut sources = Vec::new();
     for n in 0..MANY {
         let name = format!("{prefix}-{n}");

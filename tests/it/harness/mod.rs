@@ -11,8 +11,11 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nudgespot_source::admin::{Admin, Urls};
 use nudgespot_source::sandbox::{Faults, Sandbox};
+use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::store::connection::{Connection, Connector, Session};
+use nudgespot_source::store::pool::Pool;
 use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -97,6 +100,13 @@ impl Context {
     pub fn connection(&self) -> Connection {
         let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
         Connection::new(&connector, Session::COMMAND)
+    }
+
+    /// Administers the database.
+    pub fn admin(&self) -> Admin {
+        let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
+        let urls = Urls { webhooks: String::new(), console: String::new() };
+        Admin::new(Pool::new(&connector, Session::COMMAND, 2), Arc::new(Vault::parse(MASTER_KEY).expect("a key")), urls)
     }
 
     /// Sets a variable for what is started from now on.

@@ -1,0 +1,114 @@
+//! When webhooks of a source were last verified, and refused.
+
+use sqlx::PgExecutor;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::secret::SecretId;
+
+/// What a program has seen of a source's webhooks since it last wrote it down.
+#[derive(Clone, Debug)]
+pub struct ActivityDelta {
+    /// The source.
+    pub source_id: Uuid,
+    /// The secrets that signed webhooks, and when they last did.
+    pub verified: Vec<(SecretId, OffsetDateTime)>,
+    /// When the last one was refused.
+    pub last_refused_at: Option<OffsetDateTime>,
+    /// How many were refused.
+    pub n_refused: i64,
+    /// How many of them after the last one was verified.
+    pub n_refused_since_verified: i64,
+}
+
+/// What is known of a source's webhooks.
+#[derive(Clone, Debug, Default)]
+pub struct Activity {
+    /// When the last one was verified.
+    pub last_verified_at: Option<OffsetDateTime>,
+    /// When the last one was refused.
+    pub last_refused_at: Option<OffsetDateTime>,
+    /// How many were refused, ever.
+    pub n_refused: i64,
+    /// How many of them after the last one was verified.
+    pub n_refused_since_verified: i64,
+}
+
+/// Writes down what was seen. What is older than what is known already says nothing.
+///
+/// # Errors
+/// Where it is not known to be committed. Run again, it counts refused webhooks twice where it was.
+pub async fn write(db: impl PgExecutor<'_>, deltas: &[ActivityDelta]) -> sqlx::Result<()> {
+    let source_ids: Vec<Uuid> = deltas.iter().map(|delta| delta.source_id).collect();
+    let last_verified: Vec<Option<OffsetDateTime>> =
+        deltas.iter().map(|delta| delta.verified.iter().map(|(_, at)| *at).max()).collect();
+    let last_refused: Vec<Option<OffsetDateTime>> = deltas.iter().map(|delta| delta.last_refused_at).collect();
+    let n_refused: Vec<i64> = deltas.iter().map(|delta| delta.n_refused).collect();
+    let n_since: Vec<i64> = deltas.iter().map(|delta| delta.n_refused_since_verified).collect();
+    let secrets: Vec<(Uuid, i64, OffsetDateTime)> =
+        deltas.iter().flat_map(|delta| delta.verified.iter().map(|(id, at)| (delta.source_id, id.0, *at))).collect();
+    let secret_sources: Vec<Uuid> = secrets.iter().map(|secret| secret.0).collect();
+    let secret_ids: Vec<i64> = secrets.iter().map(|secret| secret.1).collect();
+    let verified_at: Vec<OffsetDateTime> = secrets.iter().map(|secret| secret.2).collect();
+    sqlx::query!(
+        r#"with activity as (
+            insert into webhook_activity as known
+                (source_id, last_verified_at, last_refused_at, n_refused, n_refused_since_verified)
+            select seen.* from unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::bigint[], $5::bigint[])
+                as seen (source_id, last_verified_at, last_refused_at, n_refused, n_since)
+            -- In an order that all programs have, so that none waits for another in a circle.
+            join source on source.id = seen.source_id order by seen.source_id
+            on conflict (source_id) do update
+            set last_verified_at = greatest(known.last_verified_at, excluded.last_verified_at),
+                last_refused_at = greatest(known.last_refused_at, excluded.last_refused_at),
+                n_refused = known.n_refused + excluded.n_refused,
+                n_refused_since_verified = excluded.n_refused_since_verified + case
+                    when excluded.last_verified_at > coalesce(known.last_verified_at, '-infinity') then 0
+                    else known.n_refused_since_verified
+                end
+        )
+        insert into secret_activity as known (source_id, secret_id, last_verified_at)
+        select seen.* from unnest($6::uuid[], $7::bigint[], $8::timestamptz[])
+            as seen (source_id, secret_id, last_verified_at)
+        join source on source.id = seen.source_id order by seen.source_id, secret_id
+        on conflict (source_id, secret_id) do update
+        set last_verified_at = greatest(known.last_verified_at, excluded.last_verified_at)"#,
+        &source_ids,
+        &last_verified as _,
+        &last_refused as _,
+        &n_refused,
+        &n_since,
+        &secret_sources,
+        &secret_ids,
+        &verified_at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// What is known of a source's webhooks.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn find(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Activity> {
+    let found = sqlx::query_as!(
+        Activity,
+        "select last_verified_at, last_refused_at, n_refused, n_refused_since_verified
+        from webhook_activity where source_id = $1",
+        source
+    );
+    Ok(found.fetch_optional(db).await?.unwrap_or_default())
+}
+
+/// The secrets that have signed webhooks of a source, the last one first, and when they last did.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn list_secrets(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Vec<(SecretId, OffsetDateTime)>> {
+    let rows = sqlx::query!(
+        "select secret_id, last_verified_at from secret_activity where source_id = $1 order by last_verified_at desc",
+        source
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (SecretId(row.secret_id), row.last_verified_at)).collect())
+}
