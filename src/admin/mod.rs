@@ -6,6 +6,7 @@ mod accounts;
 pub mod audit;
 mod dead_letters;
 pub mod doctor;
+pub mod events;
 pub mod links;
 mod opaque_token;
 pub mod overview;

@@ -92,8 +92,10 @@ pub struct SourceFacts {
 pub struct Judgement {
     /// The state.
     pub state: SourceState,
-    /// A sentence or more, without personal data.
+    /// A sentence or more.
     pub sentence: String,
+    /// The same for everybody: without what Segment said, which may speak of a person.
+    pub public_sentence: String,
     /// Whether nobody needs to look: it delivers, or somebody knows that nothing comes.
     pub is_ok: bool,
 }
@@ -114,17 +116,35 @@ impl SourceFacts {
     /// Judges the source.
     #[must_use]
     pub fn judge(&self, now: OffsetDateTime) -> Judgement {
-        let lacks = self.lacks();
-        let (state, sentence) = (lacks.filter(|_| !self.has_secret))
-            .map(|lacks| (SourceState::NotSetUp, lacks))
-            .or_else(|| Some((SourceState::Refusing, self.refusing(now)?)))
-            .or_else(|| Some((SourceState::Paused, self.paused(now)?)))
-            .or_else(|| Some((SourceState::NotSetUp, self.lacks()?)))
-            .or_else(|| Some((SourceState::Behind, self.behind(now)?)))
-            .or_else(|| Some((SourceState::Quiet, self.quiet(now)?)))
-            .unwrap_or_else(|| (SourceState::Delivering, self.delivering(now)));
+        let (state, sentence, public) = self.worst(now);
         let knows = state == SourceState::Quiet && self.quiet_acknowledged_at > self.last_seen_at();
-        Judgement { state, sentence, is_ok: knows || state == SourceState::Delivering }
+        let public_sentence = public.unwrap_or_else(|| sentence.clone());
+        Judgement { state, sentence, public_sentence, is_ok: knows || state == SourceState::Delivering }
+    }
+
+    /// The worst that there is to say; and what of it everybody may know, where that is less.
+    fn worst(&self, now: OffsetDateTime) -> (SourceState, String, Option<String>) {
+        if let Some(lacks) = self.lacks().filter(|_| !self.has_secret) {
+            return (SourceState::NotSetUp, lacks, None);
+        }
+        if let Some(refusing) = self.refusing(now) {
+            return (SourceState::Refusing, refusing, None);
+        }
+        if let Some((reason, at)) = &self.paused {
+            let paused = |why: Option<&str>| self.paused_sentence(why, *at, now);
+            return (SourceState::Paused, paused(Some(reason)), Some(paused(None)));
+        }
+        if let Some(lacks) = self.lacks() {
+            return (SourceState::NotSetUp, lacks, None);
+        }
+        if let Some(behind) = self.behind(now) {
+            let error = self.last_error.as_ref().map(|error| format!(" Last error: {}.", error.trim_end_matches('.')));
+            return (SourceState::Behind, format!("{behind}{}", error.unwrap_or_default()), Some(behind));
+        }
+        match self.quiet(now) {
+            Some(quiet) => (SourceState::Quiet, quiet, None),
+            None => (SourceState::Delivering, self.delivering(now), None),
+        }
     }
 
     fn refusing(&self, now: OffsetDateTime) -> Option<String> {
@@ -138,11 +158,15 @@ impl SourceFacts {
         Some(format!("No webhook verified {when}; {} refused{fault}.", grouped(*n)))
     }
 
-    fn paused(&self, now: OffsetDateTime) -> Option<String> {
-        let (reason, at) = self.paused.as_ref()?;
-        let when = at.map(|at| format!("Since {}: ", clock(at, now))).unwrap_or_default();
-        let reason = reason.trim_end_matches('.');
-        Some(format!("{when}{reason}. {}; nothing is lost.", waiting(self.waiting)))
+    fn paused_sentence(&self, reason: Option<&str>, at: Option<OffsetDateTime>, now: OffsetDateTime) -> String {
+        let since = at.map(|at| format!("ince {}", clock(at, now)));
+        let what = match (since, reason.map(|reason| reason.trim_end_matches('.'))) {
+            (Some(since), Some(reason)) => format!("S{since}: {reason}."),
+            (None, Some(reason)) => format!("{reason}."),
+            (Some(since), None) => format!("Delivery is paused s{since}."),
+            (None, None) => "Delivery is paused.".to_owned(),
+        };
+        format!("{what} {}; nothing is lost.", waiting(self.waiting))
     }
 
     fn lacks(&self) -> Option<String> {
@@ -167,13 +191,12 @@ impl SourceFacts {
         if wait < MAX_WAIT {
             return None;
         }
-        let error = self.last_error.as_ref().map(|error| format!(" Last error: {}.", error.trim_end_matches('.')));
         let oldest = if self.waiting == 1 {
             "One event waits".to_owned()
         } else {
             format!("{}, the oldest", waiting(self.waiting))
         };
-        Some(format!("{oldest} for {}; it is tried again and again.{}", span(wait), error.unwrap_or_default()))
+        Some(format!("{oldest} for {}; it is tried again and again.", span(wait)))
     }
 
     fn quiet(&self, now: OffsetDateTime) -> Option<String> {
@@ -218,7 +241,7 @@ mod tests {
     }
 
     fn judged(facts: &SourceFacts) -> (SourceState, String, bool) {
-        let Judgement { state, sentence, is_ok } = facts.judge(NOW);
+        let Judgement { state, sentence, is_ok, .. } = facts.judge(NOW);
         (state, sentence, is_ok)
     }
 
@@ -292,6 +315,26 @@ mod tests {
         ] {
             assert_eq!(judged(&facts), (state, sentence.to_owned(), is_ok));
         }
+    }
+
+    #[test]
+    fn what_segment_said_is_not_for_everybody() {
+        let said = "400: no such user ann@example.com".to_owned();
+        let paused = SourceFacts { paused: Some((said.clone(), Some(NOW))), waiting: 2, ..healthy() };
+        let behind = SourceFacts {
+            last_error: Some(said),
+            waiting: 1,
+            oldest_waiting_since: Some(NOW - Duration::from_mins(5)),
+            ..healthy()
+        };
+        let public = [paused, behind].map(|facts| facts.judge(NOW).public_sentence);
+        assert_eq!(
+            public,
+            [
+                "Delivery is paused since 14:02. 2 events wait; nothing is lost.",
+                "One event waits for 5 min; it is tried again and again.",
+            ]
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Session {
     /// Retention.
     pub const BACKGROUND: Self = Self { statement: secs(20), lock: secs(2), is_durable: true, by_key: false };
     /// Pages of the console: whoever waits for one looks at a screen.
-    pub const CONSOLE: Self = Self { statement: secs(3), lock: secs(1), is_durable: true, by_key: false };
+    pub const CONSOLE: Self = Self { statement: secs(3), lock: secs(1), is_durable: true, by_key: true };
     /// Commands of an admin.
     pub const COMMAND: Self = Self { statement: secs(30), lock: secs(10), is_durable: true, by_key: false };
 }

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod consistency;
 pub mod dead_letter;
 pub mod delivery;
+pub mod events;
 pub mod filter;
 pub mod lease;
 pub mod log;

@@ -9,6 +9,7 @@ mod configuration;
 mod crash;
 mod damage;
 mod delivery;
+mod events;
 mod failover;
 mod hangs;
 mod harness;

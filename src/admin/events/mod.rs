@@ -1,0 +1,179 @@
+//! The events of a source, as people look for them: a list with filters, the journey of one, an export.
+//!
+//! Newest first, in steps of bounded time: a step says how far back it has looked, and the next goes on from there. What
+//! was accepted comes from the log (`log_walk.rs`), what was ignored or rejected from beside it (`quarantine_walk.rs`), and the
+//! two are merged by time.
+
+mod cursor;
+mod export;
+mod filter;
+mod journey;
+mod log_walk;
+mod quarantine_walk;
+mod row;
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Admin, AdminError};
+use crate::domain::timestamp::rfc3339;
+use crate::store::events;
+pub use cursor::{EventCursor, ListPlace};
+pub use export::ExportFormat;
+pub use filter::{EventFilter, EventState};
+pub use journey::{FoundEvent, Journey, JourneyStep};
+use log_walk::LogWalk;
+use quarantine_walk::QuarantineWalk;
+pub use row::EventRow;
+use row::SourceNames;
+
+/// How long a step of a search may take.
+const STEP: Duration = Duration::from_millis(250);
+/// How many events a page may have.
+pub const MAX_PAGE: usize = 1_000;
+
+/// A part of the list of a source's events.
+#[derive(Debug, Serialize)]
+pub struct EventsPage {
+    /// The events, newest first.
+    pub data: Vec<EventRow>,
+    /// Where to go on; `None`: that was all.
+    pub next_cursor: Option<String>,
+    /// How far back it was looked: everything newer that matches is here, or was on a page before.
+    pub searched_back_to: Option<String>,
+    /// The same.
+    #[serde(skip)]
+    pub searched_back_to_at: Option<OffsetDateTime>,
+    /// Whether all was looked through.
+    pub is_complete: bool,
+    /// How many events could not be read, as the log is damaged there.
+    pub unreadable: i64,
+    /// Where the list began, to ask later what is new.
+    #[serde(skip)]
+    pub place: ListPlace,
+}
+
+/// What one of the two parts that are merged has next.
+enum Next {
+    /// An event, and its place in time.
+    Row(OffsetDateTime),
+    /// There was no time to find out. All that is newer than this is known.
+    OutOfTime(Option<OffsetDateTime>),
+    /// Nothing.
+    End,
+}
+
+/// Where is looked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Everywhere.
+    All,
+    /// In the log.
+    Log,
+}
+
+/// What an event must be to be on the list, and how its row is made.
+struct Wanted<'a> {
+    source: Uuid,
+    filter: &'a EventFilter,
+    names: SourceNames,
+    part: Part,
+    /// Whether rows hold the whole track, or payload.
+    is_whole: bool,
+    deadline: Instant,
+}
+
+impl Admin {
+    /// A part of the list of a source's events, from where `cursor` says: at most `limit`, and what can be found in a
+    /// fraction of a second.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
+    pub async fn events(
+        &self,
+        source: Uuid,
+        filter: &EventFilter,
+        cursor: Option<EventCursor>,
+        limit: usize,
+    ) -> Result<EventsPage, AdminError> {
+        let names = self.source_names(source).await?;
+        let deadline = Instant::now() + STEP;
+        self.walk(&Wanted { source, filter, names, part: Part::All, is_whole: false, deadline }, cursor, 0, limit).await
+    }
+
+    /// How many of a source's events have come since a page of this list began, up to `limit`.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
+    pub async fn count_new_events(
+        &self,
+        source: Uuid,
+        filter: &EventFilter,
+        place: ListPlace,
+        limit: usize,
+    ) -> Result<usize, AdminError> {
+        let heads = self.heads(source).await?;
+        let aside = usize::try_from(heads.n_quarantined - place.n_quarantined).unwrap_or_default();
+        let aside = if filter.dispositions().is_empty() || filter.has_text() { 0 } else { aside };
+        if heads.head_seq <= place.head_seq || aside >= limit {
+            return Ok(aside.min(limit));
+        }
+        let names = self.source_names(source).await?;
+        let deadline = Instant::now() + STEP;
+        let wanted = Wanted { source, filter, names, part: Part::Log, is_whole: false, deadline };
+        let page = self.walk(&wanted, None, place.head_seq, limit - aside).await?;
+        Ok(page.data.len() + aside)
+    }
+
+    async fn heads(&self, source: Uuid) -> Result<events::Heads, AdminError> {
+        let heads = self.db(async |db| events::heads(db, source).await).await?;
+        heads.ok_or_else(|| AdminError::NoSuchSource(source.to_string()))
+    }
+
+    /// Walks from `cursor` back to event `after`.
+    async fn walk(
+        &self,
+        wanted: &Wanted<'_>,
+        cursor: Option<EventCursor>,
+        after: i64,
+        limit: usize,
+    ) -> Result<EventsPage, AdminError> {
+        let heads = self.heads(wanted.source).await?;
+        let mut log = LogWalk::begin(self, wanted, heads, cursor.as_ref(), after).await?;
+        let mut quarantine = QuarantineWalk::begin(wanted, cursor.as_ref());
+        let (mut rows, mut is_complete) = (Vec::new(), false);
+        while rows.len() < limit {
+            let row = match (log.peek(self, limit - rows.len()).await?, quarantine.peek(self).await?) {
+                (Next::End, Next::End) => {
+                    is_complete = true;
+                    break;
+                }
+                (Next::Row(of_log), Next::Row(aside)) if of_log >= aside => log.take(),
+                (Next::Row(_), Next::End) => log.take(),
+                (Next::Row(at), Next::OutOfTime(known)) if known.is_some_and(|known| at >= known) => log.take(),
+                (Next::Row(_) | Next::End, Next::Row(_)) => quarantine.take(),
+                (Next::OutOfTime(known), Next::Row(at)) if known.is_some_and(|known| at >= known) => quarantine.take(),
+                _ => break,
+            };
+            rows.extend(row);
+        }
+        let mut back_to = log.frontier().max(quarantine.frontier());
+        if rows.len() >= limit {
+            back_to = rows.last().map(|row| row.at).or(back_to);
+        }
+        log.add_reasons(self, &mut rows).await?;
+        let next = EventCursor { before_seq: log.position(), quarantine: quarantine.position() };
+        Ok(EventsPage {
+            data: rows,
+            next_cursor: (!is_complete).then(|| next.to_string()),
+            searched_back_to: back_to.map(rfc3339),
+            searched_back_to_at: back_to,
+            is_complete,
+            unreadable: log.n_unreadable(),
+            place: ListPlace { head_seq: heads.head_seq, n_quarantined: heads.n_quarantined },
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! An event as a line of a list.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::filter::EventState;
+use crate::admin::sources::kind;
+use crate::admin::{Admin, AdminError};
+use crate::domain::event::{Kind, MessageId};
+use crate::domain::json;
+use crate::domain::search_key::TrackFields;
+use crate::domain::timestamp::rfc3339;
+use crate::domain::track::{self, Envelope};
+use crate::domain::unsubscribe_event::UnsubscribeEvent;
+use crate::store::events::QuarantinedEvent;
+use crate::store::source;
+
+/// How the ids begin by which events are found that are not forwarded: they need not have one of their own.
+pub(super) const QUARANTINED: &str = "not-forwarded-";
+
+/// An event as a line of a list. Fields are named as in a track.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventRow {
+    /// The sender's id of it; of one that is not forwarded, an id that is found here.
+    pub event_id: String,
+    /// The id that Segment gets.
+    pub message_id: Option<String>,
+    /// What happened, by its short name; `null`: it is not forwarded.
+    pub kind: Option<&'static str>,
+    /// The name that Segment gets; of an ignored one, the sender's.
+    pub event: Option<String>,
+    /// What has become of it.
+    pub state: EventState,
+    /// Why, where it is not forwarded or was given up.
+    pub reason: Option<String>,
+    /// When it was received.
+    pub received_at: String,
+    /// When it happened, as its sender said.
+    pub timestamp: Option<String>,
+    /// The recipient's id.
+    pub user_id: Option<String>,
+    /// Without one, what stands for it.
+    pub anonymous_id: Option<String>,
+    /// The recipient's address.
+    pub email: Option<String>,
+    /// The email.
+    pub email_id: Option<String>,
+    /// Its subject.
+    pub email_subject: Option<String>,
+    /// The campaign.
+    pub campaign_id: Option<String>,
+    /// Its name.
+    pub campaign_name: Option<String>,
+    /// What was clicked.
+    pub link_url: Option<String>,
+    /// The whole track call, in exports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub track: Option<Box<RawValue>>,
+    /// What the sender sent, of one that is not forwarded, in exports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Box<RawValue>>,
+    /// Its place in time: when it was received, or sent again.
+    #[serde(skip)]
+    pub at: OffsetDateTime,
+    /// When it was received.
+    #[serde(skip)]
+    pub received: OffsetDateTime,
+    /// Its number in the log.
+    #[serde(skip)]
+    pub(super) seq: Option<i64>,
+}
+
+impl EventRow {
+    /// Whom to show it for: an address rather than an id.
+    #[must_use]
+    pub fn recipient(&self) -> Option<&str> {
+        self.email.as_deref().or(self.user_id.as_deref()).or(self.anonymous_id.as_deref())
+    }
+}
+
+/// How a source names its events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SourceNames {
+    pub(super) source: Uuid,
+    pub(super) unsubscribe: UnsubscribeEvent,
+    pub(super) envelope: Envelope,
+}
+
+/// An event of the log, or a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LoggedEvent<'a> {
+    pub(super) seq: i64,
+    pub(super) kind: Kind,
+    pub(super) event_id: &'a [u8],
+    pub(super) received_at: OffsetDateTime,
+    /// Its place in time.
+    pub(super) at: OffsetDateTime,
+    pub(super) track: &'a [u8],
+    pub(super) state: EventState,
+}
+
+impl SourceNames {
+    /// The row of an event of the log.
+    pub(super) fn row(&self, event: LoggedEvent<'_>, fields: &TrackFields<'_>) -> EventRow {
+        let text = |raw: Option<&RawValue>| {
+            raw.and_then(|raw| json::string(raw).or_else(|| json::number(raw).map(Into::into)))
+                .map(std::borrow::Cow::into_owned)
+        };
+        EventRow {
+            event_id: String::from_utf8_lossy(event.event_id).into_owned(),
+            message_id: Some(MessageId::new(self.source, event.event_id).to_string()),
+            kind: Some(event.kind.as_str()),
+            event: Some(event.kind.segment_event(self.unsubscribe).to_owned()),
+            state: event.state,
+            reason: None,
+            received_at: rfc3339(event.received_at),
+            timestamp: text(fields.timestamp),
+            user_id: text(fields.user_id),
+            anonymous_id: text(fields.anonymous_id),
+            email: text(fields.traits.email),
+            email_id: text(fields.properties.email_id),
+            email_subject: text(fields.properties.email_subject),
+            campaign_id: text(fields.properties.campaign_id),
+            campaign_name: text(fields.properties.campaign_name),
+            link_url: text(fields.properties.link_url),
+            track: None,
+            payload: None,
+            at: event.at,
+            received: event.received_at,
+            seq: Some(event.seq),
+        }
+    }
+
+    /// The whole track call of an event, as it is sent.
+    pub(super) fn track(&self, event: LoggedEvent<'_>) -> String {
+        let mut call = Vec::new();
+        let message_id = MessageId::new(self.source, event.event_id);
+        track::write(&mut call, message_id, event.kind.segment_event(self.unsubscribe), event.track, self.envelope);
+        String::from_utf8_lossy(&call).into_owned()
+    }
+}
+
+/// The row of an event that is not forwarded.
+pub(super) fn quarantined_row(event: QuarantinedEvent) -> EventRow {
+    let state = if event.disposition == "ignored" { EventState::Ignored } else { EventState::Rejected };
+    let payload = Some(event.payload).filter(|payload| !payload.is_empty());
+    EventRow {
+        event_id: format!("{QUARANTINED}{}", event.digest),
+        message_id: None,
+        kind: None,
+        reason: event.reason.or_else(|| {
+            let name = event.event_name.as_deref()?;
+            Some(format!("Segment has no event for `{name}`"))
+        }),
+        event: event.event_name,
+        state,
+        received_at: rfc3339(event.received_at),
+        timestamp: None,
+        user_id: None,
+        anonymous_id: None,
+        email: None,
+        email_id: None,
+        email_subject: None,
+        campaign_id: None,
+        campaign_name: None,
+        link_url: None,
+        track: None,
+        payload: payload.and_then(|payload| RawValue::from_string(payload).ok()),
+        at: event.received_at,
+        received: event.received_at,
+        seq: None,
+    }
+}
+
+impl Admin {
+    /// How a source names its events.
+    pub(super) async fn source_names(&self, id: Uuid) -> Result<SourceNames, AdminError> {
+        let found = self.db(async |db| source::list(db, Some(&[id]), None).await).await?.pop();
+        let source = found.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))?;
+        let unsubscribe = source.unsubscribe_event.parse();
+        let unsubscribe = unsubscribe.map_err(|_| AdminError::UnknownSetting(source.unsubscribe_event.clone()))?;
+        Ok(SourceNames { source: id, unsubscribe, envelope: kind(&source)?.envelope() })
+    }
+}
