@@ -6,6 +6,7 @@ mod access;
 mod causes;
 mod cli;
 mod configuration;
+mod console;
 mod crash;
 mod damage;
 mod delivery;
