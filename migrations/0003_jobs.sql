@@ -33,3 +33,44 @@ create table refused_webhook (
     explanation text not null
 );
 create index refused_webhook_source_id_idx on refused_webhook (source_id, id);
+
+-- Jobs: asked for once, and done in the background by whichever program has leased them. A lease is void when its time is
+-- up; `lease` is the fencing number.
+
+-- Dead letters that are put back into the log, some at a time.
+create table replay_job (
+    id uuid primary key,
+    source_id uuid not null references source (id) on delete cascade,
+    asked_by text not null,
+    created_at timestamptz not null default now(),
+    -- Null: it goes on.
+    ended_at timestamptz,
+    -- 'running', 'cancelling', 'done' or 'cancelled'.
+    state text not null default 'running',
+    -- Why nothing is put back at the moment, in words; null: something is.
+    waits_for text,
+    -- Which dead letters: those that this says, up to the number that was the last one then. Later ones are no part of it.
+    kinds smallint[] not null,
+    reason text,
+    since timestamptz,
+    until timestamptz,
+    last_seq bigint not null,
+    -- How many they were.
+    n_total bigint not null,
+    -- They have been put back up to this number.
+    after_seq bigint not null default 0,
+    n_moved bigint not null default 0,
+    -- Of those, which Segment has taken, and which it refused again (or which expired).
+    n_sent bigint not null default 0,
+    n_refused bigint not null default 0,
+    -- The numbers in the log of those that are on their way; null: none are.
+    batch_from bigint,
+    batch_to bigint,
+    next_step_at timestamptz not null default now(),
+    lease bigint not null default 0,
+    leased_until timestamptz not null default '-infinity',
+    leased_by int not null default 0
+);
+create index replay_job_source_id_idx on replay_job (source_id, created_at);
+-- One at a time.
+create unique index replay_job_running_idx on replay_job (source_id) where ended_at is null;

@@ -18,6 +18,7 @@ pub mod web;
 pub mod admin;
 pub mod delivery;
 pub mod ingest;
+pub mod jobs;
 
 pub mod destinations;
 pub mod sources;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use nudgespot_source::admin::Admin;
+use nudgespot_source::admin::{Admin, Urls};
+use nudgespot_source::database::AdminPool;
 use nudgespot_source::domain::secret::SigningSecret;
 
 use crate::bench::Bench;
@@ -66,7 +67,11 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
         postgres: program.postgres_pid(),
         report: Report::default(),
         duration: Duration::from_secs(args.seconds),
-        admin: Admin::new(backend.command_connection(), Arc::clone(&backend.vault), String::new()),
+        admin: Admin::new(
+            backend.admin_pool(AdminPool::Command),
+            Arc::clone(&backend.vault),
+            Urls { webhooks: String::new(), console: String::new() },
+        ),
         database: backend,
         service,
         sink,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, AdminError};
@@ -111,6 +112,7 @@ actions! {
     AccountCreated = "account.create", "Created the account";
     AccountRenamed = "account.rename", "Renamed the account";
     AccountDeleted = "account.delete", "Deleted the account";
+    Rekeyed = "account.rekey", "Encrypted keys and secrets anew";
     SourceCreated = "source.create", "Created a source";
     SourceChanged = "source.change", "Changed settings";
     SourceDeleted = "source.delete", "Deleted a source";
@@ -131,7 +133,7 @@ actions! {
 }
 
 /// An entry as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AuditView {
     /// Its place in the log; later ones are greater.
     pub id: i64,
@@ -139,6 +141,8 @@ pub struct AuditView {
     pub at: String,
     /// Where it concerns one account.
     pub account_id: Option<Uuid>,
+    /// The name of that account, while it is there.
+    pub account_name: Option<String>,
     /// What acted: `person`, `token`, `command_line` or `system`.
     pub actor_kind: String,
     /// A person's address, a token's name, or `command line`.
@@ -214,6 +218,7 @@ fn view(row: AuditRow) -> AuditView {
         id: row.id,
         at: rfc3339(row.at),
         account_id: row.account_id,
+        account_name: row.account_name,
         actor_kind: row.actor_kind,
         actor: row.actor_name,
         address: row.address,

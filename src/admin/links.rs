@@ -22,13 +22,19 @@ pub struct LinkInfo {
     pub expires_at: OffsetDateTime,
 }
 
-/// The path of the page of a one-time link.
-#[must_use]
-pub fn link_path(token: &OpaqueToken) -> String {
-    format!("/links/{}", token.expose())
-}
-
 impl Admin {
+    /// The URL of the page of a one-time link.
+    #[must_use]
+    pub fn link_url(&self, token: &OpaqueToken) -> String {
+        format!("{}/links/{}", self.urls.console, token.expose())
+    }
+
+    /// How the console's URLs begin, without a slash at the end.
+    #[must_use]
+    pub fn console_url(&self) -> &str {
+        &self.urls.console
+    }
+
     /// Whether there is an operator who can sign in.
     ///
     /// # Errors

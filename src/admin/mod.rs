@@ -5,7 +5,7 @@
 mod accounts;
 pub mod audit;
 mod dead_letters;
-mod doctor;
+pub mod doctor;
 pub mod events;
 pub mod links;
 mod opaque_token;
@@ -14,6 +14,8 @@ mod passwords;
 pub mod people;
 pub mod principal;
 mod rekey;
+mod replays;
+mod rotation;
 pub mod sessions;
 mod set_up;
 mod shown_once;
@@ -33,17 +35,15 @@ use crate::secrets::vault::{Field, Vault};
 use crate::store::pool::{Lent, Pool};
 pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
-pub use doctor::{
-    JudgedFault, Judgement, LikelyFault, PastedWebhook, REFUSED_PAGE, RefusedPage, RefusedWebhookView, Signer,
-    WebhooksSeen,
-};
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
+pub use replays::ReplayView;
+pub use rotation::Rotation;
 pub use set_up::{KeyCheck, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
 use throttle::Throttle;
-pub use view::{AccountView, SourceView};
+pub use view::{AccountView, AccountsPage, SourceView};
 
 /// Administers the accounts of a database, and their sources.
 pub struct Admin {
@@ -87,6 +87,10 @@ pub enum AdminError {
     LastOperator,
     #[error("there is no token `{0}`; `token list` shows them all")]
     NoSuchToken(String),
+    #[error("no dead letter is like that; nothing is sent again")]
+    NoDeadLetters,
+    #[error("another replay of this source goes on; wait for its end, or cancel it")]
+    ReplayGoesOn,
     #[error("somebody else changed it at the same time; look at it, and try again")]
     Conflict,
     #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]

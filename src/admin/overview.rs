@@ -13,9 +13,10 @@ use crate::domain::event::Kind;
 use crate::domain::source_state::SourceFacts;
 pub use crate::domain::source_state::{Judgement, SeenWebhooks, SourceState};
 use crate::domain::timestamp::rfc3339;
+use crate::sources::signature::clause;
 pub use crate::store::overview::Standing;
 use crate::store::traffic::{Step, Traffic};
-use crate::store::{overview, traffic};
+use crate::store::{overview, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.
 const HEALTH_ATTEMPTS: i64 = 200;
@@ -215,16 +216,15 @@ impl Admin {
     }
 
     async fn seen_webhooks(&self, sources: &[Uuid]) -> Result<HashMap<Uuid, SeenWebhooks>, AdminError> {
-        let known = self.db(async |db| overview::webhook_activity(db, sources).await).await?;
-        let seen = known.into_iter().map(|known| {
-            let likely_fault = known.fault.as_deref().and_then(fault_in_words).map(str::to_owned);
+        let found = self.db(async |db| webhook_activity::list(db, sources).await).await?;
+        let seen = found.into_iter().map(|(source, activity, fault)| {
             let seen = SeenWebhooks {
-                last_verified_at: known.last_verified_at,
-                last_refused_at: known.last_refused_at,
-                n_refused_since_verified: known.n_refused_since_verified,
-                likely_fault,
+                last_verified_at: activity.last_verified_at,
+                last_refused_at: activity.last_refused_at,
+                n_refused_since_verified: activity.n_refused_since_verified,
+                likely_fault: fault.as_deref().and_then(clause).map(str::to_owned),
             };
-            (known.source_id, seen)
+            (source, seen)
         });
         Ok(seen.collect())
     }
@@ -326,24 +326,6 @@ fn facts(standing: &Standing, webhooks: SeenWebhooks) -> SourceFacts {
         quiet_acknowledged_at: standing.quiet_acknowledged_at,
         webhooks,
     }
-}
-
-/// What is wrong with refused webhooks, as a part of a sentence; `None`: it takes more words, which the doctor has.
-fn fault_in_words(code: &str) -> Option<&'static str> {
-    Some(match code {
-        "another_secret" => "another secret signs them",
-        "previous_secret" => "the previous secret signs them",
-        "secret_of_another_source" => "the secret of another source of the account signs them",
-        "altered_body" => "their bodies are altered after they were signed",
-        "body_white_space" => "white space is added to their bodies, or taken away",
-        "body_reserialized" => "their bodies are written anew after they were signed",
-        "clock_off" => "the sender's clock is off",
-        "header_missing" => "they lack a header that signs them",
-        "key_not_decoded" | "key_without_prefix" | "key_decoded" | "key_with_white_space" => {
-            "their sender uses the secret in another way"
-        }
-        _ => return None,
-    })
 }
 
 /// The beginning of the part of this length that a time is in, in UTC.

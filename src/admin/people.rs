@@ -1,6 +1,7 @@
 //! Who may see and change which account.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::opaque_token::OpaqueToken;
@@ -47,7 +48,7 @@ pub struct Invited {
 }
 
 /// Somebody who may use an account, as people see him.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PersonView {
     /// The person.
     pub person_id: Uuid,
@@ -68,7 +69,7 @@ pub struct PersonView {
 }
 
 /// An operator, as people see him.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OperatorView {
     /// The person.
     pub person_id: Uuid,
@@ -80,6 +81,12 @@ pub struct OperatorView {
     pub added_at: String,
     /// When the person used the console last, while a session of his is there.
     pub last_seen_at: Option<String>,
+}
+
+/// What the audit log says of an invitation.
+#[must_use]
+pub fn describe_invited(email: &EmailAddress, role: Role) -> String {
+    format!("{} as {}", email.as_str(), role.as_str())
 }
 
 impl Admin {
@@ -160,6 +167,16 @@ impl Admin {
             last_seen_at: operator.last_seen_at.map(rfc3339),
         };
         Ok(operators.into_iter().map(view).collect())
+    }
+
+    /// The operator of that address.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchPerson`], [`AdminError::Database`].
+    pub async fn find_operator(&self, email: &EmailAddress) -> Result<Uuid, AdminError> {
+        let operators = self.db(async |db| person::list_operators(db).await).await?;
+        let found = operators.iter().find(|operator| operator.email == email.as_str());
+        found.map(|operator| operator.id).ok_or_else(|| AdminError::NoSuchPerson(email.as_str().to_owned()))
     }
 
     /// Makes an operator an ordinary person; one who belongs to no account is forgotten, with all sessions.

@@ -87,6 +87,16 @@ impl Admin {
         self.insert_source((account.id, &account.name), Owner::Existing, new).await
     }
 
+    /// As [`add_source`](Self::add_source), to the account of that id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`]; others.
+    pub async fn add_source_to(&self, account: Uuid, new: NewSource) -> Result<Created, AdminError> {
+        let found = self.account_by_id(account).await?;
+        let account = found.ok_or_else(|| AdminError::NoSuchAccount(account.to_string()))?;
+        self.add_source(&account, new).await
+    }
+
     pub(super) async fn insert_source(
         &self,
         (account_id, account_name): (Uuid, &str),
@@ -288,6 +298,23 @@ impl Admin {
     pub(super) fn write_key_last4(&self, source: &SealedSource) -> Result<Option<String>, AdminError> {
         let Some(sealed) = &source.write_key else { return Ok(None) };
         Ok(Some(decrypt_write_key(&self.vault, source.id, sealed)?.last4().to_owned()))
+    }
+}
+
+impl Edit {
+    /// What is changed, by name, for the audit log.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            (self.name.is_some(), "name"),
+            (self.write_key.is_some(), "write key"),
+            (self.region.is_some(), "region"),
+            (self.endpoint.is_some(), "endpoint"),
+            (self.unsubscribe_event.is_some(), "name of unsubscriptions"),
+            (self.allow_untimestamped.is_some(), "signatures without a timestamp"),
+            (self.signing_secret.is_some(), "signing secret"),
+        ];
+        all.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, name)| name).collect()
     }
 }
 

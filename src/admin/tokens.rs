@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::opaque_token::{OpaqueToken, digest};
@@ -27,6 +28,19 @@ pub struct TokenRequest {
     pub expires_at: Option<OffsetDateTime>,
 }
 
+impl TokenRequest {
+    /// What the audit log says of it.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let until = self.expires_at.map_or_else(String::new, |at| format!(", until {}", rfc3339(at)));
+        format!("{} ({}{until})", self.name.as_str(), access(self.may_write))
+    }
+}
+
+fn access(may_write: bool) -> &'static str {
+    if may_write { "write" } else { "read" }
+}
+
 /// A token that has just been made.
 #[derive(Debug)]
 pub struct NewToken {
@@ -37,7 +51,7 @@ pub struct NewToken {
 }
 
 /// A token as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TokenView {
     /// Its id.
     pub token_id: Uuid,
@@ -109,6 +123,16 @@ impl Admin {
         Ok(tokens.into_iter().map(view).collect())
     }
 
+    /// The tokens for all accounts, newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn list_operator_tokens(&self) -> Result<Vec<TokenView>, AdminError> {
+        let mut tokens = self.list_tokens(None).await?;
+        tokens.retain(|token| token.account_id.is_none());
+        Ok(tokens)
+    }
+
     /// Revokes a token: of that account, where one is named. Returns its name, and its account.
     ///
     /// # Errors
@@ -125,7 +149,7 @@ fn view(token: ApiToken) -> TokenView {
         name: token.name,
         account_id: token.account_id,
         account_name: token.account_name,
-        access: if token.may_write { "write" } else { "read" },
+        access: access(token.may_write),
         created_at: rfc3339(token.created_at),
         created_by: token.created_by,
         last_used_at: token.last_used_at.map(rfc3339),

@@ -4,18 +4,20 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Account, Admin, AdminError};
 use crate::domain::text::with_causes;
 use crate::domain::timestamp::rfc3339;
+use crate::store::account;
 use crate::store::source::{self, SealedSource, SourceStatus};
 
 /// Shown where a key is there, but no master key opens it.
 const UNREADABLE_KEY: &str = "????";
 
 /// An account with its sources.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "docs/contract.md, Command line")]
 pub struct AccountView {
     pub account_id: String,
@@ -25,7 +27,7 @@ pub struct AccountView {
 }
 
 /// A source. Fields that are there only where there is something to say: `last_error`, `missing`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "docs/contract.md, Command line")]
 pub struct SourceView {
     pub source_id: String,
@@ -51,12 +53,24 @@ pub struct SourceView {
     pub dead_letters: i64,
     pub rejected: i64,
     pub ignored: i64,
+    /// Whether there is a signing secret yet.
+    #[serde(skip)]
+    pub has_signing_secret: bool,
     /// The name of its account, for those who print it.
     #[serde(skip)]
     pub account_name: String,
     /// What is wrong with it that is not the source's fault.
     #[serde(skip)]
     pub warning: Option<String>,
+}
+
+/// A page of accounts.
+#[derive(Debug)]
+pub struct AccountsPage {
+    /// By name.
+    pub accounts: Vec<AccountView>,
+    /// Whether there are others behind them.
+    pub has_more: bool,
 }
 
 impl Admin {
@@ -87,13 +101,53 @@ impl Admin {
         Ok(views.collect())
     }
 
+    /// A page of accounts, by name, from the one after `after`; only that one where a single one is meant.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn accounts_after(
+        &self,
+        only: Option<Uuid>,
+        after: &str,
+        limit: usize,
+    ) -> Result<AccountsPage, AdminError> {
+        let n = i64::try_from(limit).unwrap_or(i64::MAX);
+        // One more tells whether there is another page.
+        let mut found = self.db(async |db| account::list_after(db, only, after, n + 1).await).await?;
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let mut accounts = Vec::with_capacity(found.len());
+        for account in found {
+            let sources = self.sources_of(account.id).await?;
+            accounts.push(account_view(&account, sources));
+        }
+        Ok(AccountsPage { accounts, has_more })
+    }
+
     /// The sources of an account as people see them, by name.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn sources_of(&self, account: Uuid) -> Result<Vec<SourceView>, AdminError> {
+        self.views(Some(account), None).await
+    }
+
+    /// A source as people see it.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn source_view(&self, id: Uuid) -> Result<SourceView, AdminError> {
+        let view = self.views(None, Some(id)).await?.pop();
+        view.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
+    }
+
+    /// The sources of the account of that id or name, as people see them, by name.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn show_sources(&self, account: &str) -> Result<Vec<SourceView>, AdminError> {
         let account = self.find_account(account).await?;
-        self.views(Some(account.id), None).await
+        self.sources_of(account.id).await
     }
 
     /// A source as people see it.
@@ -102,8 +156,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn show_source(&self, text: &str) -> Result<SourceView, AdminError> {
         let id = self.find_source(text).await?.id;
-        let view = self.views(None, Some(id)).await?.pop();
-        view.ok_or_else(|| AdminError::NoSuchSource(text.to_owned()))
+        self.source_view(id).await
     }
 
     async fn views(&self, account: Option<Uuid>, only: Option<Uuid>) -> Result<Vec<SourceView>, AdminError> {
@@ -137,6 +190,7 @@ impl Admin {
             webhook_url: format!("{}/webhooks/{}/{}", self.urls.webhooks, source.kind, source.token),
             unsubscribe_event: source.unsubscribe_event.clone(),
             allow_untimestamped: source.allow_untimestamped,
+            has_signing_secret: source.secret.is_some(),
             paused_reason: status.paused_reason,
             last_error: status.last_error,
             waiting: status.waiting,

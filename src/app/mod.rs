@@ -6,21 +6,25 @@
 
 mod supervisor;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
+use reqwest::Url;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, SetUp, Urls};
 use crate::config::Config;
-use crate::database::DatabaseHandle;
+use crate::database::{AdminPool, DatabaseHandle};
 use crate::delivery::{Delivery, DeliveryWorker, DuePoller, RequestBatcher};
 use crate::destinations::segment::Client;
+use crate::domain::text::with_causes;
 use crate::ingest::Ingest;
+use crate::jobs::JobWorker;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
 use crate::secrets::SourceCache;
@@ -28,11 +32,14 @@ use crate::store::block::UnreadableBlock;
 use crate::store::connection::{Connection, Session};
 use crate::store::{consistency, retention, traffic};
 use crate::wakeups::Wakeups;
+use crate::web::console::Console;
 use crate::web::{ActivityRecorder, Servers, State};
 use supervisor::{Stage, Supervisor};
 
 /// How often what is old is forgotten.
 const FORGET: Duration = Duration::from_mins(10);
+/// How often it is looked for write keys that Segment was not asked about for long.
+const CHECK_KEYS: Duration = Duration::from_mins(10);
 /// How long the servers have to end when their webhooks are answered, or cut off.
 const SERVERS_END: Duration = Duration::from_secs(2);
 /// How long commits in flight may take then: twice a statement's limit, and a new connection.
@@ -52,6 +59,8 @@ pub struct App {
     /// Gives the cluster back when its watch ends.
     cluster: Option<oneshot::Receiver<PrivateCluster>>,
     database: DatabaseHandle,
+    admin: Arc<Admin>,
+    console: SocketAddr,
 }
 
 impl App {
@@ -82,6 +91,18 @@ impl App {
         self.servers.internal
     }
 
+    /// The address of the console.
+    #[must_use]
+    pub fn console_address(&self) -> SocketAddr {
+        self.console
+    }
+
+    /// What people do, for whoever runs the service along with something else.
+    #[must_use]
+    pub fn admin(&self) -> Arc<Admin> {
+        Arc::clone(&self.admin)
+    }
+
     /// The database and the vault.
     #[must_use]
     pub fn database(&self) -> &DatabaseHandle {
@@ -103,7 +124,7 @@ impl App {
     }
 
     async fn end(self) -> anyhow::Result<()> {
-        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut database } = self;
+        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut database, .. } = self;
         // Nothing is lost when it ends before the commits do: what they append is delivered next time.
         supervisor.let_end(&[Stage::Web, Stage::Commit, Stage::Delivery]);
         stop_delivery.cancel();
@@ -143,10 +164,14 @@ impl EndGuard {
 /// What the service is made of, before it runs.
 struct Parts<W> {
     servers: Servers,
+    admin: Arc<Admin>,
+    set_up: Arc<SetUp>,
+    console: SocketAddr,
     commit_workers: Vec<W>,
     delivery: Delivery,
     poller: DuePoller,
     recorder: ActivityRecorder,
+    jobs: JobWorker,
     sources: Arc<SourceCache>,
     due: Arc<Wakeups>,
     metrics: Arc<Metrics>,
@@ -169,12 +194,14 @@ impl Parts<()> {
         }
         let (ingest, commit_workers) = Ingest::new(&database.connector, config.max_waiting, &due, &metrics);
         let poller = DuePoller::new(&database.connector, Arc::clone(&due)).await?;
+        let client = Client::new().context(
+            "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
+             ca-certificates`)",
+        )?;
+        let jobs = JobWorker::new(database.connection(Session::BACKGROUND), poller.lease_owner(), Arc::clone(&due));
         let worker = DeliveryWorker {
             vault: Arc::clone(&database.vault),
-            client: Client::new().context(
-                "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
-                 ca-certificates`)",
-            )?,
+            client: client.clone(),
             endpoints: config.endpoints.clone(),
             max_age: config.max_delivery_age,
             holder: poller.lease_owner(),
@@ -187,16 +214,43 @@ impl Parts<()> {
             ActivityRecorder::new(Arc::clone(&sources), database.connection(Session::BACKGROUND));
         let state =
             State::new(Arc::clone(&sources), ingest, refusals, health, Arc::clone(&metrics), config.max_body_bytes);
-        let servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
+        let mut servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
+        let (admin, set_up, console) = console(config, database, &mut servers, client)?;
         let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
-        Ok(Parts { servers, commit_workers, delivery, poller, recorder, sources, due, metrics })
+        Ok(Parts {
+            servers,
+            admin,
+            set_up,
+            console,
+            commit_workers,
+            delivery,
+            poller,
+            recorder,
+            jobs,
+            sources,
+            due,
+            metrics,
+        })
     }
 }
 
 impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
     fn start(self, config: &Config, mut database: DatabaseHandle) -> App {
-        let Self { mut servers, commit_workers, delivery, poller, recorder, sources, due, metrics } = self;
+        let Self {
+            mut servers,
+            admin,
+            set_up,
+            console,
+            commit_workers,
+            delivery,
+            poller,
+            recorder,
+            jobs,
+            sources,
+            due,
+            metrics,
+        } = self;
         let [stop_delivery, stop_support] = [CancellationToken::new(), CancellationToken::new()];
         let mut supervisor = Supervisor::default();
         for (name, server) in servers.take() {
@@ -208,6 +262,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
         supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
+        supervisor.spawn(Stage::Support, "the jobs", unfailing(jobs.run(stop_support.clone())));
         let recorder = recorder.run(stop_support.clone());
         supervisor.spawn(Stage::Support, "the record of verified and refused webhooks", unfailing(recorder));
         let stop = stop_support.clone();
@@ -217,6 +272,8 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         });
         let forget = forget(database.connection(Session::BACKGROUND), config.retention, metrics, stop_support.clone());
         supervisor.spawn(Stage::Support, "the retention", unfailing(forget));
+        let check_keys = check_write_keys(set_up, stop_support.clone());
+        supervisor.spawn(Stage::Support, "the check of write keys", unfailing(check_keys));
         let roll = roll_traffic(database.connection(Session::BACKGROUND), stop_support.clone());
         supervisor.spawn(Stage::Support, "the count of what comes and goes", unfailing(roll));
         let cluster = database.cluster.take().map(|mut cluster| {
@@ -229,7 +286,46 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             });
             cluster_back
         });
-        App { supervisor, servers, stop_delivery, stop_support, cluster, database }
+        App { supervisor, servers, stop_delivery, stop_support, cluster, database, admin, console }
+    }
+}
+
+/// Adds the console to the servers. Says where it listens.
+fn console(
+    config: &Config,
+    database: &DatabaseHandle,
+    servers: &mut Servers,
+    segment: Client,
+) -> anyhow::Result<(Arc<Admin>, Arc<SetUp>, SocketAddr)> {
+    let listener = TcpListener::bind(config.console_bind);
+    let listener = listener.context("CONSOLE_BIND: cannot listen there")?;
+    let address = listener.local_addr()?;
+    let urls = Urls {
+        webhooks: config.public_url.clone().unwrap_or_else(|| format!("http://{}", servers.public)),
+        console: config.console_url.clone().unwrap_or_else(|| format!("http://{address}")),
+    };
+    let origin = Url::parse(&urls.console).context("CONSOLE_URL")?;
+    let admin = Arc::new(Admin::new(database.admin_pool(AdminPool::Console), Arc::clone(&database.vault), urls));
+    let set_up = SetUp::new(Arc::clone(&admin), segment, config.segment_cdn.clone(), reachable(servers.public));
+    let set_up = Arc::new(set_up.context("the HTTP client for test events")?);
+    let console = Console::new(Arc::clone(&admin), Arc::clone(&set_up), origin, config.trusted_proxies.clone());
+    servers.add("the server of the console", console.serve(listener).context("CONSOLE_BIND")?);
+    Ok((admin, set_up, address))
+}
+
+/// How this machine reaches an address that it listens on.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let loopback = if bound.is_ipv4() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+    if bound.ip().is_unspecified() { SocketAddr::new(loopback, bound.port()) } else { bound }
+}
+
+async fn check_write_keys(set_up: Arc<SetUp>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(CHECK_KEYS)).await.is_some() {
+        match stop.run_until_cancelled(set_up.check_due_write_keys(OffsetDateTime::now_utc())).await {
+            None => return,
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!(error = with_causes(&error), "cannot check write keys"),
+        }
     }
 }
 

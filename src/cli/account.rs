@@ -7,8 +7,11 @@ use serde_json::json;
 
 use super::session::{Session, confirm, read_write_key};
 use super::{output, source, stdin};
+use crate::admin::audit::Action;
+use crate::admin::people::{Inviter, Role, describe_invited};
 use crate::admin::{AccountView, NewSource, NotSealed, Rekeyed};
 use crate::config::Environment;
+use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::domain::write_key::WriteKey;
@@ -61,6 +64,19 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Let a person into the account's pages: makes a one-time link, which counts for a day. Who is there already keeps his
+    /// role, and chooses a new password by the link; all his sessions end then.
+    Invite {
+        /// The account's id or name.
+        #[arg(value_name = "A")]
+        account: String,
+        /// The person's address.
+        #[arg(long, value_name = "E", value_parser = EmailAddress::parse)]
+        email: EmailAddress,
+        /// The person sees all, and changes nothing.
+        #[arg(long)]
+        viewer: bool,
+    },
     /// Seal the keys and secrets of all sources anew, under the first key in `MASTER_KEY`.
     Rekey,
 }
@@ -81,7 +97,9 @@ async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> 
     match command {
         Command::Create { name, region, kind, .. } => {
             let first = NewSource { kind, name: None, write_key: key, region, signing_secret: None };
-            source::print_created(session, &admin.create_account(&name, first).await?)
+            let created = admin.create_account(&name, first).await?;
+            session.record(Some(created.account_id), Action::AccountCreated, name.as_str()).await?;
+            source::print_created(session, &created)
         }
         Command::List => {
             let accounts = admin.show_accounts().await?;
@@ -108,15 +126,30 @@ async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> 
         }
         Command::Show { account } => show(session, &account).await,
         Command::Rename { account, name } => {
-            admin.rename_account(&account, &name).await?;
-            let is_id = uuid::Uuid::parse_str(&account).is_ok();
-            show(session, if is_id { &account } else { name.as_str() }).await
+            let id = admin.find_account(&account).await?.id;
+            admin.rename_account(&id.to_string(), &name).await?;
+            session.record(Some(id), Action::AccountRenamed, name.as_str()).await?;
+            show(session, &id.to_string()).await
         }
         Command::Delete { account, .. } => {
-            admin.delete_account(&account).await?;
+            let found = admin.find_account(&account).await?;
+            admin.delete_account(&found.id.to_string()).await?;
+            session.record(Some(found.id), Action::AccountDeleted, &found.name).await?;
             session.print(&json!({"deleted": account}))
         }
-        Command::Rekey => print_rekeyed(session, &admin.rekey().await?),
+        Command::Invite { account, email, viewer } => {
+            let account = admin.find_account(&account).await?.id;
+            let role = if viewer { Role::Viewer } else { Role::Admin };
+            let invited = admin.invite(account, &email, role, Inviter::Operator).await?;
+            let detail = describe_invited(&email, role);
+            session.record(Some(account), Action::PersonInvited, &detail).await?;
+            session.print_link(invited.link.as_ref())
+        }
+        Command::Rekey => {
+            let rekeyed = admin.rekey().await?;
+            session.record(None, Action::Rekeyed, &format!("{} sources", rekeyed.n_sealed)).await?;
+            print_rekeyed(session, &rekeyed)
+        }
     }
 }
 

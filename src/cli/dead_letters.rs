@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use super::output;
 use super::session::Session;
 use crate::admin::DeadLetterFilter;
+use crate::admin::audit::Action;
 use crate::config::Environment;
 use crate::domain::event::Kind;
 use crate::domain::timestamp;
@@ -59,7 +60,8 @@ async fn list(session: &Session, args: FilterArgs) -> anyhow::Result<()> {
 }
 
 async fn replay(session: &Session, args: FilterArgs) -> anyhow::Result<()> {
-    let mut letters = session.admin.dead_letters(&args.source.clone(), filter(args)).await?;
+    let source = session.admin.find_source(&args.source).await?;
+    let mut letters = session.admin.dead_letters(&source.id.to_string(), filter(args)).await?;
     let bar = progress_bar(letters.count().await?);
     let mut n_replayed = 0;
     while let Some((n_letters, n)) = letters.replay_page().await? {
@@ -67,6 +69,8 @@ async fn replay(session: &Session, args: FilterArgs) -> anyhow::Result<()> {
         bar.inc(u64::try_from(n_letters)?);
     }
     bar.finish_and_clear();
+    let detail = format!("{}: {n_replayed} events", source.name);
+    session.record(Some(source.account_id), Action::ReplayStarted, &detail).await?;
     output::print(session.json, &json!({"replayed": n_replayed}), || {
         format!("{n_replayed} events will be sent again.")
     })?;

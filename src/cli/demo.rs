@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::temporary_dir::{self, TemporaryDir};
 use super::{output, sign};
-use crate::admin::{Admin, NewSource, Urls};
+use crate::admin::{Admin, NewSource};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
-use crate::database::AdminPool;
 use crate::domain::event::Kind;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -100,8 +98,7 @@ async fn show(
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
     let app = app?;
     let url = format!("http://{}", app.public_address());
-    let urls = Urls { webhooks: url.clone(), console: config.console_base_url() };
-    let admin = Admin::new(app.database().admin_pool(AdminPool::Command), Arc::clone(&app.database().vault), urls);
+    let admin = app.admin();
     let end = CancellationToken::new();
     let mut service = tokio::spawn(app.run(end.clone()));
 
@@ -156,7 +153,8 @@ impl Scene<'_> {
         let webhook_url = format!("{}{}", self.url, source.webhook_path);
         let secret = source.signing_secret.context("a source of this kind has a secret")?;
         let traces = traces(&webhook_url, &secret, self.sandbox).await?;
-        Ok((traces, invitation(&webhook_url, &secret, self.segment)))
+        let link = admin.first_operator_link().await?.context("a new database has no operator")?;
+        Ok((traces, invitation(&admin.link_url(&link), &webhook_url, &secret, self.segment)))
     }
 }
 
@@ -185,8 +183,10 @@ fn environment(env: &Environment, dir: &Path, segment: &str) -> Result<Environme
     let variables = [
         ("DATA_DIR", dir.to_str().unwrap_or_default()),
         ("BIND", env.get("BIND")?.unwrap_or(free)),
+        ("CONSOLE_BIND", env.get("CONSOLE_BIND")?.unwrap_or(free)),
         ("INTERNAL_BIND", env.get("INTERNAL_BIND")?.unwrap_or(free)),
         ("SEGMENT_US_URL", &format!("http://{segment}")),
+        ("SEGMENT_CDN_URL", &format!("http://{segment}")),
     ];
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
@@ -276,9 +276,11 @@ fn table(traces: &[EventTrace]) -> String {
     )
 }
 
-fn invitation(webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
+fn invitation(console: &str, webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
     format!(
-        "\nNow you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
+        "\nThe console shows each event's journey. This link lets you in, once; choose any address and password:\n\n\
+         \x20 {console}\n\n\
+         Now you. Post an event of your own, and look at what Segment got (Ctrl-C ends the demo):\n\n\
          \x20 echo '{{\"event\":\"opened\",\"email\":\"me@example.com\"}}' > event.json\n\
          \x20 nudgespot-source sign --secret {} < event.json |\n\
          \x20   curl -H @- --data-binary @event.json {webhook_url}\n\

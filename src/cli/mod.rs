@@ -4,6 +4,7 @@ mod account;
 mod dead_letters;
 mod demo;
 mod migrate;
+mod operator;
 mod output;
 mod sandbox;
 mod serve;
@@ -12,6 +13,7 @@ mod sign;
 mod source;
 mod stdin;
 mod temporary_dir;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
@@ -52,6 +54,12 @@ enum Command {
     /// See the events that were given up, and send them again.
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Let people into the console who may see all accounts.
+    #[command(subcommand)]
+    Operator(operator::Command),
+    /// Administer the tokens that open the console's API.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Run a stand-in for Segment.
     Sandbox(sandbox::Args),
     /// Sign a webhook: prints the headers for the body on stdin, as `curl -H @-` reads them.
@@ -77,12 +85,14 @@ impl Cli {
         let done = runtime.block_on(async {
             match command {
                 Command::Serve => serve::run(&env).await.map(|()| ExitCode::SUCCESS),
-                Command::Demo(args) => demo::run(&env, &args, json).await,
+                Command::Demo(args) => Box::pin(demo::run(&env, &args, json)).await,
                 Command::Account(command) => account::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Source(command) => source::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::DeadLetters(command) => {
                     dead_letters::run(&env, command, json).await.map(|()| ExitCode::SUCCESS)
                 }
+                Command::Operator(command) => operator::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
+                Command::Token(command) => token::run(&env, command, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Sandbox(args) => sandbox::run(args, json).await.map(|()| ExitCode::SUCCESS),
                 Command::Sign(args) => sign::run(&env, &args, json).map(|()| ExitCode::SUCCESS),
                 Command::Migrate => Box::pin(until_stopped(migrate::run(&env, json))).await.map(|()| ExitCode::SUCCESS),

@@ -1,5 +1,6 @@
 //! `serve`: webhooks in, track calls out.
 
+use super::output;
 use crate::app::App;
 use crate::config::{Config, Environment};
 
@@ -14,7 +15,18 @@ pub async fn run(env: &Environment) -> anyhow::Result<()> {
     let app = app?;
     let public = app.public_address();
     let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{public}"));
-    tracing::info!(database = %config.database, address = %public, metrics = %app.internal_address(), public_url, "listening");
+    let admin = app.admin();
+    tracing::info!(database = %config.database, address = %public, console = %app.console_address(), metrics = %app.internal_address(),
+        public_url, "listening");
+    // The one exception to "no token in a log": without it, nobody could ever sign in.
+    if let Some(link) = admin.first_operator_link().await? {
+        output::line(&format!(
+            "There is no operator yet. Open this link within a day to become one (another: `nudgespot-source operator \
+             invite`):\n\n  {}\n",
+            admin.link_url(&link)
+        ))?;
+    }
+    drop(admin);
     app.run(stop).await?;
     tracing::info!("stopped");
     Ok(())

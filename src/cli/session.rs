@@ -6,10 +6,13 @@ use std::sync::Arc;
 use anyhow::bail;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use serde_json::json;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::{output, stdin, until_stopped};
-use crate::admin::{Admin, Urls};
+use crate::admin::audit::{Action, Actor};
+use crate::admin::{Admin, OpaqueToken, Urls};
 use crate::config::{Config, Environment};
 use crate::database::{AdminPool, DatabaseHandle};
 use crate::domain::text::visible;
@@ -44,6 +47,16 @@ impl Session {
     /// Prints one value: as JSON, or name by name.
     pub fn print(&self, value: &impl Serialize) -> anyhow::Result<()> {
         Ok(output::print(self.json, value, || output::fields(value))?)
+    }
+
+    /// Records what was done, in the audit log.
+    pub async fn record(&self, account: Option<Uuid>, action: Action, detail: &str) -> anyhow::Result<()> {
+        Ok(self.admin.record(&Actor::command_line(), account, action, detail).await?)
+    }
+
+    /// Prints a one-time link, which is shown only now.
+    pub fn print_link(&self, link: Option<&OpaqueToken>) -> anyhow::Result<()> {
+        self.print(&json!({"link": link.map(|link| self.admin.link_url(link))}))
     }
 }
 

@@ -5,9 +5,11 @@ use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::session::{Session, confirm, read_write_key};
 use super::{output, stdin};
+use crate::admin::audit::Action;
 use crate::admin::{Created, Edit, NewSource, SourceView};
 use crate::config::{Environment, endpoint};
 use crate::domain::name::Name;
@@ -168,7 +170,9 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
             let account = admin.find_account(&account).await?;
             let Secrets { write_key, signing_secret } = secrets;
             let new = NewSource { kind, name, write_key, region, signing_secret };
-            print_created(session, &admin.add_source(&account, new).await?)
+            let created = admin.add_source(&account, new).await?;
+            session.record(Some(account.id), Action::SourceCreated, &created.id.to_string()).await?;
+            print_created(session, &created)
         }
         Command::List { account } => {
             let sources = admin.show_sources(&account).await?;
@@ -192,35 +196,68 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
                 allow_untimestamped: set.allow_untimestamped,
                 signing_secret: secrets.signing_secret,
             };
-            let id = admin.edit_source(&set.source, edit, OffsetDateTime::now_utc()).await?;
-            show(session, &id.to_string()).await
+            let detail = format!(": {}", edit.names().join(", "));
+            let found = Found::new(session, &set.source).await?;
+            admin.edit_source(&found.id, edit, OffsetDateTime::now_utc()).await?;
+            found.record(session, Action::SourceChanged, &detail).await?;
+            show(session, &found.id).await
         }
         Command::Pause { source } => {
-            admin.pause(&source).await?;
-            show(session, &source).await
+            let found = Found::new(session, &source).await?;
+            admin.pause(&found.id).await?;
+            found.record(session, Action::SourcePaused, "").await?;
+            show(session, &found.id).await
         }
         Command::Resume { source } => {
-            admin.resume(&source).await?;
-            show(session, &source).await
+            let found = Found::new(session, &source).await?;
+            admin.resume(&found.id).await?;
+            found.record(session, Action::SourceResumed, "").await?;
+            show(session, &found.id).await
         }
         Command::SkipUnreadable { source } => {
-            let n_skipped = admin.skip_unreadable(&source).await?;
+            let found = Found::new(session, &source).await?;
+            let n_skipped = admin.skip_unreadable(&found.id).await?;
+            found.record(session, Action::UnreadableSkipped, &format!(": {n_skipped}")).await?;
             session.print(&json!({"skipped": n_skipped}))
         }
         Command::RotateSecret { source } => {
-            let rotated = admin.rotate_secret(&source, OffsetDateTime::now_utc()).await?;
+            let found = Found::new(session, &source).await?;
+            let rotated = admin.rotate_secret(&found.id, OffsetDateTime::now_utc()).await?;
+            found.record(session, Action::SecretRotated, "").await?;
             session.print(&json!({
                 "signing_secret": rotated.secret.expose(), "previous_valid_until": rfc3339(rotated.previous_until),
             }))
         }
         Command::RotateUrl { source } => {
-            let (path, url) = admin.rotate_url(&source).await?;
+            let found = Found::new(session, &source).await?;
+            let (path, url) = admin.rotate_url(&found.id).await?;
+            found.record(session, Action::UrlRotated, "").await?;
             session.print(&json!({"webhook_url": url, "webhook_path": path}))
         }
         Command::Delete { source, .. } => {
-            admin.delete_source(&source).await?;
+            let found = Found::new(session, &source).await?;
+            admin.delete_source(&found.id).await?;
+            found.record(session, Action::SourceDeleted, "").await?;
             session.print(&json!({"deleted": source}))
         }
+    }
+}
+
+/// A source that is about to be changed, by what stays the same.
+struct Found {
+    id: String,
+    account: Uuid,
+    name: String,
+}
+
+impl Found {
+    async fn new(session: &Session, text: &str) -> anyhow::Result<Self> {
+        let source = session.admin.find_source(text).await?;
+        Ok(Self { id: source.id.to_string(), account: source.account_id, name: source.name })
+    }
+
+    async fn record(&self, session: &Session, action: Action, detail: &str) -> anyhow::Result<()> {
+        session.record(Some(self.account), action, &format!("{}{detail}", self.name)).await
     }
 }
 

@@ -7,6 +7,8 @@ pub mod diagnosis;
 mod fault;
 mod reserialize;
 
+pub use fault::clause;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use subtle::{Choice, ConstantTimeEq};
 

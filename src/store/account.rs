@@ -78,6 +78,28 @@ pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Account>> {
     sqlx::query_as!(Account, "select id, name, created_at from account order by name").fetch_all(db).await
 }
 
+/// Accounts by name, from the one after `after`; only that of id `only`, where one is meant.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn list_after(
+    db: impl PgExecutor<'_>,
+    only: Option<Uuid>,
+    after: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Account>> {
+    sqlx::query_as!(
+        Account,
+        "select id, name, created_at from account
+        where name > $1 and ($2::uuid is null or id = $2) order by name limit $3",
+        after,
+        only,
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Gives an account another name. Says whether the account is there.
 ///
 /// # Errors
@@ -87,15 +109,31 @@ pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, name: &str) -> sqlx::Resu
     Ok(done.rows_affected() == 1)
 }
 
-/// Deletes an account and its sources at once, then all that is kept of them, in pieces that lock nothing for long.
+/// Deletes an account, its sources and the people who belong to no other at once, then all that is kept of them, in pieces that lock nothing for long.
 ///
 /// # Errors
 /// The database did not answer. The account may be gone and some of its events still there: they are forgotten in time.
 pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
     let sources = db.run(async |db| source::list(db, None, Some(id)).await).await?;
-    db.run(async |db| sqlx::query!("delete from account where id = $1", id).execute(db).await).await?;
+    db.run(async |db| delete_row(db, id).await).await?;
     for source in sources {
         source::delete(db, source.id).await?;
     }
     Ok(())
+}
+
+/// Deletes an account's row, and the people who belong to no other.
+async fn delete_row(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    let delete = sqlx::query!(
+        "with orphan as (
+            delete from person using membership
+            where membership.account_id = $1 and person.id = membership.person_id and not is_operator
+                and not exists (
+                    select from membership as other where other.person_id = person.id and other.account_id <> $1
+                )
+        )
+        delete from account where id = $1",
+        id
+    );
+    delete.execute(db).await.map(drop)
 }

@@ -11,6 +11,8 @@ pub struct AuditRow {
     pub id: i64,
     pub at: OffsetDateTime,
     pub account_id: Option<Uuid>,
+    /// The name of its account, while that is there.
+    pub account_name: Option<String>,
     pub actor_kind: String,
     pub actor_name: String,
     pub address: Option<String>,
@@ -64,8 +66,10 @@ pub async fn list(
     if let Some(account) = account {
         let list = sqlx::query_as!(
             AuditRow,
-            "select id, at, account_id, actor_kind, actor_name, address, action, detail from audit_entry
-                where account_id = $1 and id < $2 order by id desc limit $3",
+            r#"select audit_entry.id, at, account_id, account.name as "account_name?", actor_kind, actor_name, address,
+                action, detail
+            from audit_entry left join account on account.id = account_id
+            where account_id = $1 and audit_entry.id < $2 order by audit_entry.id desc limit $3"#,
             account,
             before.unwrap_or(i64::MAX),
             limit
@@ -74,8 +78,10 @@ pub async fn list(
     }
     let list = sqlx::query_as!(
         AuditRow,
-        "select id, at, account_id, actor_kind, actor_name, address, action, detail from audit_entry
-                where id < $1 order by id desc limit $2",
+        r#"select audit_entry.id, at, account_id, account.name as "account_name?", actor_kind, actor_name, address,
+            action, detail
+        from audit_entry left join account on account.id = account_id
+        where audit_entry.id < $1 order by audit_entry.id desc limit $2"#,
         before.unwrap_or(i64::MAX),
         limit
     );

@@ -23,6 +23,7 @@ pub mod pool;
 pub mod quarantine;
 pub mod refused_webhook;
 pub mod replay;
+pub mod replay_job;
 pub mod retention;
 pub mod session;
 pub mod settlement;

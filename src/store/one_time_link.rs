@@ -102,10 +102,7 @@ pub async fn invite(
 /// The database did not answer; try again.
 pub async fn insert_first(db: impl PgExecutor<'_>, token_hash: &[u8]) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"with expired as (
-            delete from one_time_link where expires_at < now()
-        ),
-        allowed as (
+        r#"with allowed as (
             select where not exists (select from person where is_operator and password_hash is not null)
         ),
         link as (

@@ -156,38 +156,6 @@ pub async fn acknowledge_quiet(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Resul
     Ok(done.rows_affected() == 1)
 }
 
-/// What is known of sources' webhooks: when they were last verified and refused, how many were refused since, and the name of
-/// what is probably wrong with the last one that was.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "said above")]
-pub struct WebhookActivity {
-    pub source_id: Uuid,
-    pub last_verified_at: Option<OffsetDateTime>,
-    pub last_refused_at: Option<OffsetDateTime>,
-    pub n_refused_since_verified: i64,
-    pub fault: Option<String>,
-}
-
-/// What is known of these sources' webhooks.
-///
-/// # Errors
-/// The database did not answer; ask again.
-pub async fn webhook_activity(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec<WebhookActivity>> {
-    sqlx::query_as!(
-        WebhookActivity,
-        r#"select source_id, last_verified_at, last_refused_at, n_refused_since_verified, case
-            when n_refused_since_verified > 0 then (
-                select fault from refused_webhook
-                where refused_webhook.source_id = webhook_activity.source_id order by id desc limit 1
-            )
-        end as fault
-        from webhook_activity where source_id = any($1)"#,
-        sources
-    )
-    .fetch_all(db)
-    .await
-}
-
 /// A request that was made to Segment.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]

@@ -9,6 +9,7 @@ use super::block::{Block, Record};
 use super::connection::Connection;
 use super::lock;
 use super::log::Lane;
+use super::replay_job::ReplayJob;
 use crate::domain::event::Kind;
 
 /// How often others may move some of the same dead letters in the same moment.
@@ -21,14 +22,30 @@ const MAX_RACES: u32 = 5;
 /// # Errors
 /// Where it is not known to be committed. To be called again: what has been moved is no dead letter any more.
 pub async fn replay(db: &mut Connection, source: Uuid, seqs: &[i64]) -> sqlx::Result<usize> {
+    replay_for(db, source, seqs, None).await
+}
+
+/// The same as a batch of a job, which counts it; nothing is moved where the job's lease is lost, or it was cancelled.
+///
+/// # Errors
+/// As for [`replay`].
+pub async fn replay_batch(db: &mut Connection, job: &ReplayJob, seqs: &[i64]) -> sqlx::Result<usize> {
+    replay_for(db, job.source_id, seqs, Some(job)).await
+}
+
+async fn replay_for(db: &mut Connection, source: Uuid, seqs: &[i64], job: Option<&ReplayJob>) -> sqlx::Result<usize> {
+    let last_asked = seqs.last().copied();
     for _ in 0..MAX_RACES {
         let (seqs, events) = db.run(async |db| find(db, source, seqs).await).await?;
         if seqs.is_empty() {
             return Ok(0);
         }
         let append = Append::new(events);
-        if db.run(async |db| move_to_log(db, source, &seqs, &append).await).await? {
-            return Ok(seqs.len());
+        let job = job.zip(last_asked);
+        match db.run(async |db| move_to_log(db, source, &seqs, &append, job).await).await? {
+            Moved::All => return Ok(seqs.len()),
+            Moved::NotPermitted => return Ok(0),
+            Moved::SomeAreGone => {}
         }
     }
     Err(sqlx::Error::Protocol("others move the same dead letters all the time; try again".to_owned()))
@@ -57,11 +74,29 @@ async fn find(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64]) -> sqlx::Resu
     Ok((rows.iter().map(|row| row.seq).collect(), events))
 }
 
-/// Says whether all of them were there to be moved; otherwise none has been.
-async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append: &Append) -> sqlx::Result<bool> {
+/// What came of a move.
+enum Moved {
+    All,
+    /// None has been moved: not all were there.
+    SomeAreGone,
+    /// None has been moved: it is not the job's turn any more.
+    NotPermitted,
+}
+
+/// Moves all of them or none. A job, if it is one's, has then passed the dead letters up to the number beside it.
+async fn move_to_log(
+    db: impl PgExecutor<'_>,
+    source: Uuid,
+    seqs: &[i64],
+    append: &Append,
+    job: Option<(&ReplayJob, i64)>,
+) -> sqlx::Result<Moved> {
     let blocks = append.columns();
-    let n_moved = sqlx::query_scalar!(
-        r#"with letter as (
+    let moved = sqlx::query!(
+        r#"with permitted as (
+            select id from replay_job where id = $11 and lease = $12 and state = 'running' for update
+        ),
+        letter as (
             select seq from dead_letter where source_id = $3 and seq = any($4) for update
         ),
         locked as materialized (
@@ -72,6 +107,7 @@ async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append
             set head_seq = head_seq + cardinality($4::bigint[]), n_replayed = n_replayed + cardinality($4::bigint[])
             from locked
             where source_id = $3 and (select count(*) from letter) = cardinality($4::bigint[])
+                and ($11::uuid is null or exists (select from permitted))
             returning source_id, head_seq - cardinality($4::bigint[]) as base
         ),
         stored as (
@@ -97,8 +133,15 @@ async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append
             insert into replay (source_id, from_seq, to_seq, reason, dead_at)
             select source_id, seq, base + place, reason, dead_at
             from advanced, unnest($4) with ordinality as moved (seq, place) join removed using (seq)
+        ),
+        progressed as (
+            update replay_job
+            set batch_from = base + 1, batch_to = base + cardinality($4::bigint[]), after_seq = $13, waits_for = null,
+                n_moved = n_moved + cardinality($4::bigint[])
+            from advanced where replay_job.id = $11
         )
-        select count(*) as "n!" from removed"#,
+        select (select count(*) from removed) as "n!",
+            $11::uuid is null or exists (select from permitted) as "is_permitted!""#,
         lock::LANE,
         &Lane::locks(&[Lane::of(source)]),
         source,
@@ -109,8 +152,15 @@ async fn move_to_log(db: impl PgExecutor<'_>, source: Uuid, seqs: &[i64], append
         append.stored(),
         append.filters(),
         &append.events().ids().1 as _,
+        job.map(|(job, _)| job.id),
+        job.map(|(job, _)| job.lease),
+        job.map(|(_, after_seq)| after_seq),
     )
     .fetch_one(db)
     .await?;
-    Ok(usize::try_from(n_moved) == Ok(seqs.len()))
+    Ok(match usize::try_from(moved.n) == Ok(seqs.len()) {
+        true => Moved::All,
+        false if moved.is_permitted => Moved::SomeAreGone,
+        false => Moved::NotPermitted,
+    })
 }

@@ -11,10 +11,12 @@ use uuid::Uuid;
 
 use super::block::{Block, StoredBlock, UnreadableBlock};
 use super::connection::{Connection, is_timeout};
-use super::{refused_webhook, traffic, unreadable};
+use super::{refused_webhook, session, traffic, unreadable};
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
 pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
+/// The audit log is kept this long: what happened a year ago can be compared with what happens now.
+pub const AUDIT: Duration = Duration::from_hours(400 * 24);
 const DELETE_BATCH: i64 = 5_000;
 /// How many blocks are forgotten at a time: they are read and decompressed for it.
 const DELETE_BLOCKS_BATCH: i64 = 16;
@@ -68,6 +70,7 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
         go_on(source_id, super::source::delete(db, source_id).await)?;
     }
     forgotten.n_rows += forget_others(db, before).await?;
+    forgotten.n_rows += forget_of_console(db, now).await?;
     // Not before the blocks with what was sent again: what became of it is asked by these.
     forgotten.n_rows += forget_replays(db, events_before).await?;
     Ok(forgotten)
@@ -228,6 +231,16 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
     .await?;
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
+            "delete from replay_job where id in (select id from replay_job where ended_at < $1 limit $2)",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
             "delete from secret_activity where (source_id, secret_id) in
                 (select source_id, secret_id from secret_activity where last_verified_at < $1 limit $2)",
             before,
@@ -260,6 +273,37 @@ async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Res
         .await
     })
     .await?;
+    Ok(n_forgotten)
+}
+
+/// Forgets sessions and links that do not count any more, and old entries of the audit log.
+async fn forget_of_console(db: &mut Connection, now: OffsetDateTime) -> sqlx::Result<u64> {
+    let before = now - AUDIT;
+    let mut n_forgotten = in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from audit_entry using (select id from audit_entry order by id limit $2) as oldest
+            where audit_entry.id = oldest.id and at < $1",
+            before,
+            DELETE_BATCH
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten += in_pieces(db, async |db| {
+        sqlx::query!(
+            "delete from session where last_seen_at < now() - make_interval(hours => $1)
+                or created_at < now() - make_interval(hours => $2)",
+            session::IDLE_HOURS,
+            session::MAX_HOURS
+        )
+        .execute(db)
+        .await
+    })
+    .await?;
+    n_forgotten +=
+        in_pieces(db, async |db| sqlx::query!("delete from one_time_link where expires_at < now()").execute(db).await)
+            .await?;
     Ok(n_forgotten)
 }
 

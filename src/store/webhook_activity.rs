@@ -112,3 +112,29 @@ pub async fn list_secrets(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result
     );
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (SecretId(row.secret_id), row.last_verified_at)).collect())
 }
+
+/// What is known of the webhooks of these sources, and what is probably wrong with the last that was refused, by name.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn list(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Activity, Option<String>)>> {
+    let rows = sqlx::query!(
+        r#"select source_id, last_verified_at, last_refused_at, n_refused, n_refused_since_verified,
+            case when n_refused_since_verified > 0 then (
+                select fault from refused_webhook
+                where refused_webhook.source_id = webhook_activity.source_id order by id desc limit 1
+            ) end as fault
+        from webhook_activity where source_id = any($1)"#,
+        sources
+    );
+    let rows = rows.fetch_all(db).await?.into_iter().map(|row| {
+        let activity = Activity {
+            last_verified_at: row.last_verified_at,
+            last_refused_at: row.last_refused_at,
+            n_refused: row.n_refused,
+            n_refused_since_verified: row.n_refused_since_verified,
+        };
+        (row.source_id, activity, row.fault)
+    });
+    Ok(rows.collect())
+}

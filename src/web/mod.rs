@@ -1,5 +1,6 @@
 //! HTTP in: webhooks and health on the public address, metrics on the internal one.
 
+pub mod console;
 mod health;
 mod problem;
 mod refusals;

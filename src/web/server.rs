@@ -1,4 +1,4 @@
-//! The two HTTP servers, and how they end without cutting off a webhook.
+//! The HTTP servers, and how they end without cutting off a webhook.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::health;
@@ -21,20 +22,22 @@ const DRAIN: Duration = Duration::from_secs(9);
 /// How long the servers' threads have to end then.
 const STOP: Duration = Duration::from_secs(2);
 
-/// The two servers, bound.
+/// The servers, bound.
 pub struct Servers {
     state: web::Data<State>,
     /// The address of webhooks and health.
     pub public: SocketAddr,
     /// The address of metrics.
     pub internal: SocketAddr,
-    handles: [ServerHandle; 2],
+    handle: ServerHandle,
+    /// Of those that nobody loses anything by when they end.
+    others: Vec<ServerHandle>,
     /// Until they are taken to be run.
     unstarted: Vec<(&'static str, Server)>,
 }
 
 impl Servers {
-    /// Binds both addresses. Idle connections for webhooks stay open for `keep_alive`.
+    /// Binds the addresses of webhooks and metrics. Idle connections for webhooks stay open for `keep_alive`.
     ///
     /// # Errors
     /// Where an address cannot be bound, with the variable that names it.
@@ -78,9 +81,16 @@ impl Servers {
             public: *public_address.first().ok_or_else(|| ("BIND", no_address()))?,
             internal: *internal_address.first().ok_or_else(|| ("INTERNAL_BIND", no_address()))?,
             state,
-            handles: [public.handle(), internal.handle()],
+            handle: public.handle(),
+            others: vec![internal.handle()],
             unstarted: vec![("the server of webhooks", public), ("the server of metrics", internal)],
         })
+    }
+
+    /// Adds a server that may be cut off when the service stops.
+    pub fn add(&mut self, name: &'static str, server: Server) {
+        self.others.push(server.handle());
+        self.unstarted.push((name, server));
     }
 
     /// The servers, by name, to be run until they end.
@@ -91,7 +101,7 @@ impl Servers {
     /// Takes no new connections, answers the webhooks in flight, and ends the servers. What has not been answered in time
     /// is cut off: its sender was promised nothing, and will send again.
     pub async fn stop(self) {
-        let Self { state, handles: [public, internal], .. } = self;
+        let Self { state, handle: public, others, .. } = self;
         let drain = async {
             public.pause().await;
             // From here on, answers ask to close the connection. An idle one is simply closed.
@@ -105,7 +115,7 @@ impl Servers {
             tracing::warn!("stopped with webhooks still unanswered");
         }
         drop(state);
-        let stop = async { tokio::join!(public.stop(false), internal.stop(false)) };
+        let stop = async { tokio::join!(public.stop(false), join_all(others.iter().map(|other| other.stop(false)))) };
         if timeout(STOP, stop).await.is_err() {
             tracing::warn!("a server did not stop in time");
         }

@@ -122,6 +122,14 @@ async fn mistakes_are_answered_in_one_line_and_with_their_exit_code() {
         (2, vec!["source", "set", "acme", "--region", "moon"], "a region is `us` or `eu`"),
         (2, vec!["source", "set", "acme", "--unsubscribe-event", "Left"], "`Email Unsubscribed` or `Unsubscribed`"),
         (2, vec!["dead-letters", "list"], "--source"),
+        (2, vec!["operator", "invite", "--email", "jane"], "an email address reads `name@example.com`"),
+        (1, vec!["account", "invite", "nobody", "--email", "j@example.com"], "there is no account `nobody`"),
+        (2, vec!["account", "invite", "acme"], "--email"),
+        (1, vec!["operator", "remove", "--email", "j@example.com"], "there is no such person: j@example.com"),
+        (1, vec!["token", "create", "--name", "x", "--account", "nobody"], "there is no account `nobody`"),
+        (2, vec!["token", "create", "--name", "x", "--until", "2001-01-01T00:00:00Z"], "this time is over"),
+        (1, vec!["token", "revoke", "00000000-0000-0000-0000-000000000000"], "`token list` shows them all"),
+        (2, vec!["token", "revoke", "x"], "invalid value"),
         (2, vec!["fly"], "fly"),
         (2, vec!["sign", "whsec_c2VjcmV0"], "unexpected argument '…'"),
         (1, vec!["sign", "--secret", "nonsense"], "a signing secret reads"),
@@ -265,6 +273,120 @@ async fn dead_letters_are_paged_and_none_is_replayed_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn people_and_tokens_are_let_in_by_the_command_line() {
+    let mut context = Context::new().await;
+    context.set("CONSOLE_URL", "https://console.example.com/");
+    context.create("acme", &[]).await;
+    let account = context.run(&["account", "show", "acme"]).await["account_id"].clone();
+    let mut links = Vec::new();
+    for args in [
+        vec!["operator", "invite", "--email", "Root@example.com"],
+        vec!["operator", "invite", "--email", "root@example.com"],
+        vec!["account", "invite", "acme", "--email", "jane@example.com"],
+        vec!["account", "invite", "acme", "--email", "jane@example.com", "--viewer"],
+        vec!["account", "invite", "acme", "--email", "john@example.com", "--viewer"],
+    ] {
+        let invited = context.run(&args).await;
+        assert_eq!(keys(&invited), ["link"]);
+        let link = invited["link"].as_str().expect("a link").to_owned();
+        let token = link.strip_prefix("https://console.example.com/links/").expect("a link to the console");
+        assert_eq!(token.len(), 43, "256 bits, URL-safe");
+        links.push(token.to_owned());
+    }
+    let admin = context.admin();
+    let counts: Vec<bool> = {
+        let mut counts = Vec::new();
+        for link in &links {
+            counts.push(admin.find_link(link).await.expect("an answer").is_some());
+        }
+        counts
+    };
+    assert_eq!(counts, [false, true, false, true, true], "the newest of each person");
+    let id = account.as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let people = admin.list_people(id).await.expect("people");
+    let people: Vec<_> = people.iter().map(|person| (person.email.as_str(), person.role.as_str())).collect();
+    assert_eq!(people, [("jane@example.com", "admin"), ("john@example.com", "viewer")]);
+    let operators = context.run(&["operator", "list"]).await;
+    assert_eq!((&operators[0]["email"], operators.as_array().map(Vec::len)), (&json!("root@example.com"), Some(1)));
+    let (code, _, stderr) = context.try_run(&["operator", "remove", "--email", "root@example.com"], "").await;
+    assert_eq!((code, stderr.contains("this is the only operator")), (1, true), "{stderr}");
+
+    let created = context.run(&["token", "create", "--name", "script", "--account", "acme", "--read-only"]).await;
+    assert_eq!(keys(&created), ["token", "token_id"]);
+    let all = context.run(&["token", "create", "--name", "all", "--until", "9000-01-01T00:00:00Z"]).await;
+    let token = created["token"].as_str().expect("text");
+    let identity = admin.api_token(token).await.expect("an answer").expect("it counts");
+    assert_eq!((identity.account_id, identity.may_write), (Some(id), false));
+    let listed = context.run(&["token", "list"]).await;
+    assert_eq!(texts(listed.as_array().expect("an array"), "/name"), ["all", "script"]);
+    assert_eq!((&listed[0]["account_id"], &listed[1]["account_id"]), (&Value::Null, &account));
+    assert_eq!((&listed[0]["access"], &listed[1]["access"]), (&json!("write"), &json!("read")));
+    let (_, table, _) = context.try_run(&["token", "list"], "").await;
+    assert!(table.contains("acme") && table.contains("(all)"), "{table}");
+    for text in [listed.to_string(), table] {
+        assert!(!text.contains("nss_"), "{text}");
+    }
+    let id = created["token_id"].as_str().expect("text");
+    assert_eq!(context.run(&["token", "revoke", id]).await, json!({"revoked": id}));
+    assert!(admin.api_token(token).await.expect("an answer").is_none());
+    assert!(admin.api_token(all["token"].as_str().expect("text")).await.expect("an answer").is_some());
+
+    let entries = admin.audit_log(None, None, 100).await.expect("a page").entries;
+    let actions: Vec<&str> = entries.iter().rev().map(|entry| entry.action.as_str()).collect();
+    let (operator, person) = ("operator.invite", "person.invite");
+    let expected = [operator, operator, person, person, person, "token.create", "token.create", "token.revoke"];
+    assert!(actions.ends_with(&expected), "{actions:?}");
+    assert!(entries.iter().all(|entry| entry.actor_kind == "command_line" && entry.actor == "command line"));
+    let secrets = links.iter().map(String::as_str).chain([token]);
+    let entries = format!("{entries:?}");
+    assert!(secrets.into_iter().all(|secret| !entries.contains(secret)), "{entries}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_commands_change_is_in_the_audit_log_without_their_secrets() {
+    let context = Context::new().await;
+    context.create("acme", &["--write-key", "abcdefgh1234"]).await;
+    for args in [
+        &["source", "set", "acme", "--write-key", "abcdefgh5678", "--region", "eu"][..],
+        &["source", "pause", "acme"],
+        &["source", "resume", "acme"],
+        &["source", "rotate-secret", "acme"],
+        &["source", "rotate-url", "acme"],
+        &["dead-letters", "replay", "--source", "acme"],
+        &["source", "add", "acme", "--kind", "resend"],
+        &["source", "delete", "acme/resend", "--yes"],
+        &["account", "rename", "acme", "Acme"],
+        &["account", "rekey"],
+        &["account", "delete", "Acme", "--yes"],
+    ] {
+        context.run(args).await;
+    }
+    // What changes nothing, and what fails, is not there.
+    context.run(&["account", "list"]).await;
+    context.try_run(&["source", "pause", "nobody"], "").await;
+    let entries = context.admin().audit_log(None, None, 100).await.expect("a page").entries;
+    let told: Vec<_> = entries.iter().rev().map(|entry| (entry.action.as_str(), entry.detail.as_str())).collect();
+    let source_id = told[7].1;
+    assert_eq!(
+        told,
+        [
+            ("account.create", "acme"),
+            ("source.change", "nudgespot: write key, region"),
+            ("source.pause", "nudgespot"),
+            ("source.resume", "nudgespot"),
+            ("source.rotate_secret", "nudgespot"),
+            ("source.rotate_url", "nudgespot"),
+            ("replay.start", "nudgespot: 0 events"),
+            ("source.create", source_id),
+            ("source.delete", "resend"),
+            ("account.rename", "Acme"),
+            ("account.rekey", "1 sources"),
+            ("account.delete", "Acme"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn help_tells_of_every_command() {
     for args in [
         vec!["--help"],
@@ -273,6 +395,8 @@ async fn help_tells_of_every_command() {
         vec!["source", "set", "--help"],
         vec!["serve", "--help"],
         vec!["dead-letters", "replay", "--help"],
+        vec!["operator", "--help"],
+        vec!["token", "create", "--help"],
         vec!["sandbox", "--help"],
         vec!["sign", "--help"],
     ] {
@@ -288,7 +412,14 @@ async fn help_tells_of_every_command() {
         "account show",
         "account rename",
         "account delete",
+        "account invite",
         "account rekey",
+        "operator invite",
+        "operator list",
+        "operator remove",
+        "token create",
+        "token list",
+        "token revoke",
         "source add",
         "source list",
         "source show",

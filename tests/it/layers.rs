@@ -5,14 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and those that it may use.
-const MAY_USE: [(&str, &str); 19] = [
+const MAY_USE: [(&str, &str); 20] = [
     ("cli", "admin app config database domain local_postgres random sandbox sources telemetry"),
-    ("app", "config database delivery destinations ingest local_postgres metrics secrets store wakeups web"),
+    (
+        "app",
+        "admin config database delivery destinations domain ingest jobs local_postgres metrics secrets store wakeups web",
+    ),
     ("database", "config local_postgres secrets store"),
     ("telemetry", "config domain"),
-    ("web", "domain ingest metrics secrets sources store"),
-    ("admin", "domain random secrets sources store"),
+    ("web", "admin domain ingest metrics secrets sources store"),
+    ("admin", "destinations domain random secrets sources store"),
     ("delivery", "config destinations domain metrics random secrets sources store wakeups"),
+    ("jobs", "domain store wakeups"),
     ("ingest", "domain metrics sources store wakeups"),
     ("config", "domain secrets"),
     ("local_postgres", "random secrets"),

@@ -1,6 +1,7 @@
 //! Refused webhooks: what is kept of them, and what their source's admin is told.
 
-use nudgespot_source::admin::{Admin, PastedWebhook, Signer, WebhooksSeen};
+use nudgespot_source::admin::Admin;
+use nudgespot_source::admin::doctor::{PastedWebhook, Signer, WebhooksSeen};
 use nudgespot_source::domain::secret::SigningSecret;
 use nudgespot_source::sources::signature::{SigningScheme, sign};
 use serde_json::json;

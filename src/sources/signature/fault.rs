@@ -99,6 +99,31 @@ impl Fault {
     }
 }
 
+/// The fault of that name as a part of a sentence, without names and numbers: for those who need not know more.
+#[must_use]
+pub fn clause(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "no_secret" => "there is no signing secret yet",
+        "header_missing" => "they are not signed",
+        "header_twice" | "mixed_header_names" => "their signature headers are there twice",
+        "wrong_scheme" | "untimestamped_not_allowed" => "they are signed by another scheme than this source takes",
+        "hex_for_base64" | "base64_for_hex" | "other_base64" | "version_missing" | "unreadable_signature" => {
+            "their signature is written in another way than it should be"
+        }
+        "timestamp_in_milliseconds" | "unreadable_timestamp" => "their timestamp does not count seconds",
+        "clock_off" => "the sender's clock is off",
+        "previous_secret" => "the secret before the last rotation signs them",
+        "secret_of_another_source" => "the secret of another source of the account signs them",
+        "key_not_decoded" | "key_without_prefix" | "key_decoded" | "key_with_white_space" => {
+            "the sender uses the secret in another way than it should"
+        }
+        "body_white_space" | "body_reserialized" | "altered_body" => "their body was altered after it was signed",
+        "other_content_signed" => "something else is signed than should be",
+        "another_secret" => "another secret signs them",
+        _ => return None,
+    })
+}
+
 /// In words for the person who is to mend it: what is wrong, and what to do.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -89,6 +89,7 @@ impl Context {
             ("CONSOLE_BIND", "127.0.0.1:0"),
             ("SEGMENT_US_URL", &segment_url),
             ("SEGMENT_EU_URL", &segment_url),
+            ("SEGMENT_CDN_URL", &segment_url),
             ("RUST_LOG", "debug,sqlx=info,hyper_util=info"),
             ("LOG_FORMAT", "json"),
         ];
@@ -102,11 +103,12 @@ impl Context {
         Connection::new(&connector, Session::COMMAND)
     }
 
-    /// Administers the database.
+    /// The use cases, without the binary. The schema must be there.
     pub fn admin(&self) -> Admin {
-        let connector = Connector::new(vec![self.pool.connect_options().as_ref().clone()]);
-        let urls = Urls { webhooks: String::new(), console: String::new() };
-        Admin::new(Pool::new(&connector, Session::COMMAND, 2), Arc::new(Vault::parse(MASTER_KEY).expect("a key")), urls)
+        let connector = Connector::new(vec![self.options.clone()]);
+        let vault = Arc::new(Vault::parse(MASTER_KEY).expect("a key"));
+        let urls = Urls { webhooks: "http://localhost".to_owned(), console: "http://localhost".to_owned() };
+        Admin::new(Pool::new(&connector, Session::CONSOLE, 2), vault, urls)
     }
 
     /// Sets a variable for what is started from now on.

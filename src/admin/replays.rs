@@ -1,0 +1,132 @@
+//! Replays: dead letters that are sent again, as a job.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Admin, AdminError, DeadLetterFilter, new_id, violates};
+use crate::domain::timestamp::rfc3339;
+use crate::store::replay_job::{self, ReplayJob};
+
+/// How many replays of a source are listed.
+const LISTED: i64 = 20;
+
+/// A replay as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayView {
+    /// The job.
+    pub replay_id: Uuid,
+    /// The source.
+    pub source_id: Uuid,
+    /// Who asked for it.
+    pub asked_by: String,
+    /// When.
+    pub created_at: String,
+    /// When it ended; null: it goes on.
+    pub ended_at: Option<String>,
+    /// `running`, `cancelling`, `done` or `cancelled`.
+    pub state: String,
+    /// Why nothing is put back at the moment; null: something is.
+    pub waits_for: Option<String>,
+    /// How many dead letters were meant when it was asked for.
+    pub total: i64,
+    /// Of these, how many Segment has taken since.
+    pub sent: i64,
+    /// How many were refused again, and are dead letters again.
+    pub refused: i64,
+    /// How many are on their way.
+    pub in_flight: i64,
+    /// How many are dead letters still: not yet sent again, or kept by a cancellation.
+    pub remaining: i64,
+}
+
+impl Admin {
+    /// Asks for a replay of those of a source's dead letters that the filter says: those that there are now.
+    ///
+    /// # Errors
+    /// [`AdminError::NoDeadLetters`], [`AdminError::ReplayGoesOn`], [`AdminError::Database`].
+    pub async fn start_replay(
+        &self,
+        source: Uuid,
+        filter: &DeadLetterFilter,
+        asked_by: &str,
+    ) -> Result<ReplayView, AdminError> {
+        let id = new_id();
+        let inserted = self.db(async |db| replay_job::insert(db, id, source, filter, asked_by).await).await;
+        match inserted {
+            Ok(0) => Err(AdminError::NoDeadLetters),
+            Ok(_) => self.replay(source, id).await?.ok_or(AdminError::Conflict),
+            Err(error) if violates(&error, "replay_job_running_idx") => Err(AdminError::ReplayGoesOn),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A replay of a source.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn replay(&self, source: Uuid, id: Uuid) -> Result<Option<ReplayView>, AdminError> {
+        Ok(self.db(async |db| replay_job::find(db, source, id).await).await?.map(view))
+    }
+
+    /// The last replays of a source, the newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn replays(&self, source: Uuid) -> Result<Vec<ReplayView>, AdminError> {
+        let jobs = self.db(async |db| replay_job::list(db, source, LISTED).await).await?;
+        Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// Ends a replay: what is not yet put back stays a dead letter. Says whether it went on until now.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn cancel_replay(&self, source: Uuid, id: Uuid) -> Result<bool, AdminError> {
+        Ok(self.db(async |db| replay_job::cancel(db, source, id).await).await?)
+    }
+}
+
+impl ReplayView {
+    /// Whether it goes on.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.ended_at.is_none()
+    }
+
+    /// What came of it so far, in words.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut text = format!("{} sent again", self.sent);
+        for (n, what) in [(self.refused, "refused again"), (self.in_flight, "on their way")] {
+            if n > 0 {
+                write!(text, ", {n} {what}").expect("a String takes all");
+            }
+        }
+        if self.remaining > 0 {
+            write!(text, ", {} not sent", self.remaining).expect("a String takes all");
+        }
+        text
+    }
+}
+
+fn view(job: ReplayJob) -> ReplayView {
+    let in_flight = job.n_moved - job.n_sent - job.n_refused;
+    // Once it is done, what is left of the number was sent or forgotten by others meanwhile.
+    let remaining = if job.state == "done" { 0 } else { (job.n_total - job.n_moved).max(0) };
+    ReplayView {
+        replay_id: job.id,
+        source_id: job.source_id,
+        asked_by: job.asked_by,
+        created_at: rfc3339(job.created_at),
+        ended_at: job.ended_at.map(rfc3339),
+        state: job.state,
+        waits_for: job.waits_for,
+        total: job.n_total,
+        sent: job.n_sent,
+        refused: job.n_refused,
+        in_flight,
+        remaining,
+    }
+}

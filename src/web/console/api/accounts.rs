@@ -1,0 +1,102 @@
+//! Accounts.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Json, Query};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::visit::Visit;
+use super::openapi::{ChangeProblems, Problems};
+use super::sources::{NewSourceRequest, SourceCreated};
+use super::{Page, Paging, created, done, invalid, json};
+use crate::admin::AccountView;
+use crate::admin::audit::Action;
+use crate::domain::name::Name;
+
+/// An account to be made, with its first source.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewAccount {
+    /// 1 to 100 characters.
+    name: String,
+    /// Its first source.
+    #[serde(default)]
+    source: NewSourceRequest,
+}
+
+/// What to change.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountChange {
+    /// 1 to 100 characters.
+    name: Option<String>,
+}
+
+/// An account as it is now.
+#[derive(Serialize, ToSchema)]
+pub struct AccountChanged {
+    /// The account.
+    account_id: Uuid,
+    /// Its name.
+    name: String,
+}
+
+/// The accounts that the token may see, by name.
+#[utoipa::path(get, path = "/api/v1/accounts", tag = "accounts", params(Paging),
+    responses((status = 200, body = Page<AccountView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    let limit = paging.limit()?;
+    let only = visit.token_account();
+    let mut page = console.admin.accounts_after(only, paging.cursor.as_deref().unwrap_or_default(), limit).await?;
+    let next_cursor = if page.has_more { page.accounts.last().map(|account| account.name.clone()) } else { None };
+    Ok(json(&Page { data: std::mem::take(&mut page.accounts), next_cursor }))
+}
+
+/// Makes an account, with its first source.
+#[utoipa::path(post, path = "/api/v1/accounts", tag = "accounts", request_body = NewAccount,
+    responses((status = 201, body = SourceCreated), Problems, ChangeProblems))]
+pub async fn create(console: Data<Console>, visit: Visit, body: Json<NewAccount>) -> Result<HttpResponse, Failure> {
+    let NewAccount { name, source } = body.into_inner();
+    let name = Name::parse(&name).map_err(|error| invalid("name", error))?;
+    let made = console.admin.create_account(&name, source.parse()?).await?;
+    let (account, actor) = (Some(made.account_id), visit.actor());
+    console.admin.record(&actor, account, Action::AccountCreated, name.as_str()).await?;
+    Ok(created(&SourceCreated::from(made)))
+}
+
+/// An account, with its sources.
+#[utoipa::path(get, path = "/api/v1/accounts/{account}", tag = "accounts", params(("account" = Uuid, Path)),
+    responses((status = 200, body = AccountView), Problems))]
+pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    Ok(json(&console.admin.show_account(&visit.account()?.id.to_string()).await?))
+}
+
+/// Gives an account another name.
+#[utoipa::path(patch, path = "/api/v1/accounts/{account}", tag = "accounts", params(("account" = Uuid, Path)),
+    request_body = AccountChange, responses((status = 200, body = AccountChanged), Problems, ChangeProblems))]
+pub async fn rename(console: Data<Console>, visit: Visit, body: Json<AccountChange>) -> Result<HttpResponse, Failure> {
+    let account = visit.account()?;
+    let name = match &body.name {
+        None => account.name.clone(),
+        Some(name) => {
+            let name = Name::parse(name).map_err(|error| invalid("name", error))?;
+            console.admin.rename_account(&account.id.to_string(), &name).await?;
+            console.admin.record(&visit.actor(), Some(account.id), Action::AccountRenamed, name.as_str()).await?;
+            name.as_str().to_owned()
+        }
+    };
+    Ok(json(&AccountChanged { account_id: account.id, name }))
+}
+
+/// Deletes an account, its sources, and all that is kept of them.
+#[utoipa::path(delete, path = "/api/v1/accounts/{account}", tag = "accounts", params(("account" = Uuid, Path)),
+    responses((status = 204), Problems))]
+pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let account = visit.account()?;
+    console.admin.delete_account(&account.id.to_string()).await?;
+    console.admin.record(&visit.actor(), Some(account.id), Action::AccountDeleted, &account.name).await?;
+    Ok(done())
+}

@@ -1,0 +1,67 @@
+//! The API, a file a resource. Its fields are those of the command line's `--json`; its document is made from this code.
+
+pub mod accounts;
+pub mod audit;
+pub mod openapi;
+pub mod people;
+pub mod sources;
+pub mod tokens;
+
+use actix_web::HttpResponse;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::failure::Failure;
+
+/// How many things a page has, unless it is asked for fewer.
+const PAGE: usize = 100;
+
+/// A page of things.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The things.
+    pub data: Vec<T>,
+    /// What to ask the next page with; null: there is none.
+    pub next_cursor: Option<String>,
+}
+
+/// How pages are asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// How many, at most.
+    #[param(minimum = 1, maximum = 100)]
+    limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// How many, within bounds.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`].
+    fn limit(&self) -> Result<usize, Failure> {
+        match self.limit.unwrap_or(PAGE) {
+            limit @ 1..=PAGE => Ok(limit),
+            _ => Err(Failure::Malformed(format!("`limit` is from 1 to {PAGE}."))),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> HttpResponse {
+    HttpResponse::Ok().json(value)
+}
+
+fn created(value: &impl Serialize) -> HttpResponse {
+    HttpResponse::Created().json(value)
+}
+
+fn done() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
+
+/// What was sent does not fit the field of this name.
+fn invalid(field: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Invalid(format!("`{field}`: {error}."))
+}

@@ -1,0 +1,230 @@
+//! The operator's pages: all accounts, the worst first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Form, Query};
+use askama::Template;
+use serde::Deserialize;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, StateMark, page, page_again};
+use super::super::visit::Visit;
+use super::account::NOT_JUDGED;
+use crate::admin::audit::Action;
+use crate::admin::people::{Inviter, OperatorView, Role};
+use crate::admin::{AccountView, AdminError, NewSource, SourceView};
+use crate::domain::email_address::EmailAddress;
+use crate::domain::name::Name;
+use crate::domain::region::Region;
+use crate::domain::words::span;
+use crate::sources::Kind;
+
+/// How many rows the page shows at most.
+const MAX_ROWS: usize = 100;
+
+#[derive(Template)]
+#[template(path = "operator.html")]
+struct Operator {
+    frame: Frame,
+    q: String,
+    n_accounts: usize,
+    n_sources: usize,
+    n_waiting: i64,
+    oldest: String,
+    n_bad: usize,
+    rows: Vec<Row>,
+    n_more: usize,
+    operators: Vec<OperatorView>,
+    version: &'static str,
+}
+
+struct Row {
+    path: String,
+    account: String,
+    source: Option<String>,
+    state: StateMark,
+    waiting: i64,
+    oldest: String,
+    oldest_seconds: i64,
+    delivered: i64,
+    error: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "new_account.html")]
+struct NewAccount {
+    frame: Frame,
+    name: String,
+    email: String,
+    error: Option<String>,
+}
+
+/// A link that was made, shown once.
+#[derive(Template)]
+#[template(path = "link_made.html")]
+pub(super) struct LinkMade {
+    pub frame: Frame,
+    pub email: String,
+    pub link: Option<String>,
+    pub onward: String,
+}
+
+/// What is looked for.
+#[derive(Deserialize)]
+pub struct Search {
+    #[serde(default)]
+    q: String,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct AccountForm {
+    name: String,
+    #[serde(default)]
+    email: String,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct InviteForm {
+    email: String,
+}
+
+/// `GET /operator`
+pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -> Result<HttpResponse, Failure> {
+    let accounts = console.admin.show_accounts().await?;
+    let q = search.into_inner().q.trim().to_owned();
+    let wanted = q.to_lowercase();
+    let (n_accounts, n_sources) = (accounts.len(), accounts.iter().map(|account| account.sources.len()).sum());
+    let overviews = console.admin.overviews(None, visit.now).await?;
+    let judged = overviews.iter().map(|of| (of.standing.source_id.to_string(), StateMark::from(&of.judgement)));
+    let judged: HashMap<String, StateMark> = judged.collect();
+    let mut rows: Vec<Row> = accounts.into_iter().flat_map(|account| rows(account, &judged)).collect();
+    let n_waiting = rows.iter().map(|row| row.waiting).sum();
+    let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
+    let n_bad = rows.iter().filter(|row| row.state.class == "bad").count();
+    let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
+    rows.retain(|row| is_wanted(&row.account) || row.source.as_deref().is_some_and(is_wanted));
+    // Stable: within a state, by name.
+    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.oldest_seconds)));
+    let n_more = rows.len().saturating_sub(MAX_ROWS);
+    rows.truncate(MAX_ROWS);
+    page(&Operator {
+        frame: Frame::new(&visit, ""),
+        q,
+        n_accounts,
+        n_sources,
+        n_waiting,
+        oldest: seconds(oldest),
+        n_bad,
+        rows,
+        n_more,
+        operators: console.admin.list_operators().await?,
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// `GET /operator/new-account`
+pub async fn new_account(visit: Visit) -> Result<HttpResponse, Failure> {
+    page(&NewAccount { frame: Frame::new(&visit, ""), name: String::new(), email: String::new(), error: None })
+}
+
+/// `POST /operator/new-account`
+pub async fn create_account(
+    console: Data<Console>,
+    visit: Visit,
+    form: Form<AccountForm>,
+) -> Result<HttpResponse, Failure> {
+    let AccountForm { name, email } = form.into_inner();
+    let again = |error: String| {
+        page_again(&NewAccount {
+            frame: Frame::new(&visit, ""),
+            name: name.clone(),
+            email: email.clone(),
+            error: Some(error),
+        })
+    };
+    let parsed_name = match Name::parse(&name) {
+        Ok(parsed) => parsed,
+        Err(error) => return again(error.to_string()),
+    };
+    let admin = match email.trim() {
+        "" => None,
+        address => match EmailAddress::parse(address) {
+            Ok(address) => Some(address),
+            Err(error) => return again(error.to_string()),
+        },
+    };
+    let (kind, region) = (Kind::Nudgespot, Region::Us);
+    let first = NewSource { kind, name: None, write_key: None, region, signing_secret: None };
+    let made = match console.admin.create_account(&parsed_name, first).await {
+        Err(error @ AdminError::AccountNameTaken(_)) => return again(error.to_string()),
+        made => made?,
+    };
+    let (account, actor) = (made.account_id, visit.actor());
+    console.admin.record(&actor, Some(account), Action::AccountCreated, parsed_name.as_str()).await?;
+    let onward = format!("/sources/{}/set-up", made.id);
+    let Some(address) = admin else { return Ok(super::super::frame::see_other(&onward)) };
+    let invited = console.admin.invite(account, &address, Role::Admin, Inviter::Operator).await?;
+    console.admin.record(&actor, Some(account), Action::PersonInvited, address.as_str()).await?;
+    let link = invited.link.map(|token| console.admin.link_url(&token));
+    page(&LinkMade { frame: Frame::new(&visit, ""), email: address.as_str().to_owned(), link, onward })
+}
+
+/// `POST /operator/invite`
+pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
+    let invited = console.admin.invite_operator(&address).await?;
+    console.admin.record(&visit.actor(), None, Action::OperatorInvited, address.as_str()).await?;
+    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
+    page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
+}
+
+fn rows(account: AccountView, judged: &HashMap<String, StateMark>) -> Vec<Row> {
+    let (id, name) = (account.account_id, account.name);
+    if account.sources.is_empty() {
+        return vec![Row {
+            path: format!("/accounts/{id}"),
+            account: name,
+            source: None,
+            state: StateMark { word: "No source", class: "none" },
+            waiting: 0,
+            oldest: String::new(),
+            oldest_seconds: 0,
+            delivered: 0,
+            error: None,
+        }];
+    }
+    let is_only = account.sources.len() == 1;
+    let row = |source: SourceView| Row {
+        state: judged.get(&source.source_id).copied().unwrap_or(NOT_JUDGED),
+        path: format!("/sources/{}", source.source_id),
+        account: name.clone(),
+        source: (!is_only).then_some(source.name),
+        waiting: source.waiting,
+        oldest: if source.waiting > 0 { seconds(source.oldest_waiting_seconds) } else { String::new() },
+        oldest_seconds: source.oldest_waiting_seconds,
+        delivered: source.delivered,
+        error: source.paused_reason.or(source.last_error),
+    };
+    account.sources.into_iter().map(row).collect()
+}
+
+/// The worst first.
+fn rank(state: StateMark) -> u8 {
+    match state.class {
+        "bad" => 0,
+        "waiting" => 1,
+        "none" => 2,
+        _ => 3,
+    }
+}
+
+fn seconds(seconds: i64) -> String {
+    span(Duration::from_secs(seconds.unsigned_abs()))
+}

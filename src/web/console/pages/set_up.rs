@@ -1,0 +1,222 @@
+//! Setting a source up: a checklist that ticks itself off by what was seen.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Form, Query};
+use askama::Template;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, page, page_again, see_other};
+use super::super::visit::Visit;
+use crate::admin::audit::Action;
+use crate::admin::doctor::WebhooksSeen;
+use crate::admin::{Edit, KeyCheck, SourceView};
+use crate::domain::event;
+use crate::domain::region::Region;
+use crate::domain::secret::SigningSecret;
+use crate::domain::words::{count, since, span};
+use crate::domain::write_key::WriteKey;
+use crate::sources::Kind;
+
+#[derive(Template)]
+#[template(path = "set_up.html", blocks = ["checklist"])]
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of the template")]
+struct SetUpPage {
+    frame: Frame,
+    id: Uuid,
+    may_change: bool,
+    source: SourceView,
+    error: Option<String>,
+    key_check: Option<KeyCheck>,
+    regions: [(&'static str, &'static str); 2],
+    sender: &'static str,
+    sender_steps: &'static str,
+    makes_secret: bool,
+    can_test: bool,
+    seen: Seen,
+    /// The event id of a test event that was sent.
+    test: Option<String>,
+    test_line: Option<String>,
+    test_arrived: bool,
+    is_done: bool,
+}
+
+/// What was seen of webhooks.
+struct Seen {
+    word: &'static str,
+    class: &'static str,
+    sentence: String,
+    is_verified: bool,
+    is_refused: bool,
+    is_nothing: bool,
+}
+
+/// What the page is asked with.
+#[derive(Deserialize)]
+pub struct Asked {
+    test: Option<String>,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct KeyForm {
+    write_key: SecretString,
+    region: String,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct SecretForm {
+    signing_secret: SecretString,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct TestForm {
+    kinds: String,
+    #[serde(default)]
+    sure: String,
+}
+
+/// `GET /sources/{source}/set-up`
+pub async fn show(console: Data<Console>, visit: Visit, asked: Query<Asked>) -> Result<HttpResponse, Failure> {
+    let shown = set_up(&console, &visit, asked.into_inner().test, None).await?;
+    if visit.is_fragment { page(&shown.as_checklist()) } else { page(&shown) }
+}
+
+/// `POST /sources/{source}/set-up/write-key`
+pub async fn save_write_key(
+    console: Data<Console>,
+    visit: Visit,
+    form: Form<KeyForm>,
+) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    let key = WriteKey::parse(form.write_key.expose_secret()).map_err(|error| error.to_string());
+    let region = form.region.parse::<Region>().map_err(|_| "Choose a region.".to_owned());
+    let (key, region) = match (key, region) {
+        (Ok(key), Ok(region)) => (key, region),
+        (Err(error), _) | (_, Err(error)) => {
+            return page_again(&set_up(&console, &visit, None, Some(error)).await?);
+        }
+    };
+    let detail = format!("{}: write key …{}, region {}", source.name, key.last4(), region.as_str());
+    let edit = Edit { write_key: Some(key), region: Some(region), ..Edit::default() };
+    console.admin.edit_source(&source.id.to_string(), edit, visit.now).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    console.set_up.check_write_key(source.id, visit.now).await?;
+    Ok(see_other(&format!("/sources/{}/set-up?notice=key-saved", source.id)))
+}
+
+/// `POST /sources/{source}/set-up/check-key`
+pub async fn check_key(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let id = visit.source()?.id;
+    console.set_up.check_write_key(id, visit.now).await?;
+    Ok(see_other(&format!("/sources/{id}/set-up#write-key")))
+}
+
+/// `POST /sources/{source}/set-up/signing-secret`
+pub async fn save_signing_secret(
+    console: Data<Console>,
+    visit: Visit,
+    form: Form<SecretForm>,
+) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    let secret = match SigningSecret::parse(form.signing_secret.expose_secret().trim()) {
+        Ok(secret) => secret,
+        Err(error) => return page_again(&set_up(&console, &visit, None, Some(error.to_string())).await?),
+    };
+    let edit = Edit { signing_secret: Some(secret), ..Edit::default() };
+    console.admin.edit_source(&source.id.to_string(), edit, visit.now).await?;
+    let detail = format!("{}: signing secret", source.name);
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    Ok(see_other(&format!("/sources/{}/set-up?notice=secret-saved", source.id)))
+}
+
+/// `POST /sources/{source}/set-up/test-events`
+pub async fn send_test_events(
+    console: Data<Console>,
+    visit: Visit,
+    form: Form<TestForm>,
+) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    if form.sure != "yes" {
+        let error = "Nothing was sent: say that it may go to all tools behind Segment.".to_owned();
+        return page_again(&set_up(&console, &visit, None, Some(error)).await?);
+    }
+    let kinds: &[event::Kind] = if form.kinds == "all" { &event::Kind::ALL } else { &[event::Kind::Delivered] };
+    let ids = console.set_up.send_test_events(source.id, kinds, visit.now).await?;
+    let detail = format!("{}: {} events", source.name, ids.len());
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::TestEventsSent, &detail).await?;
+    let last = ids.last().map(String::as_str).unwrap_or_default();
+    Ok(see_other(&format!("/sources/{}/set-up?notice=test-sent&test={last}#test", source.id)))
+}
+
+async fn set_up(
+    console: &Console,
+    visit: &Visit,
+    test: Option<String>,
+    error: Option<String>,
+) -> Result<SetUpPage, Failure> {
+    let id = visit.source()?.id;
+    let source = console.admin.source_view(id).await?;
+    let overview = console.admin.overview(id, visit.now).await?;
+    let kind = source.kind.parse::<Kind>().ok();
+    let (sender, sender_steps) = match kind {
+        Some(Kind::Resend) => (
+            "Resend",
+            "In Resend: Webhooks → Add webhook. Enter the address, choose the email events, and copy the signing secret that \
+             it shows then.",
+        ),
+        _ => (
+            "Nudgespot",
+            "In Nudgespot: Settings → Integrations → Webhooks. Enter the address and the signing secret, and choose the \
+             email events. A sender of your own signs as the README says.",
+        ),
+    };
+    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, visit.now);
+    let test = test.filter(|test| !test.is_empty());
+    let (test_line, test_arrived) = (None, false);
+    let is_done = seen.is_verified && source.delivered > 0;
+    Ok(SetUpPage {
+        frame: Frame::new(visit, "Set-up").with_state(&overview.judgement),
+        id,
+        may_change: visit.may_change,
+        error,
+        key_check: console.admin.key_check(id).await?,
+        regions: [("us", "United States"), ("eu", "European Union")],
+        sender,
+        sender_steps,
+        makes_secret: kind.is_none_or(|kind| !kind.sender_makes_secret()),
+        can_test: source.has_signing_secret,
+        seen,
+        test,
+        test_line,
+        test_arrived: test_arrived || is_done,
+        is_done,
+        source,
+    })
+}
+
+impl Seen {
+    fn of(seen: &WebhooksSeen, now: OffsetDateTime) -> Self {
+        let refused = count(seen.n_refused_since_verified, "webhook was refused", "webhooks were refused");
+        let fault = seen.likely_fault.as_ref().map_or("", |fault| fault.explanation.as_str());
+        let (word, class, sentence) = match (seen.last_verified_at, seen.n_refused_since_verified) {
+            (Some(at), 0) => {
+                ("Verified", "good", format!("The last webhook was verified {} ago.", span(since(at, now))))
+            }
+            (Some(at), _) => {
+                let ago = span(since(at, now));
+                ("Refused", "bad", format!("The last webhook was verified {ago} ago; {refused} since. {fault}"))
+            }
+            (None, 0) => ("Nothing yet", "none", "No webhook came yet.".to_owned()),
+            (None, _) => ("Refused", "bad", format!("All that came was refused: {refused}. {fault}")),
+        };
+        let (is_verified, is_refused) = (seen.last_verified_at.is_some(), seen.n_refused_since_verified > 0);
+        Self { word, class, sentence, is_verified, is_refused, is_nothing: !is_verified && !is_refused }
+    }
+}

@@ -1,0 +1,155 @@
+//! A source's settings.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Form};
+use askama::Template;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, page, page_again, see_other};
+use super::super::visit::Visit;
+use super::rotation::last_signature;
+use crate::admin::audit::Action;
+use crate::admin::{AdminError, Edit, SourceView};
+use crate::domain::name::Name;
+use crate::domain::unsubscribe_event::UnsubscribeEvent;
+use crate::sources::Kind;
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct Settings {
+    frame: Frame,
+    id: Uuid,
+    may_change: bool,
+    source: SourceView,
+    error: Option<String>,
+    unsubscribe_choices: [(&'static str, &'static str); 2],
+    makes_secret: bool,
+    last_signature: String,
+}
+
+#[derive(Template)]
+#[template(path = "delete_source.html")]
+struct DeleteSource {
+    frame: Frame,
+    id: Uuid,
+    name: String,
+    waiting: i64,
+    error: Option<String>,
+}
+
+/// What the page sends.
+#[derive(Deserialize)]
+pub struct SettingsForm {
+    name: String,
+    unsubscribe_event: String,
+    /// There where it is checked.
+    allow_untimestamped: Option<String>,
+}
+
+/// The name that was typed.
+#[derive(Deserialize)]
+pub struct Typed {
+    typed: String,
+}
+
+/// `GET /sources/{source}/settings`
+pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    page(&settings(&console, &visit, None).await?)
+}
+
+/// `POST /sources/{source}/settings`
+pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    let edit = match edit(&form) {
+        Ok(edit) => edit,
+        Err(error) => return page_again(&settings(&console, &visit, Some(error)).await?),
+    };
+    match console.admin.edit_source(&source.id.to_string(), edit, visit.now).await {
+        Err(error @ AdminError::SourceNameTaken(_)) => {
+            let error = error.to_string().replace(" with `--name`", "");
+            return page_again(&settings(&console, &visit, Some(error)).await?);
+        }
+        edited => _ = edited?,
+    }
+    let detail = format!(
+        "{}: unsubscribe_event {}, allow_untimestamped {}",
+        form.name,
+        form.unsubscribe_event,
+        form.allow_untimestamped.is_some()
+    );
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    Ok(see_other(&format!("/sources/{}/settings?notice=saved", source.id)))
+}
+
+/// `POST /sources/{source}/pause`
+pub async fn pause(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    console.admin.pause(&source.id.to_string()).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourcePaused, &source.name).await?;
+    Ok(see_other(&format!("/sources/{}/settings?notice=paused", source.id)))
+}
+
+/// `POST /sources/{source}/resume`
+pub async fn resume(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    console.admin.resume(&source.id.to_string()).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceResumed, &source.name).await?;
+    Ok(see_other(&format!("/sources/{}/settings?notice=resumed", source.id)))
+}
+
+/// `GET /sources/{source}/delete`
+pub async fn ask_delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    page(&delete_page(&console, &visit, None).await?)
+}
+
+/// `POST /sources/{source}/delete`
+pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let source = visit.source()?;
+    if form.typed.trim() != source.name {
+        let error = "That is another name. Nothing was deleted.".to_owned();
+        return page_again(&delete_page(&console, &visit, Some(error)).await?);
+    }
+    console.admin.delete_source(&source.id.to_string()).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceDeleted, &source.name).await?;
+    Ok(see_other(&format!("/accounts/{}?notice=deleted", source.account_id)))
+}
+
+fn edit(form: &SettingsForm) -> Result<Edit, String> {
+    Ok(Edit {
+        name: Some(Name::parse(&form.name).map_err(|error| error.to_string())?),
+        unsubscribe_event: Some(form.unsubscribe_event.parse().map_err(|_| "Choose one of the two names.".to_owned())?),
+        allow_untimestamped: Some(form.allow_untimestamped.is_some()),
+        ..Edit::default()
+    })
+}
+
+async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Result<Settings, Failure> {
+    let id = visit.source()?.id;
+    let source = console.admin.source_view(id).await?;
+    let judgement = console.admin.overview(id, visit.now).await?.judgement;
+    Ok(Settings {
+        frame: Frame::new(visit, "Settings").with_state(&judgement),
+        id,
+        may_change: visit.may_change,
+        makes_secret: source.kind.parse::<Kind>().is_ok_and(|kind| !kind.sender_makes_secret()),
+        last_signature: last_signature(&console.admin.webhooks_seen(id).await?, visit.now),
+        source,
+        error,
+        unsubscribe_choices: [
+            (UnsubscribeEvent::EmailUnsubscribed.as_str(), "as Segment's page on the Nudgespot source has it"),
+            (UnsubscribeEvent::Unsubscribed.as_str(), "as Segment's email spec has it"),
+        ],
+    })
+}
+
+async fn delete_page(console: &Console, visit: &Visit, error: Option<String>) -> Result<DeleteSource, Failure> {
+    let source = visit.source()?;
+    let waiting = console.admin.source_view(source.id).await?.waiting;
+    let frame = Frame::new(visit, "Settings");
+    Ok(DeleteSource { frame, id: source.id, name: source.name.clone(), waiting, error })
+}

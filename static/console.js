@@ -1,0 +1,136 @@
+// All that the console's pages do by themselves: local times, copying, live parts, keys. Without it, everything else works.
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.add("scripted");
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const say = (text) => { const status = document.getElementById("spoken"); if (status) status.textContent = text; };
+
+  // Times. The server writes UTC; lists say how long ago, other places add this person's own time.
+  const units = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
+  const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  const local = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  function times(within = document) {
+    for (const time of all("time[datetime]", within)) {
+      const at = new Date(time.dateTime);
+      if (isNaN(at)) continue;
+      if (time.dataset.relative !== undefined) {
+        const seconds = Math.round((at - Date.now()) / 1000);
+        const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? units[3];
+        time.textContent = Math.abs(seconds) < 2 ? "just now" : ago.format(Math.trunc(seconds / size), unit);
+        time.title = local.format(at);
+      } else if (time.dataset.local !== undefined && !time.dataset.done && new Date().getTimezoneOffset() !== 0) {
+        time.dataset.done = "1";
+        time.append(` (${local.format(at)} your time)`);
+      }
+    }
+  }
+  times();
+  setInterval(times, 5000);
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.copy !== undefined) {
+      const source = document.getElementById(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(source.dataset.value ?? source.textContent);
+        say("Copied");
+        const label = button.textContent;
+        button.textContent = "Copied";
+        setTimeout(() => { button.textContent = label; }, 1500);
+      } catch {
+        getSelection().selectAllChildren(source);
+        say("Selected; copy it with your keyboard");
+      }
+    }
+    if (button.dataset.opens) document.getElementById(button.dataset.opens)?.showModal();
+    if (button.dataset.closes !== undefined) button.closest("dialog")?.close();
+  });
+
+  // A format that is wrong is told as it is typed; the server judges again.
+  for (const input of all("input[data-pattern]")) {
+    const hint = document.getElementById(input.getAttribute("aria-describedby")?.split(" ")[0]);
+    input.addEventListener("input", () => {
+      const wrong = input.value !== "" && !new RegExp(input.dataset.pattern).test(input.value);
+      input.setAttribute("aria-invalid", String(wrong));
+      hint?.classList.toggle("error", wrong);
+    });
+  }
+
+  // Live parts: fragments of the same page, asked for while somebody looks.
+  let used = Date.now();
+  for (const kind of ["pointermove", "keydown", "scroll", "focus"]) {
+    addEventListener(kind, () => { used = Date.now(); }, { passive: true });
+  }
+  const parse = (html) => { const box = document.createElement("template"); box.innerHTML = html; return box.content; };
+  async function follow(part) {
+    let last = Date.now();
+    const held = [];
+    for (;;) {
+      await new Promise((done) => { setTimeout(done, 1000); });
+      if (!part.isConnected) return;
+      const pause = Date.now() - used < 60000 ? 3000 : 60000;
+      if (document.hidden || Date.now() - last < pause) continue;
+      last = Date.now();
+      let answer;
+      try {
+        answer = await fetch(part.dataset.live, { headers: { "X-Fragment": "1" }, redirect: "error" });
+      } catch { continue; }
+      if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
+        part.dataset.ended = "1";
+        say("You were signed out, or this is no longer there. Reload the page.");
+        return;
+      }
+      if (answer.status !== 200) continue;
+      const fresh = parse(await answer.text());
+      times(fresh);
+      if (part.dataset.rows === undefined) {
+        const next = fresh.firstElementChild;
+        // Whoever types or selects is not disturbed.
+        if (!next || part.contains(document.activeElement) && document.activeElement !== document.body) continue;
+        part.replaceWith(next);
+        if (next.dataset.live) follow(next);
+        return;
+      }
+      const box = fresh.firstElementChild;
+      if (!box) continue;
+      part.dataset.live = box.dataset.live ?? part.dataset.live;
+      held.unshift(...box.children);
+      const button = document.getElementById(part.dataset.rows);
+      if (held.length && button) {
+        button.hidden = false;
+        button.textContent = `Show ${held.length} new event${held.length === 1 ? "" : "s"}`;
+        button.onclick = () => { part.prepend(...held.splice(0)); button.hidden = true; };
+      }
+    }
+  }
+  all("[data-live]").forEach(follow);
+  // A search that goes on by itself, until it is stopped.
+  const onward = document.querySelector("a[data-onward]");
+  if (onward) {
+    const stop = document.getElementById("stop-search");
+    const timer = setTimeout(() => location.replace(onward.href), 400);
+    stop?.addEventListener("click", () => { clearTimeout(timer); stop.hidden = true; });
+  }
+
+  // Keys, unless switched off; never in fields.
+  if (root.dataset.keys === "off") return;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const field = event.target.closest("input, select, textarea, dialog");
+    if (event.key === "Escape" && field && field.tagName !== "DIALOG") { field.blur(); return; }
+    if (field) return;
+    if (event.key === "/") {
+      const search = document.querySelector("[data-search]");
+      if (search) { event.preventDefault(); search.focus(); }
+    } else if (event.key === "?") {
+      document.getElementById("keys")?.showModal();
+    } else if (event.key === "j" || event.key === "k") {
+      const links = all("[data-list] a.cover");
+      const at = links.indexOf(document.activeElement);
+      if (at < 0 && !document.activeElement?.closest("[data-list]")) return;
+      links[Math.min(links.length - 1, Math.max(0, at + (event.key === "j" ? 1 : -1)))]?.focus();
+    }
+  });
+})();
