@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_macros, reason = "the test runner collects what tests print")]
 
+mod access;
 mod causes;
 mod cli;
 mod configuration;

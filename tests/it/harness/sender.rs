@@ -39,6 +39,13 @@ pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
 }
 
+/// A client that is led nowhere: a redirect is an answer.
+pub fn http_without_redirects() -> reqwest::Client {
+    LazyLock::force(&HTTP);
+    let builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    builder.redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+}
+
 impl Source {
     pub fn new(name: &str, created: &Value) -> Self {
         let text = |field: &str| created[field].as_str().unwrap_or_else(|| panic!("{field}: {created}")).to_owned();

@@ -16,6 +16,8 @@ pub struct Service {
     child: Child,
     pub url: String,
     pub metrics_url: String,
+    /// Of the console, without a slash at the end.
+    pub console_url: String,
     log: Arc<Mutex<Vec<String>>>,
     log_reader: JoinHandle<Option<Lines<BufReader<ChildStderr>>>>,
     stall: Arc<Notify>,
@@ -48,7 +50,7 @@ impl Service {
             log.lock().expect("whole").push(line);
             if json["message"] == "listening" {
                 let url = |field: &str| format!("http://{}", json[field].as_str().expect("an address"));
-                let (url, metrics_url) = (url("address"), url("metrics") + "/metrics");
+                let (url, metrics_url, console_url) = (url("address"), url("metrics") + "/metrics", url("console"));
                 let (rest, stall) = (Arc::clone(&log), Arc::new(Notify::new()));
                 let stalled = Arc::clone(&stall);
                 let log_reader = tokio::spawn(async move {
@@ -62,7 +64,7 @@ impl Service {
                         }
                     }
                 });
-                return Ok(Self { child, url, metrics_url, log, log_reader, stall });
+                return Ok(Self { child, url, metrics_url, console_url, log, log_reader, stall });
             }
         }
     }
