@@ -11,6 +11,7 @@ mod console_people;
 mod crash;
 mod damage;
 mod delivery;
+mod erasure;
 mod events;
 mod failover;
 mod hangs;
