@@ -6,6 +6,7 @@ mod access;
 mod causes;
 mod cli;
 mod configuration;
+mod console;
 mod console_people;
 mod crash;
 mod damage;
