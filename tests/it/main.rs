@@ -30,5 +30,6 @@ mod sandbox;
 mod scheduling;
 mod several_sources;
 mod surroundings;
+mod templates;
 mod terminal;
 mod webhook;
