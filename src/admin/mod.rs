@@ -35,6 +35,7 @@ use crate::secrets::vault::{Field, Vault};
 use crate::store::pool::{Lent, Pool};
 pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
+use events::Exports;
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
@@ -52,6 +53,7 @@ pub struct Admin {
     urls: Urls,
     passwords: Passwords,
     throttle: Throttle,
+    exports: Exports,
 }
 
 /// How the URLs that are shown begin, each without a slash at the end.
@@ -123,7 +125,7 @@ impl Admin {
     /// Administers over these connections.
     #[must_use]
     pub fn new(db: Pool, vault: Arc<Vault>, urls: Urls) -> Self {
-        Self { db, vault, urls, passwords: Passwords::new(), throttle: Throttle::new() }
+        Self { db, vault, urls, passwords: Passwords::new(), throttle: Throttle::new(), exports: Exports::default() }
     }
 
     async fn connection(&self) -> Lent<'_> {

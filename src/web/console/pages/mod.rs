@@ -4,17 +4,21 @@
 pub mod account;
 pub mod audit;
 pub mod confirm;
+pub mod events;
 pub mod home;
+pub mod journey;
 pub mod link;
 pub mod looks;
 pub mod operator;
 pub mod operators;
+pub mod overview;
 pub mod people;
 pub mod profile;
 pub mod rotation;
 pub mod set_up;
 pub mod settings;
 pub mod sign_in;
+pub mod status;
 pub mod tokens;
 
 use actix_web::HttpRequest;
