@@ -8,6 +8,7 @@ pub mod email_address;
 pub mod event;
 pub mod json;
 pub mod mention;
+pub mod json_text;
 pub mod name;
 pub mod password;
 pub mod properties;
