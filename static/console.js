@@ -87,8 +87,8 @@
       times(fresh);
       if (part.dataset.rows === undefined) {
         const next = fresh.firstElementChild;
-        // Whoever types or selects is not disturbed.
-        if (!next || part.contains(document.activeElement) && document.activeElement !== document.body) continue;
+        // Whoever types, selects or reads on is not disturbed.
+        if (!next || part.querySelector("details[open]") || part.contains(document.activeElement) && document.activeElement !== document.body) continue;
         part.replaceWith(next);
         if (next.dataset.live) follow(next);
         return;
@@ -101,18 +101,31 @@
       if (held.length && button) {
         button.hidden = false;
         button.textContent = `Show ${held.length} new event${held.length === 1 ? "" : "s"}`;
-        button.onclick = () => { part.prepend(...held.splice(0)); button.hidden = true; };
+        button.onclick = () => { part.closest("table").hidden = false; document.querySelector("#found .empty")?.remove(); part.prepend(...held.splice(0)); button.hidden = true; };
       }
     }
   }
   all("[data-live]").forEach(follow);
-  // A search that goes on by itself, until it is stopped.
-  const onward = document.querySelector("a[data-onward]");
-  if (onward) {
+  // A search that goes on by itself, until it is stopped or has a page: what it finds is added to the list.
+  async function goOn() {
+    const onward = document.querySelector("a[data-onward]");
+    const list = document.querySelector("#found tbody");
+    if (!onward || !list || list.rows.length >= 50) return;
+    let stopped = false;
     const stop = document.getElementById("stop-search");
-    const timer = setTimeout(() => location.replace(onward.href), 400);
-    stop?.addEventListener("click", () => { clearTimeout(timer); stop.hidden = true; });
+    stop?.addEventListener("click", () => { stopped = true; stop.remove(); });
+    let answer;
+    try { answer = await fetch(onward.href, { headers: { "X-Fragment": "1" }, redirect: "error" }); } catch { return; }
+    if (stopped || answer.status !== 200) return;
+    const fresh = parse(await answer.text());
+    times(fresh);
+    const rows = fresh.querySelectorAll("tbody > tr");
+    if (rows.length) list.closest("table").hidden = false;
+    list.append(...rows);
+    document.getElementById("progress").replaceWith(fresh.getElementById("progress"));
+    goOn();
   }
+  goOn();
 
   // Keys, unless switched off; never in fields.
   if (root.dataset.keys === "off") return;

@@ -37,6 +37,7 @@ use crate::store::pool::{Lent, Pool};
 pub use accounts::{Account, SourcePlace};
 pub use dead_letters::{DeadLetterFilter, DeadLetterView, DeadLetters};
 pub use erasure::{ErasureView, InvalidRecipient, Recipient, Removed};
+use events::Exports;
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
@@ -54,6 +55,7 @@ pub struct Admin {
     urls: Urls,
     passwords: Passwords,
     throttle: Throttle,
+    exports: Exports,
 }
 
 /// How the URLs that are shown begin, each without a slash at the end.
@@ -125,7 +127,7 @@ impl Admin {
     /// Administers over these connections.
     #[must_use]
     pub fn new(db: Pool, vault: Arc<Vault>, urls: Urls) -> Self {
-        Self { db, vault, urls, passwords: Passwords::new(), throttle: Throttle::new() }
+        Self { db, vault, urls, passwords: Passwords::new(), throttle: Throttle::new(), exports: Exports::default() }
     }
 
     async fn connection(&self) -> Lent<'_> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::sources::{new_token, there_is};
@@ -16,7 +17,7 @@ use crate::domain::timestamp::rfc3339;
 use crate::sources::signature::clause;
 pub use crate::store::overview::Standing;
 use crate::store::traffic::{Step, Traffic};
-use crate::store::{overview, traffic, webhook_activity};
+use crate::store::{overview, source, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.
 const HEALTH_ATTEMPTS: i64 = 200;
@@ -95,7 +96,7 @@ impl TrafficRange {
 }
 
 /// What came in a part of a range, and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct TrafficBucket {
     /// When it begins.
     pub starts_at: String,
@@ -146,7 +147,7 @@ impl TrafficBucket {
 }
 
 /// How Segment answered the last requests of a source.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct DeliveryHealth {
     /// How many requests this is about.
     pub n_requests: usize,
@@ -290,6 +291,16 @@ impl Admin {
         let source = self.db(async |db| overview::find_by_status_token(db, token).await).await?;
         let Some(source) = source else { return Ok(None) };
         Ok(self.judged(None, Some(source), now).await?.pop().map(|overview| overview.judgement))
+    }
+
+    /// A source's status address: whoever knows it may ask how the source is doing.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
+    pub async fn status_address(&self, source: Uuid) -> Result<String, AdminError> {
+        let found = self.db(async |db| source::list(db, Some(&[source]), None).await).await?.pop();
+        let found = found.ok_or_else(|| AdminError::NoSuchSource(source.to_string()))?;
+        Ok(format!("{}/status/{}", self.urls.console, found.status_token))
     }
 
     /// Gives a source a new status address, and returns its token. The one before is dead at once.

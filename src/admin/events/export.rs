@@ -1,5 +1,7 @@
 //! A source's events as a file, a part at a time.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -8,7 +10,7 @@ use uuid::Uuid;
 use super::cursor::EventCursor;
 use super::filter::EventFilter;
 use super::row::EventRow;
-use super::{MAX_PAGE, Part, STEP, Wanted};
+use super::{MAX_PAGE, STEP, Wanted};
 use crate::admin::{Admin, AdminError};
 
 /// How a file of events is written.
@@ -78,7 +80,50 @@ impl ExportFormat {
     }
 }
 
+/// How many files of an account are written at a time.
+const MAX_EXPORTS: usize = 2;
+
+/// The files that are being written, by account.
+#[derive(Clone, Default)]
+pub struct Exports(Arc<Mutex<HashMap<Uuid, usize>>>);
+
+/// A file that is being written, until it is dropped.
+pub struct ExportPermit {
+    exports: Exports,
+    account: Uuid,
+}
+
+impl Exports {
+    fn begin(&self, account: Uuid) -> Option<ExportPermit> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let n = running.entry(account).or_default();
+        if *n >= MAX_EXPORTS {
+            return None;
+        }
+        *n += 1;
+        Some(ExportPermit { exports: self.clone(), account })
+    }
+}
+
+impl Drop for ExportPermit {
+    fn drop(&mut self) {
+        let mut running = self.exports.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n) = running.get_mut(&self.account) {
+            *n -= 1;
+            if *n == 0 {
+                running.remove(&self.account);
+            }
+        }
+    }
+}
+
 impl Admin {
+    /// The right to write a file of an account's events; `None`: as many as may be are being written.
+    #[must_use]
+    pub fn begin_export(&self, account: Uuid) -> Option<ExportPermit> {
+        self.exports.begin(account)
+    }
+
     /// A part of a file of a source's events, newest first, from where `cursor` says; and where the next part begins, if
     /// there is one. A part may be empty.
     ///
@@ -93,8 +138,8 @@ impl Admin {
     ) -> Result<(Vec<u8>, Option<EventCursor>), AdminError> {
         let names = self.source_names(source).await?;
         let is_whole = format == ExportFormat::Ndjson;
-        let wanted = Wanted { source, filter, names, part: Part::All, is_whole, deadline: Instant::now() + STEP };
-        let page = self.walk(&wanted, cursor, 0, MAX_PAGE).await?;
+        let wanted = Wanted { source, filter, names, is_whole, deadline: Instant::now() + STEP };
+        let page = self.walk(&wanted, cursor, None, MAX_PAGE).await?;
         let mut out = Vec::new();
         for row in &page.data {
             match format {
@@ -145,6 +190,15 @@ fn record<T: AsRef<[u8]>>(cells: &[T]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_files_of_an_account_are_written_at_a_time() {
+        let (exports, [a, b]) = (Exports::default(), [1, 2].map(Uuid::from_u128));
+        let (first, second) = (exports.begin(a), exports.begin(a));
+        assert!(first.is_some() && second.is_some() && exports.begin(a).is_none() && exports.begin(b).is_some());
+        drop(first);
+        assert!(exports.begin(a).is_some());
+    }
 
     #[test]
     fn no_cell_is_a_formula_and_no_cell_breaks_out() {

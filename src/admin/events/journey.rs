@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::filter::EventState;
@@ -30,7 +31,7 @@ pub enum FoundEvent {
 }
 
 /// What has happened to an event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Journey {
     /// The event.
     #[serde(flatten)]
@@ -42,7 +43,7 @@ pub struct Journey {
 }
 
 /// Something that happened to an event.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct JourneyStep {
     /// `received`, `sent` (a request to Segment), `gave_up`, `replayed`, `left_out` (requests that are not told of).
     pub step: &'static str,

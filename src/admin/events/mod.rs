@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, AdminError};
 use crate::domain::timestamp::rfc3339;
 use crate::store::events;
 pub use cursor::{EventCursor, ListPlace};
-pub use export::ExportFormat;
+pub use export::{ExportFormat, ExportPermit, Exports};
 pub use filter::{EventFilter, EventState};
 pub use journey::{FoundEvent, Journey, JourneyStep};
 use log_walk::LogWalk;
@@ -36,7 +37,7 @@ const STEP: Duration = Duration::from_millis(250);
 pub const MAX_PAGE: usize = 1_000;
 
 /// A part of the list of a source's events.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct EventsPage {
     /// The events, newest first.
     pub data: Vec<EventRow>,
@@ -66,21 +67,11 @@ enum Next {
     End,
 }
 
-/// Where is looked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// Everywhere.
-    All,
-    /// In the log.
-    Log,
-}
-
 /// What an event must be to be on the list, and how its row is made.
 struct Wanted<'a> {
     source: Uuid,
     filter: &'a EventFilter,
     names: SourceNames,
-    part: Part,
     /// Whether rows hold the whole track, or payload.
     is_whole: bool,
     deadline: Instant,
@@ -101,31 +92,32 @@ impl Admin {
     ) -> Result<EventsPage, AdminError> {
         let names = self.source_names(source).await?;
         let deadline = Instant::now() + STEP;
-        self.walk(&Wanted { source, filter, names, part: Part::All, is_whole: false, deadline }, cursor, 0, limit).await
+        self.walk(&Wanted { source, filter, names, is_whole: false, deadline }, cursor, None, limit).await
     }
 
-    /// How many of a source's events have come since a page of this list began, up to `limit`.
+    /// What has come to the list since it was begun at `place`, newest first. `is_complete` says whether that is all.
     ///
     /// # Errors
     /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
-    pub async fn count_new_events(
+    pub async fn new_events(
         &self,
         source: Uuid,
         filter: &EventFilter,
         place: ListPlace,
         limit: usize,
-    ) -> Result<usize, AdminError> {
-        let heads = self.heads(source).await?;
-        let aside = usize::try_from(heads.n_quarantined - place.n_quarantined).unwrap_or_default();
-        let aside = if filter.dispositions().is_empty() || filter.has_text() { 0 } else { aside };
-        if heads.head_seq <= place.head_seq || aside >= limit {
-            return Ok(aside.min(limit));
-        }
+    ) -> Result<EventsPage, AdminError> {
         let names = self.source_names(source).await?;
         let deadline = Instant::now() + STEP;
-        let wanted = Wanted { source, filter, names, part: Part::Log, is_whole: false, deadline };
-        let page = self.walk(&wanted, None, place.head_seq, limit - aside).await?;
-        Ok(page.data.len() + aside)
+        self.walk(&Wanted { source, filter, names, is_whole: false, deadline }, None, Some(place), limit).await
+    }
+
+    /// When the oldest event came that a source's log still has.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn oldest_event_at(&self, source: Uuid) -> Result<Option<OffsetDateTime>, AdminError> {
+        let first = self.db(async |db| events::block_from(db, source, 0).await).await?;
+        Ok(first.map(|(_, since)| since))
     }
 
     async fn heads(&self, source: Uuid) -> Result<events::Heads, AdminError> {
@@ -133,17 +125,19 @@ impl Admin {
         heads.ok_or_else(|| AdminError::NoSuchSource(source.to_string()))
     }
 
-    /// Walks from `cursor` back to event `after`.
+    /// Walks from `cursor` back, to where another list began.
     async fn walk(
         &self,
         wanted: &Wanted<'_>,
         cursor: Option<EventCursor>,
-        after: i64,
+        newer_than: Option<ListPlace>,
         limit: usize,
     ) -> Result<EventsPage, AdminError> {
         let heads = self.heads(wanted.source).await?;
-        let mut log = LogWalk::begin(self, wanted, heads, cursor.as_ref(), after).await?;
-        let mut quarantine = QuarantineWalk::begin(wanted, cursor.as_ref());
+        let mut log =
+            LogWalk::begin(self, wanted, heads, cursor.as_ref(), newer_than.map_or(0, |place| place.head_seq)).await?;
+        let n_quarantined = newer_than.map_or(i64::MAX, |place| heads.n_quarantined - place.n_quarantined);
+        let mut quarantine = QuarantineWalk::begin(wanted, cursor.as_ref(), n_quarantined);
         let (mut rows, mut is_complete) = (Vec::new(), false);
         while rows.len() < limit {
             let row = match (log.peek(self, limit - rows.len()).await?, quarantine.peek(self).await?) {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::cursor::EventCursor;
 use super::row::{EventRow, quarantined_row};
-use super::{Next, Part, Wanted};
+use super::{Next, Wanted};
 use crate::admin::{Admin, AdminError};
 use crate::store::events::{self, Payloads};
 
@@ -29,22 +29,24 @@ pub struct QuarantineWalk<'a> {
     /// All from this place on is on the list, or not wanted there.
     listed_to: (OffsetDateTime, Uuid),
     found: VecDeque<(EventRow, Uuid)>,
+    n_left: i64,
     has_begun: bool,
     is_ended: bool,
 }
 
 impl<'a> QuarantineWalk<'a> {
     /// Begins at the cursor, or with what came last.
-    pub fn begin(wanted: &'a Wanted<'a>, cursor: Option<&EventCursor>) -> Self {
-        let dispositions = if wanted.part == Part::All { wanted.filter.dispositions() } else { Vec::new() };
+    /// Looks at `n_left` of them at most.
+    pub fn begin(wanted: &'a Wanted<'a>, cursor: Option<&EventCursor>, n_left: i64) -> Self {
+        let dispositions = wanted.filter.dispositions();
         let end = OffsetDateTime::from_unix_timestamp(END_OF_TIME).unwrap_or(BEGINNING_OF_TIME);
         let begin = match (cursor, wanted.filter.until) {
             (Some(cursor), _) => cursor.quarantine,
             (None, until) => (until.unwrap_or(end).min(end), Uuid::nil()),
         };
-        let is_ended = dispositions.is_empty() || begin.0 <= BEGINNING_OF_TIME;
+        let is_ended = dispositions.is_empty() || begin.0 <= BEGINNING_OF_TIME || n_left <= 0;
         let found = VecDeque::new();
-        Self { wanted, dispositions, read_to: begin, listed_to: begin, found, has_begun: false, is_ended }
+        Self { wanted, dispositions, read_to: begin, listed_to: begin, found, n_left, has_begun: false, is_ended }
     }
 
     /// What comes next.
@@ -91,13 +93,16 @@ impl<'a> QuarantineWalk<'a> {
     async fn fill(&mut self, admin: &Admin) -> Result<(), AdminError> {
         let filter = self.wanted.filter;
         let is_whole = self.wanted.is_whole || filter.has_text();
-        let (limit, payloads) = if is_whole { (WHOLE_BATCH, Payloads::Read) } else { (BATCH, Payloads::Leave) };
+        let (batch, payloads) = if is_whole { (WHOLE_BATCH, Payloads::Read) } else { (BATCH, Payloads::Leave) };
+        let limit = batch.min(self.n_left);
         let (source, dispositions, place) = (self.wanted.source, &self.dispositions, self.read_to);
         let read = async |db: &mut sqlx::PgConnection| {
             events::quarantined_before(db, source, dispositions, place, limit, payloads).await
         };
         let read = admin.db(read).await?;
-        self.is_ended = i64::try_from(read.len()).is_ok_and(|n| n < limit);
+        let n_read = i64::try_from(read.len()).unwrap_or(limit);
+        self.n_left -= n_read;
+        self.is_ended = n_read < batch || self.n_left <= 0;
         for mut event in read {
             if filter.since.is_some_and(|since| event.received_at < since) {
                 self.is_ended = true;

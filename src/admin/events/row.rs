@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::filter::EventState;
@@ -21,7 +22,7 @@ use crate::store::source;
 pub(super) const QUARANTINED: &str = "not-forwarded-";
 
 /// An event as a line of a list. Fields are named as in a track.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EventRow {
     /// The sender's id of it; of one that is not forwarded, an id that is found here.
     pub event_id: String,
@@ -32,6 +33,7 @@ pub struct EventRow {
     /// The name that Segment gets; of an ignored one, the sender's.
     pub event: Option<String>,
     /// What has become of it.
+    #[schema(value_type = String, example = "delivered")]
     pub state: EventState,
     /// Why, where it is not forwarded or was given up.
     pub reason: Option<String>,
@@ -57,9 +59,11 @@ pub struct EventRow {
     pub link_url: Option<String>,
     /// The whole track call, in exports.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub track: Option<Box<RawValue>>,
     /// What the sender sent, of one that is not forwarded, in exports.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
     pub payload: Option<Box<RawValue>>,
     /// Its place in time: when it was received, or sent again.
     #[serde(skip)]

@@ -7,7 +7,9 @@
 
 mod api;
 mod assets;
+mod chart;
 mod cookies;
+mod event_query;
 mod failure;
 mod frame;
 mod guard;

@@ -49,6 +49,8 @@ macro_rules! routes {
 routes! {
     get "/static/{hash}/{name}" Public => assets::file;
     get "/" SignedIn => pages::home::show;
+    get "/status/{token}" Public => pages::status::show;
+    head "/status/{token}" Public => pages::status::show;
 
     get "/sign-in" Public => pages::sign_in::show;
     post "/sign-in" Public => pages::sign_in::submit;
@@ -98,6 +100,12 @@ routes! {
     post "/accounts/{account}/tokens/{token}" Change => pages::tokens::revoke;
     get "/accounts/{account}/audit" View => pages::audit::show;
 
+    get "/sources/{source}" View => pages::overview::show;
+    post "/sources/{source}/acknowledge-quiet" Change => pages::overview::acknowledge_quiet;
+    post "/sources/{source}/rotate-status-address" Change => pages::overview::rotate_status_address;
+    get "/sources/{source}/events" View => pages::events::show;
+    get "/sources/{source}/events/{event_id}" View => pages::journey::show;
+    get "/sources/{source}/export" View => pages::events::export;
     get "/sources/{source}/set-up" View => pages::set_up::show;
     post "/sources/{source}/set-up/write-key" Change => pages::set_up::save_write_key;
     post "/sources/{source}/set-up/check-key" Change => pages::set_up::check_key;
@@ -141,6 +149,13 @@ routes! {
     get "/api/v1/sources/{source}" View => api::sources::show;
     patch "/api/v1/sources/{source}" Change => api::sources::edit;
     delete "/api/v1/sources/{source}" Change => api::sources::delete;
+    get "/api/v1/sources/{source}/overview" View => api::overview::show;
+    get "/api/v1/sources/{source}/traffic" View => api::overview::traffic;
+    post "/api/v1/sources/{source}/acknowledge-quiet" Change => api::overview::acknowledge_quiet;
+    post "/api/v1/sources/{source}/rotate-status-address" Change => api::overview::rotate_status_address;
+    get "/api/v1/sources/{source}/events" View => api::events::list;
+    get "/api/v1/sources/{source}/events/{event_id}" View => api::events::show;
+    get "/api/v1/sources/{source}/export" View => api::events::export;
     post "/api/v1/sources/{source}/pause" Change => api::sources::pause;
     post "/api/v1/sources/{source}/resume" Change => api::sources::resume;
     post "/api/v1/sources/{source}/rotate-secret" Change => api::sources::rotate_secret;

@@ -2,7 +2,9 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod events;
 pub mod openapi;
+pub mod overview;
 pub mod people;
 pub mod sources;
 pub mod tokens;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{accounts, audit, people, sources, tokens};
+use super::{accounts, audit, events, overview, people, sources, tokens};
 
 /// Why a request was not done (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -101,6 +101,13 @@ pub enum ChangeProblems {
         sources::rotate_secret,
         sources::rotate_url,
         sources::send_test_events,
+        overview::show,
+        overview::traffic,
+        overview::acknowledge_quiet,
+        overview::rotate_status_address,
+        events::list,
+        events::show,
+        events::export,
     ),
     security(("token" = [])),
     modifiers(&BearerToken)

@@ -28,6 +28,7 @@ struct Settings {
     unsubscribe_choices: [(&'static str, &'static str); 2],
     makes_secret: bool,
     last_signature: String,
+    status_address: String,
 }
 
 #[derive(Template)]
@@ -137,6 +138,7 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
         id,
         may_change: visit.may_change,
         makes_secret: source.kind.parse::<Kind>().is_ok_and(|kind| !kind.sender_makes_secret()),
+        status_address: console.admin.status_address(id).await?,
         last_signature: last_signature(&console.admin.webhooks_seen(id).await?, visit.now),
         source,
         error,

@@ -1,0 +1,187 @@
+//! The journey of one event.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use askama::Template;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, page};
+use super::super::visit::Visit;
+use super::events::class;
+use super::overview::title;
+use crate::admin::events::{EventRow, EventState, FoundEvent, Journey, JourneyStep};
+use crate::domain::event::Kind;
+use crate::domain::json_text::indented;
+use crate::domain::text::{visible, visible_json};
+use crate::domain::words::{grouped, span};
+
+#[derive(Template)]
+#[template(path = "journey.html")]
+struct JourneyPage {
+    frame: Frame,
+    id: Uuid,
+    may_change: bool,
+    title: String,
+    state: &'static str,
+    class: &'static str,
+    summary: String,
+    is_given_up: bool,
+    facts: Vec<Fact>,
+    steps: Vec<Step>,
+    /// The track, or what the sender sent.
+    json: String,
+    json_title: &'static str,
+}
+
+/// What is said of an event.
+struct Fact {
+    name: &'static str,
+    value: String,
+    /// Of the list of those that have the same.
+    same: Option<String>,
+    /// The name by which it is copied.
+    copy: Option<&'static str>,
+}
+
+struct Step {
+    class: &'static str,
+    what: String,
+    at: String,
+    at_iso: String,
+    /// How long after the one before.
+    after: String,
+    reason: String,
+}
+
+/// The event cannot be shown.
+#[derive(Template)]
+#[template(path = "no_event.html")]
+struct NoEvent {
+    frame: Frame,
+    id: Uuid,
+    event_id: String,
+    is_unreadable: bool,
+}
+
+/// `GET /sources/{source}/events/{event_id}`
+pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String)>) -> Result<HttpResponse, Failure> {
+    let id = visit.source()?.id;
+    let event_id = path.into_inner().1;
+    let no_event = |is_unreadable, status| {
+        let frame = Frame::new(&visit, "Events");
+        let mut none = page(&NoEvent { frame, id, event_id: visible(&event_id).into_owned(), is_unreadable })?;
+        *none.status_mut() = status;
+        Ok(none)
+    };
+    match console.admin.find_event(id, &event_id).await? {
+        FoundEvent::Journey(journey) => page(&fill(&visit, id, *journey)),
+        FoundEvent::Unreadable => no_event(true, StatusCode::OK),
+        FoundEvent::Nothing => no_event(false, StatusCode::NOT_FOUND),
+    }
+}
+
+fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
+    let Journey { event, summary, steps } = journey;
+    let kind = event.kind.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
+    let name = kind.map(title).or(event.event.as_deref()).unwrap_or("Unreadable event");
+    let (json, json_title) = match (&event.track, &event.payload) {
+        (Some(track), _) => (track.get(), "The track call, as it is sent"),
+        (None, Some(payload)) => (payload.get(), "What the sender sent"),
+        (None, None) => ("", ""),
+    };
+    JourneyPage {
+        frame: Frame::new(visit, "Events"),
+        id,
+        may_change: visit.may_change,
+        title: visible(name).into_owned(),
+        state: event.state.word(),
+        class: class(event.state),
+        summary: visible(&summary).into_owned(),
+        is_given_up: event.state == EventState::GaveUp,
+        json: visible_json(&indented(json)).into_owned(),
+        json_title,
+        facts: facts(id, event),
+        steps: steps_shown(&steps),
+    }
+}
+
+fn facts(id: Uuid, event: EventRow) -> Vec<Fact> {
+    let list = |field: &str, value: &str| {
+        let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
+        url.query_pairs_mut().append_pair(field, value);
+        format!("/sources/{id}/events?{}", url.query().unwrap_or_default())
+    };
+    let own = event.kind.is_some().then_some("event-id");
+    let facts = [
+        ("Segment's name", event.event, None, None),
+        ("Event id", Some(event.event_id), None, own),
+        ("Message id", event.message_id, None, Some("message-id")),
+        ("Recipient's id", event.user_id, Some("recipient"), None),
+        ("Anonymous id", event.anonymous_id, Some("recipient"), None),
+        ("Address", event.email, Some("recipient"), None),
+        ("Email id", event.email_id, Some("email_id"), None),
+        ("Subject", event.email_subject, None, None),
+        ("Campaign id", event.campaign_id, Some("campaign_id"), None),
+        ("Campaign", event.campaign_name, None, None),
+        ("Link", event.link_url, None, Some("link-url")),
+        ("Happened", event.timestamp, None, None),
+    ];
+    let there = facts.into_iter().filter_map(|(name, value, field, copy)| Some((name, value?, field, copy)));
+    there
+        .map(|(name, value, field, copy)| Fact {
+            name,
+            same: field.map(|field| list(field, &value)),
+            value: visible(&value).into_owned(),
+            copy,
+        })
+        .collect()
+}
+
+fn steps_shown(steps: &[JourneyStep]) -> Vec<Step> {
+    let mut before: Option<OffsetDateTime> = None;
+    let mut shown = Vec::new();
+    for step in steps {
+        let (class, what) = told(step);
+        let after = step.time.zip(before).map(|(at, before)| format!("+{}", between(at, before)));
+        before = step.time.or(before);
+        shown.push(Step {
+            class,
+            what,
+            at: step.at.replace('T', " ").replace('Z', " UTC"),
+            at_iso: step.at.clone(),
+            after: after.unwrap_or_default(),
+            reason: step.reason.as_deref().map(|reason| visible(reason).into_owned()).unwrap_or_default(),
+        });
+    }
+    shown
+}
+
+fn told(step: &JourneyStep) -> (&'static str, String) {
+    let others = match step.n_others {
+        None | Some(..=0) => "alone".to_owned(),
+        Some(1) => "with one other".to_owned(),
+        Some(n) => format!("with {} others", grouped(n)),
+    };
+    let took = step.duration_ms.map(|ms| format!(" in {} ms", grouped(ms.into()))).unwrap_or_default();
+    let answer = step.status.map_or_else(|| format!("no answer{took}"), |status| format!("{status}{took}"));
+    match (step.step, step.outcome.as_deref()) {
+        ("received", _) => ("good", "Received".to_owned()),
+        ("sent", Some("delivered")) => ("good", format!("Sent to Segment, {others}: accepted, {answer}")),
+        ("sent", Some("refused")) => ("bad", format!("Sent to Segment, {others}: refused, {answer}")),
+        ("sent", Some("paused")) => ("bad", format!("Sent to Segment, {others}: refused, {answer}; delivery paused")),
+        ("sent", _) => ("waiting", format!("Sent to Segment, {others}: {answer}; to be sent again")),
+        ("gave_up", _) => ("bad", "Given up".to_owned()),
+        ("replayed", _) => ("waiting", "Put back, to be sent again".to_owned()),
+        ("left_out", _) => ("waiting", format!("… {} more requests …", grouped(step.n_others.unwrap_or_default()))),
+        (other, _) => ("", other.to_owned()),
+    }
+}
+
+fn between(at: OffsetDateTime, before: OffsetDateTime) -> String {
+    let between = std::time::Duration::try_from(at - before).unwrap_or_default();
+    if between.as_secs() < 10 { format!("{} ms", between.as_millis()) } else { span(between) }
+}

@@ -1,0 +1,234 @@
+//! A source at a glance: how it is doing, what came and what became of it.
+
+use std::fmt::Write;
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Query};
+use askama::Template;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::chart::Chart;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, StateMark, page, see_other};
+use super::super::visit::Visit;
+use crate::admin::audit::Action;
+use crate::admin::overview::{DeliveryHealth, Overview, SourceState, Standing, TrafficBucket, TrafficRange};
+use crate::domain::event::Kind;
+use crate::domain::text::visible;
+use crate::domain::words::{grouped, since, span};
+
+#[derive(Template)]
+#[template(path = "overview.html", blocks = ["now", "past"])]
+struct OverviewPage {
+    frame: Frame,
+    id: Uuid,
+    may_change: bool,
+    /// Where the live parts stand, so that they are sent again only when something is new.
+    now_place: String,
+    past_place: String,
+    state: StateMark,
+    sentence: String,
+    what: Offer,
+    /// Whether the quiet may be acknowledged.
+    can_acknowledge: bool,
+    cards: [Card; 4],
+    sums: [Vec<Term>; 2],
+    n_replayed: Option<String>,
+    range: &'static str,
+    ranges: [(&'static str, &'static str); 4],
+    chart: Chart,
+    kinds: Vec<(&'static str, &'static str, String)>,
+    health: DeliveryHealth,
+}
+
+/// What may be done about the state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    Nothing,
+    SetUp,
+    Problems,
+    Resume,
+}
+
+struct Card {
+    name: &'static str,
+    figure: String,
+    note: String,
+    query: Option<&'static str>,
+}
+
+/// A term of a sum.
+struct Term {
+    name: &'static str,
+    figure: String,
+    class: &'static str,
+    /// Of the list that it opens.
+    query: Option<&'static str>,
+}
+
+/// What is asked.
+#[derive(Deserialize)]
+pub struct Asked {
+    range: Option<String>,
+    part: Option<String>,
+    after: Option<String>,
+}
+
+/// `GET /sources/{source}`
+pub async fn show(console: Data<Console>, visit: Visit, asked: Query<Asked>) -> Result<HttpResponse, Failure> {
+    let id = visit.source()?.id;
+    let range = asked.range.as_deref().and_then(TrafficRange::parse).unwrap_or_default();
+    let overview = console.admin.overview(id, visit.now).await?;
+    let buckets = console.admin.traffic(id, range, visit.now).await?;
+    let health = console.admin.delivery_health(id).await?;
+    let shown = fill(&visit, id, range, &overview, &buckets, health);
+    let is_known = |place: &str| asked.after.as_deref() == Some(place);
+    match (visit.is_fragment, asked.part.as_deref()) {
+        (true, Some("past")) if is_known(&shown.past_place) => Ok(HttpResponse::NoContent().finish()),
+        (true, Some("past")) => page(&shown.as_past()),
+        (true, _) if is_known(&shown.now_place) => Ok(HttpResponse::NoContent().finish()),
+        (true, _) => page(&shown.as_now()),
+        (false, _) => page(&shown),
+    }
+}
+
+/// `POST /sources/{source}/acknowledge-quiet`
+pub async fn acknowledge_quiet(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    console.admin.acknowledge_quiet(source.id).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::QuietAcknowledged, &source.name).await?;
+    Ok(see_other(&format!("/sources/{}", source.id)))
+}
+
+/// `POST /sources/{source}/rotate-status-address`
+pub async fn rotate_status_address(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    console.admin.rotate_status_token(source.id).await?;
+    console.admin.record(&visit.actor(), Some(source.account_id), Action::StatusAddressReplaced, &source.name).await?;
+    Ok(see_other(&format!("/sources/{}/settings?notice=changed", source.id)))
+}
+
+fn fill(
+    visit: &Visit,
+    id: Uuid,
+    range: TrafficRange,
+    overview: &Overview,
+    buckets: &[TrafficBucket],
+    health: DeliveryHealth,
+) -> OverviewPage {
+    let (standing, judgement) = (&overview.standing, &overview.judgement);
+    let state = StateMark::from(judgement);
+    let mut now_place = format!("{}.{}", state.word, judgement.sentence.len());
+    for n in [overview.received(), standing.waiting, standing.delivered, standing.gave_up, standing.replayed] {
+        let _ = write!(now_place, ".{n}");
+    }
+    let sum = |of: fn(&TrafficBucket) -> i64| buckets.iter().map(of).sum::<i64>();
+    let past_place = format!(
+        "{}.{}.{}.{}",
+        buckets.last().map_or("", |bucket| &bucket.starts_at),
+        sum(|bucket| bucket.accepted),
+        sum(|bucket| bucket.delivered),
+        sum(|bucket| bucket.gave_up)
+    );
+    let kinds = Kind::ALL.into_iter().map(|kind| {
+        let n = buckets.iter().map(|bucket| bucket.by_kind.get(kind.as_str()).copied().unwrap_or_default()).sum();
+        (kind.as_str(), title(kind), grouped(n))
+    });
+    OverviewPage {
+        frame: Frame::new(visit, "Overview").with_state(judgement),
+        id,
+        may_change: visit.may_change,
+        now_place: query_text(&now_place),
+        past_place: query_text(&past_place),
+        state,
+        sentence: visible(&judgement.sentence).into_owned(),
+        what: match judgement.state {
+            SourceState::Refusing => Offer::Problems,
+            SourceState::Paused => Offer::Resume,
+            SourceState::NotSetUp => Offer::SetUp,
+            _ => Offer::Nothing,
+        },
+        can_acknowledge: judgement.state == SourceState::Quiet && !judgement.is_ok,
+        cards: cards(visit, overview),
+        sums: sums(overview.received(), standing),
+        n_replayed: (standing.replayed > 0).then(|| grouped(standing.replayed)),
+        range: range.as_str(),
+        ranges: [("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")],
+        chart: Chart::new(range, buckets),
+        kinds: kinds.collect(),
+        health,
+    }
+}
+
+fn cards(visit: &Visit, overview: &Overview) -> [Card; 4] {
+    let standing = &overview.standing;
+    let ago = |at| format!("{} ago", span(since(at, visit.now)));
+    let oldest = standing.oldest_waiting_since.filter(|_| standing.waiting > 0);
+    [
+        Card {
+            name: "Accepted today",
+            figure: grouped(standing.accepted_today),
+            note: overview.last_seen_at.map_or_else(|| "nothing yet".to_owned(), |at| format!("last {}", ago(at))),
+            query: None,
+        },
+        Card {
+            name: "Waiting",
+            figure: grouped(standing.waiting),
+            note: oldest.map_or_else(|| "none".to_owned(), |at| format!("oldest {}", span(since(at, visit.now)))),
+            query: Some("state=waiting"),
+        },
+        Card {
+            name: "Delivered",
+            figure: grouped(standing.delivered),
+            note: "accepted by Segment's API".to_owned(),
+            query: Some("state=delivered"),
+        },
+        Card {
+            name: "Gave up",
+            figure: grouped(standing.gave_up),
+            note: if standing.gave_up > 0 { "lost unless you act" } else { "none" }.to_owned(),
+            query: Some("state=gave_up"),
+        },
+    ]
+}
+
+/// The sums that every event is in.
+fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
+    let term = |name, n, class, query| Term { name, figure: grouped(n), class, query };
+    let came = vec![
+        term("received", received, "", None),
+        term("duplicates", standing.duplicates, "", None),
+        term("ignored", standing.ignored, "", Some("state=ignored")),
+        term("rejected", standing.rejected, if standing.rejected > 0 { "waiting" } else { "" }, Some("state=rejected")),
+        term("accepted", standing.accepted, "", Some("")),
+    ];
+    let mut became = vec![
+        term("accepted", standing.accepted, "", Some("")),
+        term("waiting", standing.waiting, "", Some("state=waiting")),
+        term("delivered", standing.delivered, "good", Some("state=delivered")),
+        term("gave up", standing.gave_up, if standing.gave_up > 0 { "bad" } else { "" }, Some("state=gave_up")),
+    ];
+    if standing.missing > 0 {
+        became.push(term("missing from the log", standing.missing, "bad", None));
+    }
+    [came, became]
+}
+
+/// What a kind of event is called.
+pub fn title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Delivered => "Email delivered",
+        Kind::Opened => "Opened",
+        Kind::Clicked => "Link clicked",
+        Kind::Bounced => "Bounced",
+        Kind::MarkedAsSpam => "Marked as spam",
+        Kind::Unsubscribed => "Unsubscribed",
+    }
+}
+
+/// Text as a part of a query: what has a meaning there, or in a path, becomes a dash.
+fn query_text(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
