@@ -2,9 +2,9 @@
 
 pub mod accounts;
 pub mod audit;
-pub mod events;
 pub mod dead_letters;
 pub mod erasures;
+pub mod events;
 pub mod openapi;
 pub mod overview;
 pub mod people;
