@@ -119,6 +119,9 @@ async fn an_admin_invites_others_and_takes_the_account_away_again() {
         Browser::new(&service).get(&format!("/links/{}", link.rsplit('/').next().expect("a token"))).await.status,
         410
     );
+    let refused =
+        jane.post(&format!("/accounts/{account}/invite"), &[("email", "root@example.com"), ("role", "admin")]).await;
+    assert!(refused.status == 422 && refused.body.contains("only an operator"), "{}", refused.body);
     let link = invite(&jane, "john@example.com", "viewer").await;
     let john = Browser::join(&service, &link, &[("password", PASSWORD)]).await;
     let listed = john.get(&people).await;
@@ -249,17 +252,23 @@ async fn a_token_is_shown_once_and_opens_the_api_until_it_is_revoked() {
     let (people, tokens_path) = (format!("/accounts/{account}/people"), format!("/accounts/{account}/tokens"));
     let (status, invited) = ask(Method::POST, &people, Some(json!({"email": "Jane@example.com"}))).await;
     assert_eq!((status, invited["link"].as_str().is_some()), (201, true), "{invited}");
-    let (status, root) = ask(Method::POST, &people, Some(json!({"email": "root@example.com", "role": "viewer"}))).await;
-    assert_eq!((status, &root["link"]), (201, &Value::Null), "an account's token makes no link for an operator");
+    let (status, refused) = ask(Method::POST, &people, Some(json!({"email": "root@example.com"}))).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (409, &json!("conflict")),
+        "an account's token makes no link for an operator"
+    );
+    let (status, john) = ask(Method::POST, &people, Some(json!({"email": "john@example.com", "role": "viewer"}))).await;
+    assert_eq!(status, 201);
     let (_, listed) = ask(Method::GET, &people, None).await;
     assert_eq!(texts(listed["data"].as_array().expect("people"), "/role"), ["admin", "viewer"]);
     let jane = format!("{people}/{}", invited["person_id"].as_str().expect("an id"));
-    let root = format!("{people}/{}", root["person_id"].as_str().expect("an id"));
+    let john = format!("{people}/{}", john["person_id"].as_str().expect("an id"));
     assert_eq!(ask(Method::PATCH, &jane, Some(json!({"role": "viewer"}))).await.0, 409);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 409);
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "admin"}))).await.1["role"], "admin");
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"nonsense": 1}))).await.0, 422);
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "king"}))).await.0, 422);
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"role": "admin"}))).await.1["role"], "admin");
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"nonsense": 1}))).await.0, 422);
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"role": "king"}))).await.0, 422);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 204);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 404);
 
