@@ -11,41 +11,41 @@ use serde_json::{Value, json};
 
 use crate::harness::{Context, Service, sender, texts};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// What a stranger may enter where a name is asked for.
-const MARKUP: &str = "<script>alert(1)</script>\"'&";
+pub const MARKUP: &str = "<script>alert(1)</script>\"'&";
 
 /// A browser that runs no script.
-struct Browser {
+pub struct Browser {
     http: reqwest::Client,
     url: String,
     cookie: Mutex<String>,
 }
 
 /// What it was answered.
-struct Answer {
-    status: u16,
-    location: String,
+pub struct Answer {
+    pub status: u16,
+    pub location: String,
     retry_after: Option<u64>,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
     /// The text between two marks.
-    fn between(&self, before: &str, after: &str) -> &str {
+    pub fn between(&self, before: &str, after: &str) -> &str {
         let rest = self.body.split_once(before).unwrap_or_else(|| panic!("no {before}: {}", self.body)).1;
         rest.split_once(after).expect("an end").0
     }
 }
 
 impl Browser {
-    fn new(service: &Service) -> Self {
+    pub fn new(service: &Service) -> Self {
         let http = sender::http_without_redirects();
         Self { http, url: service.console_url.clone(), cookie: Mutex::default() }
     }
 
     /// Uses a one-time link.
-    async fn join(service: &Service, link: &str, form: &[(&str, &str)]) -> Self {
+    pub async fn join(service: &Service, link: &str, form: &[(&str, &str)]) -> Self {
         let browser = Self::new(service);
         let path = format!("/links/{}", link.rsplit('/').next().expect("a token"));
         assert_eq!(browser.get(&path).await.status, 200);
@@ -54,18 +54,18 @@ impl Browser {
         browser
     }
 
-    async fn sign_in(service: &Service, email: &str, password: &str) -> Self {
+    pub async fn sign_in(service: &Service, email: &str, password: &str) -> Self {
         let browser = Self::new(service);
         let answer = browser.post("/sign-in", &[("email", email), ("password", password)]).await;
         assert_eq!(answer.status, 303, "{}", answer.body);
         browser
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let mut url = reqwest::Url::parse("http://host/").expect("a URL");
         url.query_pairs_mut().extend_pairs(form);
         self.ask(Method::POST, path, Some(url.query().unwrap_or_default().to_owned())).await
@@ -92,7 +92,7 @@ impl Browser {
 }
 
 /// A service with an operator, who has a browser, and an account.
-async fn start(context: &Context) -> (Service, Browser, String) {
+pub async fn start(context: &Context) -> (Service, Browser, String) {
     let service = context.serve().await;
     let account = context.run(&["account", "create", "--name", "acme"]).await["account_id"].clone();
     let link = context.run(&["operator", "invite", "--email", "root@example.com"]).await["link"].clone();
