@@ -79,6 +79,8 @@ pub struct Line {
     pub what: String,
     pub recipient: String,
     pub about: String,
+    /// Where there is little room, the recipient stands for it.
+    pub is_minor: bool,
     pub state: &'static str,
     pub class: &'static str,
 }
@@ -240,7 +242,7 @@ fn short(text: &str) -> String {
 
 fn line(source: Uuid, row: &EventRow) -> Line {
     let kind = row.kind.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
-    let what = kind.map(title).or(row.event.as_deref()).unwrap_or("Unreadable event");
+    let what = kind.map(title).or(row.event.as_deref()).unwrap_or("Event that cannot be used");
     let about = row.reason.as_deref().or(row.email_subject.as_deref()).or(row.campaign_name.as_deref());
     let at_iso = rfc3339(row.at);
     Line {
@@ -250,6 +252,7 @@ fn line(source: Uuid, row: &EventRow) -> Line {
         what: short(what),
         recipient: short(row.recipient().unwrap_or_default()),
         about: short(about.unwrap_or_default()),
+        is_minor: row.reason.is_none() && row.recipient().is_some(),
         state: row.state.word(),
         class: class(row.state),
     }

@@ -87,7 +87,7 @@ pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String
 fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
     let Journey { event, summary, steps } = journey;
     let kind = event.kind.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
-    let name = kind.map(title).or(event.event.as_deref()).unwrap_or("Unreadable event");
+    let name = kind.map(title).or(event.event.as_deref()).unwrap_or("Event that cannot be used");
     let (json, json_title) = match (&event.track, &event.payload) {
         (Some(track), _) => (track.get(), "The track call, as it is sent"),
         (None, Some(payload)) => (payload.get(), "What the sender sent"),
