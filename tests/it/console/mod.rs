@@ -3,6 +3,8 @@
 mod browser;
 mod driver;
 mod first_start;
+mod outage;
 mod pages;
+mod people;
 mod scene;
 mod stage;
