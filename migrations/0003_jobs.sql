@@ -74,3 +74,48 @@ create table replay_job (
 create index replay_job_source_id_idx on replay_job (source_id, created_at);
 -- One at a time.
 create unique index replay_job_running_idx on replay_job (source_id) where ended_at is null;
+
+-- Erased events keep their numbers in the log, so that what is counted still adds up.
+alter table delivery
+    -- Of the numbers that the cursor has passed, those whose events were erased while they waited.
+    add column n_erased bigint not null default 0,
+    -- Of the events that had died, those that were erased as dead letters.
+    add column n_dead_erased bigint not null default 0;
+
+-- Recipients whose events are erased, source by source. What was removed is counted: the receipt.
+create table erase_job (
+    id uuid primary key,
+    account_id uuid not null references account (id) on delete cascade,
+    asked_by text not null,
+    created_at timestamptz not null default now(),
+    -- Null: it goes on.
+    ended_at timestamptz,
+    -- Whom: one of the two, until it ends.
+    email text,
+    uid text,
+    -- Whom, so that only who knows it recognises it.
+    recipient text not null,
+    -- The source that it is at, in the order of their ids, and what it does there (see jobs/erase.rs).
+    source_id uuid not null default '00000000-0000-0000-0000-000000000000',
+    phase text not null default 'next_source',
+    -- How far that is: the log up to this number, and dead letters and what is in quarantine after these.
+    log_seq bigint not null default 0,
+    after_seq bigint not null default 0,
+    after_digest uuid not null default '00000000-0000-0000-0000-000000000000',
+    -- The lease that is waited for.
+    wait_lease bigint,
+    n_sources_done int not null default 0,
+    n_events bigint not null default 0,
+    n_waiting bigint not null default 0,
+    n_dead_letters bigint not null default 0,
+    n_quarantined bigint not null default 0,
+    n_refused_webhooks bigint not null default 0,
+    n_texts bigint not null default 0,
+    -- Blocks of the log that cannot be read, and may hold such events.
+    n_unreadable_blocks bigint not null default 0,
+    next_step_at timestamptz not null default now(),
+    lease bigint not null default 0,
+    leased_until timestamptz not null default '-infinity',
+    leased_by int not null default 0
+);
+create index erase_job_account_id_idx on erase_job (account_id, created_at);

@@ -25,6 +25,8 @@ pub struct BatchPlan {
     pub last: Option<i64>,
     /// Those that expired, or are too large.
     pub expired: Vec<NewDeadLetter>,
+    /// How many were erased.
+    pub n_erased: i64,
     /// The first of the batch, in case that it stands alone and is refused.
     pub first_event: Option<NewDeadLetter>,
     /// When the first event after it becomes too old, where the source cannot send.
@@ -89,7 +91,9 @@ impl Reader {
                     track: String::from_utf8_lossy(event.track).into_owned(),
                     reason,
                 };
-                if stored.since <= deadline {
+                if event.is_erased() {
+                    plan.n_erased += 1;
+                } else if stored.since <= deadline {
                     plan.expired.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));
                 } else if let Some(Writing { envelope, unsubscribe }) = self.writing {
                     let message_id = MessageId::new(lease.source_id, event.event_id);

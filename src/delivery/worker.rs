@@ -232,7 +232,7 @@ impl DeliveryWorker {
         plan: BatchPlan,
         bisection: &mut Bisection,
     ) -> StepResult {
-        let BatchPlan { batch, kinds, first_sent, since, last, expired, first_event, .. } = plan;
+        let BatchPlan { batch, kinds, first_sent, since, last, expired, n_erased, first_event, .. } = plan;
         let last = last.unwrap_or(lease.cursor);
         let n_events = batch.len();
         let (sent_at, began) = (SystemTime::now(), Instant::now());
@@ -266,6 +266,7 @@ impl DeliveryWorker {
                     settlement: Settlement {
                         cursor: last,
                         n_delivered: to_i64(n_events),
+                        n_erased,
                         dead: expired,
                         n_attempts: 0,
                         n_refused: 0,
@@ -296,7 +297,7 @@ impl DeliveryWorker {
                     .collect();
                 let n_refused = lease.n_refused + 1;
                 StepResult::of(
-                    Settlement { cursor: last, dead, n_attempts: 0, n_refused, ..stay },
+                    Settlement { cursor: last, dead, n_erased, n_attempts: 0, n_refused, ..stay },
                     StepOutcome::Continue,
                 )
             }
@@ -336,7 +337,7 @@ fn pass_missing(lease: &Lease, next_seq: i64) -> StepResult {
 fn settle_unsent(lease: &Lease, plan: BatchPlan) -> StepResult {
     let wait = match plan.next_expiry {
         Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
-        None if plan.expired.is_empty() => {
+        None if plan.expired.is_empty() && plan.n_erased == 0 => {
             tracing::error!(source.id = %lease.source_id, "events are counted, but not there");
             INCONSISTENT_LOG_DELAY
         }
@@ -346,7 +347,7 @@ fn settle_unsent(lease: &Lease, plan: BatchPlan) -> StepResult {
     log_unsent(lease, plan.expired.len());
     let cursor = plan.last.unwrap_or(lease.cursor);
     StepResult::of(
-        Settlement { cursor, dead: plan.expired, wait, ..Settlement::stay(lease) },
+        Settlement { cursor, dead: plan.expired, n_erased: plan.n_erased, wait, ..Settlement::stay(lease) },
         if wait > Duration::ZERO { StepOutcome::Park(wait) } else { StepOutcome::Continue },
     )
 }

@@ -8,6 +8,7 @@ pub mod email_address;
 pub mod event;
 pub mod json;
 pub mod json_text;
+pub mod mention;
 pub mod name;
 pub mod password;
 pub mod properties;

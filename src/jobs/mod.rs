@@ -3,6 +3,7 @@
 //! Jobs are rows of the database. Whichever program leases one does its next step, each a few statements, and gives it
 //! free again: so a job survives the program that began it, and however many there are, each moves on.
 
+mod erase;
 mod replay;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::connection::Connection;
-use crate::store::replay_job;
+use crate::store::{erase_job, replay_job};
 use crate::wakeups::Wakeups;
 
 /// How often due steps are looked for.
@@ -64,6 +65,10 @@ impl JobWorker {
         let mut done = Ok(false);
         for job in self.db.run(async |db| replay_job::lease_due(db, holder).await).await? {
             let more = replay::step(&mut self.db, &self.wakeups, &job).await;
+            done = done.and_then(|any| Ok(any | more?));
+        }
+        for job in self.db.run(async |db| erase_job::lease_due(db, holder).await).await? {
+            let more = erase::step(&mut self.db, &job).await;
             done = done.and_then(|any| Ok(any | more?));
         }
         done

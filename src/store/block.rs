@@ -11,7 +11,7 @@
 //! | 8 | when it was received, in microseconds since 1970 |
 //! | 2, 2 | the lengths of what follows |
 //! | | the sender's event id, UTF-8 |
-//! | | the part of the track call that differs from event to event, JSON |
+//! | | the part of the track call that differs from event to event, JSON; nothing where the event was erased |
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use time::OffsetDateTime;
@@ -53,10 +53,24 @@ pub struct Record<'a> {
     pub received_at: OffsetDateTime,
     /// The sender's id of it.
     pub event_id: &'a [u8],
-    /// Its track call (see [`Track::as_json`](crate::domain::track::Track::as_json)).
+    /// Its track call (see [`Track::as_json`](crate::domain::track::Track::as_json)); empty where the event was erased.
     pub track: &'a [u8],
     /// By what it is searched for, where that is known already; else it is read from the track.
     pub keys: Option<SearchKeys>,
+}
+
+impl Record<'_> {
+    /// What is left of an event that was erased: its number, its id, so that it is not taken again, and when it came.
+    #[must_use]
+    pub fn erased(self) -> Self {
+        Record { track: &[], keys: None, ..self }
+    }
+
+    /// Whether the event was erased. A track is never empty otherwise.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.track.is_empty()
+    }
 }
 
 /// Why a stored block cannot be read.

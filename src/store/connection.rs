@@ -259,7 +259,8 @@ impl Connection {
         let mut open = if let Some(open) = self.open.take().filter(|open| open.generation == generation) {
             open
         } else {
-            let (connection, host) = self.connector.connect(self.session).await?;
+            // Boxed: it is rare, and would make ten times as large what is moved about for each statement.
+            let (connection, host) = Box::pin(self.connector.connect(self.session)).await?;
             Open { connection, host, generation }
         };
         let done = timeout(self.session.statement, statement(&mut open.connection)).await;

@@ -12,6 +12,8 @@ pub mod connection;
 pub mod consistency;
 pub mod dead_letter;
 pub mod delivery;
+pub mod erase_job;
+pub mod erasure;
 pub mod events;
 pub mod filter;
 pub mod lease;

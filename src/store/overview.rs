@@ -1,8 +1,9 @@
 //! How sources stand, in numbers that add up.
 //!
-//! Every event that was accepted waits, was delivered, was given up, or is missing; one that was sent again waits, or was
-//! delivered or given up, once more. So with what `log_head` and `delivery` count:
-//! `head_seq - n_replayed = (head_seq - cursor_seq) + n_delivered + (n_dead - n_replayed) + n_missing`.
+//! Every event that was accepted waits, was delivered, was given up, is missing, or was erased before it was delivered; one
+//! that was sent again waits, or was delivered or given up, once more. So with what `log_head` and `delivery` count:
+//! `head_seq - n_replayed = (head_seq - cursor_seq) + n_delivered + (n_dead - n_replayed - n_dead_erased) + n_missing`
+//! and `n_erased + n_dead_erased`.
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Standing {
     pub gave_up: i64,
     /// Of these: those that the log has lost.
     pub missing: i64,
+    /// Of these: those that were erased before they were delivered.
+    pub erased: i64,
     /// Events that were given up and sent again.
     pub replayed: i64,
     /// Events by kind, in the order of [`Kind::ALL`](crate::domain::event::Kind::ALL).
@@ -69,7 +72,8 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         select source.id, account_id, write_key is not null as "has_write_key!", secret is not null as "has_secret!",
             quiet_acknowledged_at, log_head.n_duplicates, log_head.n_ignored, log_head.n_rejected,
             head_seq - n_replayed as "accepted!", head_seq - cursor_seq as "waiting!", delivery.n_delivered,
-            delivery.n_dead - n_replayed as "gave_up!", n_missing, n_replayed,
+            delivery.n_dead - n_replayed - n_dead_erased as "gave_up!", n_missing, n_replayed,
+            n_erased + n_dead_erased as "erased!",
             array[log_head.n_email_delivered, log_head.n_opened, log_head.n_clicked, log_head.n_bounced,
                 log_head.n_marked_as_spam, log_head.n_unsubscribed] as "by_kind!",
             paused_reason, paused_at, last_error, oldest.since as "oldest_waiting_since?",
@@ -117,6 +121,7 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         delivered: row.n_delivered,
         gave_up: row.gave_up,
         missing: row.n_missing,
+        erased: row.erased,
         replayed: row.n_replayed,
         by_kind: row.by_kind.try_into().unwrap_or_default(),
         paused_reason: row.paused_reason,

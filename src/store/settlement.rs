@@ -28,6 +28,8 @@ pub struct Settlement {
     pub dead: Vec<NewDeadLetter>,
     /// The numbers that it passes and that have no event.
     pub n_missing: i64,
+    /// The numbers that it passes and whose events were erased.
+    pub n_erased: i64,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
     /// Events refused one by one in a row, from now.
@@ -54,6 +56,7 @@ impl Settlement {
             n_delivered: 0,
             dead: Vec::new(),
             n_missing: 0,
+            n_erased: 0,
             n_attempts: lease.n_attempts,
             n_refused: lease.n_refused,
             wait: Duration::ZERO,
@@ -108,6 +111,7 @@ struct Settlements {
     cursors: Vec<i64>,
     n_delivered: Vec<i64>,
     n_missing: Vec<i64>,
+    n_erased: Vec<i64>,
     n_dead: Vec<i64>,
     n_attempts: Vec<i32>,
     n_refused: Vec<i32>,
@@ -156,6 +160,7 @@ impl Settlements {
         self.cursors.push(settlement.cursor);
         self.n_delivered.push(settlement.n_delivered);
         self.n_missing.push(settlement.n_missing);
+        self.n_erased.push(settlement.n_erased);
         self.n_dead.push(i64::try_from(settlement.dead.len()).unwrap_or(i64::MAX));
         self.n_attempts.push(settlement.n_attempts);
         self.n_refused.push(settlement.n_refused);
@@ -198,18 +203,14 @@ impl DeadLetters {
 /// # Errors
 /// Where it is not known to be committed.
 pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, bool>> {
-    let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
-    for settlement in settlements {
-        all.push(settlement);
-        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.source_id, attempt));
-        settlement.dead.iter().for_each(|event| dead.push(settlement.source_id, event));
-    }
+    let (all, attempts, dead) = columns(settlements);
     let rows = sqlx::query!(
         r#"
         with settled as (
             update delivery
             set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
                 n_missing = delivery.n_missing + done.n_missing, n_dead = delivery.n_dead + done.n_dead,
+                n_erased = delivery.n_erased + done.n_erased,
                 -- Where an admin has called since the lease, what failed with the settings of before says nothing.
                 n_attempts = case when next_attempt_at > '-infinity' then delivery.n_attempts else done.n_attempts end,
                 n_refused = case when next_attempt_at > '-infinity' then delivery.n_refused else done.n_refused end,
@@ -236,9 +237,9 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                     else coalesce(paused_at, now())
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
-                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[])
+                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[], $30::bigint[])
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
-                    n_refused, last_error, n_dead)
+                    n_refused, last_error, n_dead, n_erased)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
             returning delivery.source_id, delivery.cursor_seq
         ),
@@ -292,10 +293,21 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.n_refused,
         &all.last_errors as _,
         &all.n_dead,
+        &all.n_erased,
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.source_id, row.more)).collect())
+}
+
+fn columns(settlements: &[Settlement]) -> (Settlements, Attempts, DeadLetters) {
+    let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
+    for settlement in settlements {
+        all.push(settlement);
+        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.source_id, attempt));
+        settlement.dead.iter().for_each(|event| dead.push(settlement.source_id, event));
+    }
+    (all, attempts, dead)
 }
 
 /// Whole milliseconds, as the database stores durations.

@@ -266,6 +266,25 @@ async fn whoever_asks_gets_what_the_route_says_and_no_more() {
     assert!(wrong.is_empty(), "{wrong:#?}\n{}", service.log());
 }
 
+/// The matrix takes each route by its word; this is what the words must be.
+#[test]
+fn what_changes_something_says_so() {
+    // They read what is sent, and change nothing.
+    let reads = ["/sources/{source}/doctor", "/api/v1/sources/{source}/judge-signature"];
+    for route in ROUTES.iter().filter(|route| !is_read(route)) {
+        let is_of_account = route.path.contains("{account}") || route.path.contains("{source}");
+        let is_right = match route.access {
+            Access::Change | Access::Operator => true,
+            Access::View => reads.contains(&route.path),
+            Access::SignedIn => {
+                !is_of_account && ["/profile/", "/confirm"].iter().any(|own| route.path.starts_with(own))
+            }
+            Access::Public => ["/sign-in", "/sign-out", "/links/{token}"].contains(&route.path),
+        };
+        assert!(is_right, "{} {} is for {:?}", route.method, route.path, route.access);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_of_another_site_changes_nothing_and_tokens_need_no_site() {
     let context = Context::new().await;

@@ -82,6 +82,10 @@ routes! {
     get "/accounts/{account}" View => pages::account::show;
     get "/accounts/{account}/new-source" Change => pages::account::new_source;
     post "/accounts/{account}/new-source" Change => pages::account::add_source;
+    get "/accounts/{account}/rename" Change => pages::account_settings::ask_name;
+    post "/accounts/{account}/rename" Change => pages::account_settings::rename;
+    get "/accounts/{account}/delete" Operator => pages::account_settings::ask_delete;
+    post "/accounts/{account}/delete" Operator => pages::account_settings::delete;
     get "/accounts/{account}/people" View => pages::people::show;
     get "/accounts/{account}/invite" Change => pages::people::ask_invite;
     post "/accounts/{account}/invite" Change => pages::people::invite;

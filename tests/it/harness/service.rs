@@ -4,8 +4,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::Notify;
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ pub struct Service {
     /// Of the console, without a slash at the end.
     pub console_url: String,
     log: Arc<Mutex<Vec<String>>>,
+    printed: watch::Receiver<String>,
     log_reader: JoinHandle<Option<Lines<BufReader<ChildStderr>>>>,
     stall: Arc<Notify>,
 }
@@ -36,11 +37,12 @@ impl Service {
             .envs(env.iter().map(|(name, value)| (name, value)))
             .current_dir(env!("CARGO_TARGET_TMPDIR"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the binary");
+        let printed = collect(child.stdout.take().expect("piped"));
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         loop {
@@ -64,7 +66,7 @@ impl Service {
                         }
                     }
                 });
-                return Ok(Self { child, url, metrics_url, console_url, log, log_reader, stall });
+                return Ok(Self { child, url, metrics_url, console_url, log, printed, log_reader, stall });
             }
         }
     }
@@ -72,6 +74,19 @@ impl Service {
     /// All that it has logged.
     pub fn log(&self) -> String {
         self.log.lock().expect("whole").join("\n")
+    }
+
+    /// The one-time link for the first operator, which it prints.
+    pub async fn first_operator_link(&self) -> String {
+        let mut printed = self.printed.clone();
+        let link = |text: &str| text.split_whitespace().find(|word| word.contains("/links/")).map(str::to_owned);
+        let heard = timeout(PATIENCE, printed.wait_for(|text| link(text).is_some())).await.expect("in time");
+        link(&heard.expect("it prints")).expect("a link")
+    }
+
+    /// All that it has printed.
+    pub fn printed(&self) -> String {
+        self.printed.borrow().clone()
     }
 
     /// Lets whoever collects its logs die.
@@ -123,4 +138,19 @@ impl Service {
     pub async fn kill(mut self) {
         self.child.kill().await.expect("killed");
     }
+}
+
+/// Reads what is printed, line by line.
+fn collect(stdout: ChildStdout) -> watch::Receiver<String> {
+    let (sender, printed) = watch::channel(String::new());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stdout).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            sender.send_modify(|text| {
+                text.push_str(&line);
+                text.push('\n');
+            });
+        }
+    });
+    printed
 }

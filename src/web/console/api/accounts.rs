@@ -21,6 +21,7 @@ use crate::domain::name::Name;
 #[serde(deny_unknown_fields)]
 pub struct NewAccount {
     /// 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// Its first source.
     #[serde(default)]
@@ -32,6 +33,7 @@ pub struct NewAccount {
 #[serde(deny_unknown_fields)]
 pub struct AccountChange {
     /// 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
 }
 
@@ -50,7 +52,11 @@ pub struct AccountChanged {
 pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
     let limit = paging.limit()?;
     let only = visit.token_account();
-    let mut page = console.admin.accounts_after(only, paging.cursor.as_deref().unwrap_or_default(), limit).await?;
+    let after = match paging.cursor.as_deref() {
+        Some("") => return Err(Failure::Malformed("`cursor` is not one that this API gave.".to_owned())),
+        after => after.unwrap_or_default(),
+    };
+    let mut page = console.admin.accounts_after(only, after, limit).await?;
     let next_cursor = if page.has_more { page.accounts.last().map(|account| account.name.clone()) } else { None };
     Ok(json(&Page { data: std::mem::take(&mut page.accounts), next_cursor }))
 }

@@ -30,14 +30,15 @@ pub struct NewSourceRequest {
     #[schema(example = "nudgespot", pattern = "^(nudgespot|resend)$")]
     kind: Option<String>,
     /// Its kind, unless given.
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// 8 to 64 of `A-Z a-z 0-9 - _`. Without one, events wait.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{8,64}$")]
     write_key: Option<SecretString>,
     #[schema(pattern = "^(us|eu)$")]
     region: Option<String>,
-    /// For kinds whose sender makes it.
-    #[schema(value_type = Option<String>)]
+    /// For kinds whose sender makes it: `whsec_` and base64 of 24 to 64 bytes.
+    #[schema(value_type = Option<String>, pattern = "^whsec_[A-Za-z0-9+/]{30,86}={0,2}$")]
     signing_secret: Option<SecretString>,
 }
 
@@ -61,6 +62,7 @@ pub struct SourceCreated {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceChange {
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// Tried at once.
     #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{8,64}$")]
@@ -71,7 +73,7 @@ pub struct SourceChange {
     unsubscribe_event: Option<String>,
     allow_untimestamped: Option<bool>,
     /// For kinds whose sender makes it. The one before works for another 24 hours.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, pattern = "^whsec_[A-Za-z0-9+/]{30,86}={0,2}$")]
     signing_secret: Option<SecretString>,
 }
 
@@ -98,8 +100,8 @@ pub struct UrlRotated {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestEvents {
-    /// `delivered` unless given.
-    #[schema(example = json!(["delivered"]))]
+    /// Of `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` and `unsubscribed`; `delivered` unless given.
+    #[schema(example = json!(["delivered"]), max_items = 6)]
     kinds: Option<Vec<String>>,
 }
 

@@ -21,6 +21,7 @@ use crate::domain::timestamp;
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What it is for: 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     name: String,
     /// `write` unless given: `read` changes nothing.
     #[schema(pattern = "^(read|write)$")]

@@ -2,6 +2,7 @@
 //! template; or, after a change, leads on to the page that shows it.
 
 pub mod account;
+pub mod account_settings;
 pub mod audit;
 pub mod confirm;
 pub mod events;

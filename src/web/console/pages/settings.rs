@@ -53,7 +53,7 @@ pub struct SettingsForm {
 /// The name that was typed.
 #[derive(Deserialize)]
 pub struct Typed {
-    typed: String,
+    pub(super) typed: String,
 }
 
 /// `GET /sources/{source}/settings`

@@ -1,0 +1,6 @@
+//! The console's pages, in a real browser.
+
+mod browser;
+mod driver;
+mod first_start;
+mod stage;

@@ -1,0 +1,330 @@
+//! The console's pages and API of people, tokens, the audit log and the profile, as a browser without script and a program
+//! see them.
+
+use std::sync::Mutex;
+
+use nudgespot_source::domain::email_address::EmailAddress;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use serde_json::{Value, json};
+
+use crate::harness::{Context, Service, sender, texts};
+
+const PASSWORD: &str = "correct horse battery";
+/// What a stranger may enter where a name is asked for.
+const MARKUP: &str = "<script>alert(1)</script>\"'&";
+
+/// A browser that runs no script.
+struct Browser {
+    http: reqwest::Client,
+    url: String,
+    cookie: Mutex<String>,
+}
+
+/// What it was answered.
+struct Answer {
+    status: u16,
+    location: String,
+    body: String,
+}
+
+impl Answer {
+    /// The text between two marks.
+    fn between(&self, before: &str, after: &str) -> &str {
+        let rest = self.body.split_once(before).unwrap_or_else(|| panic!("no {before}: {}", self.body)).1;
+        rest.split_once(after).expect("an end").0
+    }
+}
+
+impl Browser {
+    fn new(service: &Service) -> Self {
+        let http = sender::http_without_redirects();
+        Self { http, url: service.console_url.clone(), cookie: Mutex::default() }
+    }
+
+    /// Uses a one-time link.
+    async fn join(service: &Service, link: &str, form: &[(&str, &str)]) -> Self {
+        let browser = Self::new(service);
+        let path = format!("/links/{}", link.rsplit('/').next().expect("a token"));
+        assert_eq!(browser.get(&path).await.status, 200);
+        let joined = browser.post(&path, form).await;
+        assert_eq!((joined.status, joined.location.as_str()), (303, "/"), "{}", joined.body);
+        browser
+    }
+
+    async fn sign_in(service: &Service, email: &str, password: &str) -> Self {
+        let browser = Self::new(service);
+        let answer = browser.post("/sign-in", &[("email", email), ("password", password)]).await;
+        assert_eq!(answer.status, 303, "{}", answer.body);
+        browser
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let mut url = reqwest::Url::parse("http://host/").expect("a URL");
+        url.query_pairs_mut().extend_pairs(form);
+        self.ask(Method::POST, path, Some(url.query().unwrap_or_default().to_owned())).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.url)).header("Sec-Fetch-Site", "same-origin");
+        request = request.header(COOKIE, self.cookie.lock().expect("whole").clone());
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body);
+        }
+        let response = request.send().await.expect("an answer");
+        if let Some(cookie) = response.headers().get(SET_COOKIE).and_then(|cookie| cookie.to_str().ok())
+            && cookie.starts_with("session-")
+        {
+            cookie.split(';').next().unwrap_or_default().clone_into(&mut self.cookie.lock().expect("whole"));
+        }
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+        let location = location.unwrap_or_default().to_owned();
+        Answer { status: response.status().as_u16(), location, body: response.text().await.expect("text") }
+    }
+}
+
+/// A service with an operator, who has a browser, and an account.
+async fn start(context: &Context) -> (Service, Browser, String) {
+    let service = context.serve().await;
+    let account = context.run(&["account", "create", "--name", "acme"]).await["account_id"].clone();
+    let link = context.run(&["operator", "invite", "--email", "root@example.com"]).await["link"].clone();
+    let operator = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;
+    (service, operator, account.as_str().expect("an id").to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_invites_others_and_takes_the_account_away_again() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let people = format!("/accounts/{account}/people");
+    assert!(operator.get(&people).await.body.contains("Nobody yet"));
+    let wrong = operator.post(&format!("/accounts/{account}/invite"), &[("email", MARKUP), ("role", "admin")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("name@example.com") && !wrong.body.contains("<script>alert"));
+    let invite = async |by: &Browser, email: &str, role: &str| {
+        let made = by.post(&format!("/accounts/{account}/invite"), &[("email", email), ("role", role)]).await;
+        assert_eq!(made.status, 200, "{}", made.body);
+        made.between("<code id=\"link\">", "</code>").to_owned()
+    };
+    let link = invite(&operator, "jane@example.com", "admin").await;
+    let jane = Browser::join(&service, &link, &[("password", PASSWORD)]).await;
+    assert_eq!(
+        Browser::new(&service).get(&format!("/links/{}", link.rsplit('/').next().expect("a token"))).await.status,
+        410
+    );
+    let link = invite(&jane, "john@example.com", "viewer").await;
+    let john = Browser::join(&service, &link, &[("password", PASSWORD)]).await;
+    let listed = john.get(&people).await;
+    assert!(
+        listed.status == 200 && listed.body.contains("jane@example.com") && !listed.body.contains("Invite somebody")
+    );
+    assert_eq!(john.get(&format!("/accounts/{account}/invite")).await.status, 403);
+
+    let admin = context.admin();
+    let id = async |email: &str| {
+        let found = admin.list_people(account.parse().expect("an id")).await.expect("people");
+        found.iter().find(|person| person.email == email).map(|person| person.person_id.to_string())
+    };
+    let (jane_id, john_id) =
+        (id("jane@example.com").await.expect("there"), id("john@example.com").await.expect("there"));
+    let last = jane.post(&format!("{people}/{jane_id}/role"), &[("role", "viewer")]).await;
+    assert!(last.status == 422 && last.body.contains("only admin"), "{}", last.body);
+    let last = jane.post(&format!("{people}/{jane_id}/remove"), &[]).await;
+    assert!(last.status == 422 && last.body.contains("only admin"), "{}", last.body);
+    assert_eq!(
+        jane.post(&format!("{people}/{john_id}/role"), &[("role", "admin")]).await.location,
+        format!("{people}?notice=changed")
+    );
+    assert_eq!(john.get(&format!("/accounts/{account}/invite")).await.status, 200);
+
+    // A forgotten password: a new link, which ends what sessions there are.
+    let made = jane.post(&format!("{people}/{john_id}/link"), &[]).await;
+    let link = made.between("<code id=\"link\">", "</code>").to_owned();
+    assert_eq!(john.get("/profile").await.status, 200);
+    let again = Browser::join(&service, &link, &[("password", "another horse battery")]).await;
+    assert_eq!(john.get("/profile").await.location.split('?').next(), Some("/sign-in"));
+    assert_eq!(again.get("/profile").await.status, 200);
+
+    assert_eq!(
+        jane.post(&format!("{people}/{john_id}/remove"), &[]).await.location,
+        format!("{people}?notice=removed")
+    );
+    assert_eq!(id("john@example.com").await, None);
+    assert_eq!(again.get(&people).await.location.split('?').next(), Some("/sign-in"), "he is forgotten");
+
+    // What is hard to undo asks for the password, and comes back.
+    context.execute("update session set password_given_at = now() - interval '31 minutes'").await;
+    let asked = jane.get(&format!("{people}/{jane_id}")).await;
+    assert_eq!(asked.status, 303);
+    assert!(asked.location.starts_with("/confirm?next="), "{}", asked.location);
+    assert_eq!(jane.post(&format!("{people}/{jane_id}/link"), &[]).await.status, 303);
+    let wrong = jane.post(&asked.location, &[("password", "wrong")]).await;
+    assert!(wrong.status == 422, "{}", wrong.status);
+    let given = jane.post(&asked.location, &[("password", PASSWORD)]).await;
+    assert_eq!((given.status, given.location), (303, format!("{people}/{jane_id}")));
+    assert_eq!(jane.get(&format!("{people}/{jane_id}")).await.status, 200);
+
+    let log = jane.get(&format!("/accounts/{account}/audit")).await;
+    for entry in [
+        "Invited a person: <bdi>jane@example.com as admin",
+        "Removed a person",
+        "Changed a person",
+        "Made a one-time link",
+        "127.0.0.1",
+    ] {
+        assert!(log.body.contains(entry), "{entry}: {}", log.body);
+    }
+    assert_eq!(jane.get("/operator/audit").await.status, 403);
+    let log = operator.get("/operator/audit").await;
+    assert!(log.body.contains("Invited an operator") && log.body.contains("on the server"), "{}", log.body);
+    assert!(!log.body.contains(link.rsplit('/').next().expect("a token")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_changes_the_password_and_ends_sessions() {
+    let context = Context::new().await;
+    let (service, first, _) = start(&context).await;
+    let second = Browser::sign_in(&service, "root@example.com", PASSWORD).await;
+    let profile = first.get("/profile").await;
+    assert_eq!(profile.body.matches("class=\"session\"").count(), 2, "{}", profile.body);
+    let wrong = first.post("/profile/password", &[("current", "wrong"), ("new", "another horse battery")]).await;
+    assert!(wrong.status == 422 && wrong.body.contains("not your current password"));
+    let short = first.post("/profile/password", &[("current", PASSWORD), ("new", "short")]).await;
+    assert!(short.status == 422 && short.body.contains("12 to 256 characters"));
+    assert_eq!(second.get("/profile").await.status, 200);
+    let new = "another horse battery";
+    let changed = first.post("/profile/password", &[("current", PASSWORD), ("new", new)]).await;
+    assert_eq!(changed.location, "/profile?notice=password-set");
+    assert_eq!((first.get("/profile").await.status, second.get("/profile").await.status), (200, 303));
+
+    let third = Browser::sign_in(&service, "root@example.com", new).await;
+    let profile = first.get("/profile").await;
+    let end = format!("/profile/sessions/{}", profile.between("action=\"/profile/sessions/", "\""));
+    assert_eq!(first.post(&end, &[]).await.location, "/profile?notice=session-ended");
+    assert_eq!(third.get("/profile").await.status, 303);
+    let fourth = Browser::sign_in(&service, "root@example.com", new).await;
+    let out = first.post("/profile/sign-out-everywhere", &[]).await;
+    assert_eq!(out.location, "/sign-in?notice=signed-out-everywhere");
+    assert_eq!((first.get("/profile").await.status, fourth.get("/profile").await.status), (303, 303));
+    // A POST after a session's end says so.
+    let late = fourth.post("/profile/password", &[("current", new), ("new", PASSWORD)]).await;
+    assert!(late.status == 401 && late.body.contains("You were signed out; nothing was changed"), "{}", late.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_shown_once_and_opens_the_api_until_it_is_revoked() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let tokens = format!("/accounts/{account}/tokens");
+    let form = |name| [("name", name), ("access", "write"), ("days", "30")];
+    let made = operator.post(&format!("/accounts/{account}/new-token"), &form(MARKUP)).await;
+    // A name holds no `/`.
+    assert!(made.status == 422 && !made.body.contains("<script>alert"), "{}", made.body);
+    let made = operator.post(&format!("/accounts/{account}/new-token"), &form("<b>\"'&")).await;
+    let token = made.between("<code id=\"token\">", "</code>").to_owned();
+    assert!(token.starts_with("nss_"));
+    for path in [tokens.clone(), format!("/accounts/{account}/audit")] {
+        let page = operator.get(&path).await;
+        assert!(page.status == 200 && !page.body.contains(&token) && !page.body.contains("<b>"), "{}", page.body);
+        assert!(page.body.contains("&#60;b&#62;") || page.body.contains("&lt;b&gt;"), "{}", page.body);
+    }
+    let ask = async |method: Method, path: &str, body: Option<Value>| {
+        let mut request =
+            sender::http().request(method, format!("{}/api/v1{path}", service.console_url)).bearer_auth(&token);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("text");
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    };
+    let (people, tokens_path) = (format!("/accounts/{account}/people"), format!("/accounts/{account}/tokens"));
+    let (status, invited) = ask(Method::POST, &people, Some(json!({"email": "Jane@example.com"}))).await;
+    assert_eq!((status, invited["link"].as_str().is_some()), (201, true), "{invited}");
+    let (status, root) = ask(Method::POST, &people, Some(json!({"email": "root@example.com", "role": "viewer"}))).await;
+    assert_eq!((status, &root["link"]), (201, &Value::Null), "an account's token makes no link for an operator");
+    let (_, listed) = ask(Method::GET, &people, None).await;
+    assert_eq!(texts(listed["data"].as_array().expect("people"), "/role"), ["admin", "viewer"]);
+    let jane = format!("{people}/{}", invited["person_id"].as_str().expect("an id"));
+    let root = format!("{people}/{}", root["person_id"].as_str().expect("an id"));
+    assert_eq!(ask(Method::PATCH, &jane, Some(json!({"role": "viewer"}))).await.0, 409);
+    assert_eq!(ask(Method::DELETE, &jane, None).await.0, 409);
+    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "admin"}))).await.1["role"], "admin");
+    assert_eq!(ask(Method::PATCH, &root, Some(json!({"nonsense": 1}))).await.0, 422);
+    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "king"}))).await.0, 422);
+    assert_eq!(ask(Method::DELETE, &jane, None).await.0, 204);
+    assert_eq!(ask(Method::DELETE, &jane, None).await.0, 404);
+
+    let (status, read) = ask(Method::POST, &tokens_path, Some(json!({"name": "read", "access": "read"}))).await;
+    assert_eq!(status, 201);
+    for wrong in [
+        json!({"name": "x", "access": "all"}),
+        json!({"name": ""}),
+        json!({"name": "x", "expires_at": "2001-01-01T00:00:00Z"}),
+        json!({"name": "x", "expires_at": "soon"}),
+        json!({"name": "x", "account": "y"}),
+    ] {
+        assert_eq!(ask(Method::POST, &tokens_path, Some(wrong.clone())).await.0, 422, "{wrong}");
+    }
+    let (_, listed) = ask(Method::GET, &tokens_path, None).await;
+    assert_eq!(texts(listed["data"].as_array().expect("tokens"), "/access"), ["read", "write"]);
+    assert!(!listed.to_string().contains("nss_"), "{listed}");
+    let (_, log) = ask(Method::GET, &format!("/accounts/{account}/audit?limit=2"), None).await;
+    assert_eq!(texts(log["data"].as_array().expect("entries"), "/action"), ["token.create", "person.remove"]);
+    let cursor = log["next_cursor"].as_str().expect("more").to_owned();
+    let (_, older) = ask(Method::GET, &format!("/accounts/{account}/audit?limit=2&cursor={cursor}"), None).await;
+    assert_eq!(texts(older["data"].as_array().expect("entries"), "/action"), ["person.role", "person.invite"]);
+    assert_eq!(texts(older["data"].as_array().expect("entries"), "/actor_kind"), ["token", "token"]);
+    assert_eq!(ask(Method::GET, &format!("/accounts/{account}/audit?cursor=x"), None).await.0, 400);
+    assert_eq!(ask(Method::GET, &format!("/accounts/{account}/audit?limit=0"), None).await.0, 400);
+    for path in ["/operators", "/tokens", "/audit"] {
+        assert_eq!(ask(Method::GET, path, None).await.0, 403, "{path}");
+    }
+
+    let read = format!("{tokens_path}/{}", read["token_id"].as_str().expect("an id"));
+    assert_eq!((ask(Method::DELETE, &read, None).await.0, ask(Method::DELETE, &read, None).await.0), (204, 404));
+    let own = context.admin().list_tokens(None).await.expect("tokens")[0].token_id;
+    assert_eq!(operator.get(&format!("{tokens}/{own}")).await.status, 200);
+    assert_eq!(operator.get(&format!("/operator/tokens/{own}")).await.status, 404, "it is not for all accounts");
+    assert_eq!(operator.post(&format!("/operator/tokens/{own}"), &[]).await.status, 404);
+    assert_eq!(operator.post(&format!("{tokens}/{own}"), &[]).await.location, format!("{tokens}?notice=revoked"));
+    assert_eq!(ask(Method::GET, &people, None).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_are_managed_by_operators() {
+    let context = Context::new().await;
+    let (service, operator, _) = start(&context).await;
+    let made = operator.post("/operator/invite", &[("email", "jane@example.com")]).await;
+    let link = made.between("<code id=\"link\">", "</code>").to_owned();
+    let admin = context.admin();
+    let jane = admin.find_operator(&EmailAddress::parse("jane@example.com").expect("an address")).await.expect("there");
+    let root = admin.find_operator(&EmailAddress::parse("root@example.com").expect("an address")).await.expect("there");
+    let last = operator.post(&format!("/operator/people/{root}/remove"), &[]).await;
+    assert!(last.status == 422 && last.body.contains("only operator"), "nobody else has a password yet: {}", last.body);
+    let browser = Browser::join(&service, &link, &[("password", PASSWORD)]).await;
+    let page = browser.get(&format!("/operator/people/{root}")).await;
+    assert!(page.status == 200 && page.body.contains("root@example.com"), "{}", page.body);
+    assert_eq!(
+        browser.post(&format!("/operator/people/{root}/remove"), &[]).await.location,
+        "/operator?notice=removed"
+    );
+    assert_eq!(operator.get("/operator").await.location.split('?').next(), Some("/sign-in"));
+    let again = browser.post(&format!("/operator/people/{jane}/link"), &[]).await;
+    assert!(again.body.contains("<code id=\"link\">"), "{}", again.body);
+    let made = browser.post("/operator/new-token", &[("name", "all"), ("access", "read"), ("days", "0")]).await;
+    let token = made.between("<code id=\"token\">", "</code>").to_owned();
+    let url = format!("{}/api/v1/operators", service.console_url);
+    let listed =
+        sender::http().get(&url).bearer_auth(&token).send().await.expect("an answer").text().await.expect("text");
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(texts(listed["data"].as_array().expect("operators"), "/email"), ["jane@example.com"]);
+    let refused = sender::http().post(&url).bearer_auth(&token).body("{}").send().await.expect("an answer");
+    assert_eq!(refused.status(), 403);
+    assert!(browser.get("/operator/tokens").await.body.contains("for all accounts"));
+}
