@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, AdminError};
@@ -16,7 +17,7 @@ use crate::store::replay;
 const PAGE: i64 = 500;
 
 /// A dead letter as people see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "docs/contract.md, Command line")]
 pub struct DeadLetterView {
     pub event_id: String,
@@ -49,6 +50,27 @@ impl Admin {
         let unsubscribe = unsubscribe.map_err(|_| AdminError::UnknownSetting(source.unsubscribe_event.clone()))?;
         let last_seq = self.db(async |db| dead_letter::last_seq(db, source.id).await).await?;
         Ok(DeadLetters { admin: self, source: source.id, unsubscribe, filter, after: 0, last_seq })
+    }
+
+    /// A page of a source's dead letters, in the order in which their events came, and where the next one begins; `after` is
+    /// where the page before it ended.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::UnknownSetting`], [`AdminError::Database`].
+    pub async fn list_dead_letters(
+        &self,
+        source: Uuid,
+        filter: &DeadLetterFilter,
+        after: i64,
+        limit: usize,
+    ) -> Result<(Vec<DeadLetterView>, Option<i64>), AdminError> {
+        let letters = self.dead_letters(&source.to_string(), DeadLetterFilter::default()).await?;
+        let n = i64::try_from(limit).unwrap_or(PAGE) + 1;
+        let mut found = self.db(async |db| dead_letter::list_after(db, source, filter, after, n).await).await?;
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().map(|letter| letter.seq).filter(|_| has_more);
+        Ok((found.into_iter().map(|letter| letters.view(letter)).collect(), next))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::sources::kind;
@@ -59,7 +60,7 @@ pub enum Signer {
 }
 
 /// A refused webhook as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RefusedWebhookView {
     /// Its place in the list; later ones are greater.
     pub id: i64,
@@ -100,7 +101,7 @@ pub struct PastedWebhook {
 }
 
 /// What is wrong with a webhook's signature.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Judgement {
     /// Whether it verifies.
     pub is_valid: bool,
@@ -109,7 +110,7 @@ pub struct Judgement {
 }
 
 /// One thing that is wrong.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct JudgedFault {
     /// Its name, for programs.
     pub code: &'static str,

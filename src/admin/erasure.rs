@@ -1,6 +1,7 @@
 //! Erasing a recipient: all that is kept of them in an account, as a job.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::audit::erased_recipient;
@@ -71,7 +72,7 @@ impl Recipient {
 }
 
 /// An erasure as people see it: a receipt, once it has ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ErasureView {
     /// The job.
     pub erasure_id: Uuid,
@@ -100,7 +101,7 @@ pub struct ErasureView {
 }
 
 /// What was removed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Removed {
     /// Events of the log: delivered, waiting or given up.
     pub events: i64,

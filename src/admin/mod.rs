@@ -14,6 +14,7 @@ pub mod overview;
 mod passwords;
 pub mod people;
 pub mod principal;
+pub mod problems;
 mod rekey;
 mod replays;
 mod rotation;

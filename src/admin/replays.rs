@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, AdminError, DeadLetterFilter, new_id, violates};
@@ -13,7 +14,7 @@ use crate::store::replay_job::{self, ReplayJob};
 const LISTED: i64 = 20;
 
 /// A replay as people see it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ReplayView {
     /// The job.
     pub replay_id: Uuid,

@@ -9,8 +9,8 @@ use super::opaque_token::{OpaqueToken, digest};
 use super::{Admin, AdminError, new_id, violates};
 use crate::domain::name::Name;
 use crate::domain::timestamp::rfc3339;
-pub use crate::store::api_token::TokenIdentity;
 use crate::store::api_token::{self, ApiToken, NewApiToken};
+pub use crate::store::api_token::{TokenIdentity, TokensOf};
 
 /// How tokens begin, so that people, and programs that look for secrets in the wrong place, know one.
 pub const TOKEN_PREFIX: &str = "nss_";
@@ -114,23 +114,13 @@ impl Admin {
         Ok(found)
     }
 
-    /// The tokens of an account, or all, newest first.
+    /// Tokens, newest first.
     ///
     /// # Errors
     /// [`AdminError::Database`].
-    pub async fn list_tokens(&self, account: Option<Uuid>) -> Result<Vec<TokenView>, AdminError> {
-        let tokens = self.db(async |db| api_token::list(db, account).await).await?;
+    pub async fn list_tokens(&self, which: TokensOf) -> Result<Vec<TokenView>, AdminError> {
+        let tokens = self.db(async |db| api_token::list(db, which).await).await?;
         Ok(tokens.into_iter().map(view).collect())
-    }
-
-    /// The tokens for all accounts, newest first.
-    ///
-    /// # Errors
-    /// [`AdminError::Database`].
-    pub async fn list_operator_tokens(&self) -> Result<Vec<TokenView>, AdminError> {
-        let mut tokens = self.list_tokens(None).await?;
-        tokens.retain(|token| token.account_id.is_none());
-        Ok(tokens)
     }
 
     /// Revokes a token: of that account, where one is named. Returns its name, and its account.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::output;
 use super::session::Session;
 use crate::admin::audit::{Action, Actor};
-use crate::admin::tokens::{TokenRequest, TokenView};
+use crate::admin::tokens::{TokenRequest, TokenView, TokensOf};
 use crate::config::Environment;
 use crate::domain::name::Name;
 use crate::domain::timestamp;
@@ -64,7 +64,7 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
             session.print(&json!({"token_id": created.token_id.to_string(), "token": created.token.expose()}))
         }
         Command::List => {
-            let tokens = admin.list_tokens(None).await?;
+            let tokens = admin.list_tokens(TokensOf::Everybody).await?;
             output::print(session.json, &tokens, || {
                 let rows: Vec<Vec<String>> = tokens.iter().map(row).collect();
                 output::table(&["name", "account", "access", "last_used_at", "expires_at", "token_id"], &rows)

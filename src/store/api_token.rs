@@ -103,20 +103,36 @@ pub async fn touch(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     touched.execute(db).await.map(drop)
 }
 
-/// The tokens of an account, or all of them, newest first.
+/// Which tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokensOf {
+    /// Those of one account.
+    Account(Uuid),
+    /// Those that stand for all accounts.
+    Operators,
+    /// All there are.
+    Everybody,
+}
+
+/// Tokens, newest first.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>) -> sqlx::Result<Vec<ApiToken>> {
+pub async fn list(db: impl PgExecutor<'_>, which: TokensOf) -> sqlx::Result<Vec<ApiToken>> {
+    let account = match which {
+        TokensOf::Account(account) => Some(account),
+        TokensOf::Operators | TokensOf::Everybody => None,
+    };
     sqlx::query_as!(
         ApiToken,
         r#"select api_token.id, account_id, account.name as "account_name?", api_token.name, may_write,
             api_token.created_at, created_by, last_used_at, expires_at,
             coalesce(expires_at <= now(), false) as "is_expired!"
         from api_token left join account on account.id = account_id
-        where $1::uuid is null or account_id = $1
+        where ($1::uuid is null or account_id = $1) and (not $2 or account_id is null)
         order by api_token.created_at desc, api_token.id"#,
-        account
+        account,
+        which == TokensOf::Operators
     )
     .fetch_all(db)
     .await

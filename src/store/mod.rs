@@ -22,6 +22,7 @@ pub mod one_time_link;
 pub mod overview;
 pub mod person;
 pub mod pool;
+pub mod problem;
 pub mod quarantine;
 pub mod refused_webhook;
 pub mod replay;

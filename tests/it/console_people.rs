@@ -3,9 +3,10 @@
 
 use std::sync::Mutex;
 
+use nudgespot_source::admin::tokens::TokensOf;
 use nudgespot_source::domain::email_address::EmailAddress;
 use reqwest::Method;
-use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, COOKIE, LOCATION, RETRY_AFTER, SET_COOKIE};
 use serde_json::{Value, json};
 
 use crate::harness::{Context, Service, sender, texts};
@@ -25,6 +26,7 @@ struct Browser {
 struct Answer {
     status: u16,
     location: String,
+    retry_after: Option<u64>,
     body: String,
 }
 
@@ -84,7 +86,8 @@ impl Browser {
         }
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         let location = location.unwrap_or_default().to_owned();
-        Answer { status: response.status().as_u16(), location, body: response.text().await.expect("text") }
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        Answer { status: response.status().as_u16(), location, retry_after, body: response.text().await.expect("text") }
     }
 }
 
@@ -180,7 +183,7 @@ async fn an_admin_invites_others_and_takes_the_account_away_again() {
     }
     assert_eq!(jane.get("/operator/audit").await.status, 403);
     let log = operator.get("/operator/audit").await;
-    assert!(log.body.contains("Invited an operator") && log.body.contains("on the server"), "{}", log.body);
+    assert!(log.body.contains("Invited an operator") && log.body.contains("command line"), "{}", log.body);
     assert!(!log.body.contains(link.rsplit('/').next().expect("a token")));
 }
 
@@ -288,12 +291,35 @@ async fn a_token_is_shown_once_and_opens_the_api_until_it_is_revoked() {
 
     let read = format!("{tokens_path}/{}", read["token_id"].as_str().expect("an id"));
     assert_eq!((ask(Method::DELETE, &read, None).await.0, ask(Method::DELETE, &read, None).await.0), (204, 404));
-    let own = context.admin().list_tokens(None).await.expect("tokens")[0].token_id;
+    let own = context.admin().list_tokens(TokensOf::Everybody).await.expect("tokens")[0].token_id;
     assert_eq!(operator.get(&format!("{tokens}/{own}")).await.status, 200);
     assert_eq!(operator.get(&format!("/operator/tokens/{own}")).await.status, 404, "it is not for all accounts");
     assert_eq!(operator.post(&format!("/operator/tokens/{own}"), &[]).await.status, 404);
     assert_eq!(operator.post(&format!("{tokens}/{own}"), &[]).await.location, format!("{tokens}?notice=revoked"));
     assert_eq!(ask(Method::GET, &people, None).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_tries_too_many_passwords_is_told_to_wait_and_nobody_learns_who_is_there() {
+    let context = Context::new().await;
+    let (service, _, _) = start(&context).await;
+    let browser = Browser::new(&service);
+    let attempt =
+        async |email: &str| browser.post("/sign-in", &[("email", email), ("password", "a wrong guess")]).await;
+    let (known, unknown) = (attempt("root@example.com").await, attempt("nobody@example.com").await);
+    assert_eq!((known.status, unknown.status), (422, 422));
+    let without_address = |answer: &Answer, email: &str| answer.body.replace(email, "");
+    let told = |answer: &Answer| answer.between("role=\"alert\">", "<").to_owned();
+    assert_eq!(told(&known), told(&unknown));
+    assert!(without_address(&known, "root@example.com").contains("the address or the password is wrong"));
+    let mut answers = Vec::new();
+    for _ in 0..60 {
+        answers.push(attempt("nobody@example.com").await);
+    }
+    let refused = answers.iter().find(|answer| answer.status == 429).expect("one too many");
+    assert!(refused.retry_after.is_some_and(|seconds| seconds >= 1));
+    assert!(told(refused).contains("Try again in"), "{}", refused.body);
+    assert!(answers.iter().all(|answer| matches!(answer.status, 422 | 429)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

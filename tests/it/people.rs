@@ -4,7 +4,7 @@ use nudgespot_source::admin::audit::{Action, Actor, ActorKind};
 use nudgespot_source::admin::people::{Inviter, Role};
 use nudgespot_source::admin::principal::Principal;
 use nudgespot_source::admin::sessions::{Client, NewSession, SignInError};
-use nudgespot_source::admin::tokens::TokenRequest;
+use nudgespot_source::admin::tokens::{TokenRequest, TokensOf};
 use nudgespot_source::admin::{Admin, AdminError, NewSource, OpaqueToken};
 use nudgespot_source::domain::email_address::EmailAddress;
 use nudgespot_source::domain::name::Name;
@@ -377,11 +377,13 @@ async fn a_token_stands_for_its_account_until_it_is_revoked_or_over() {
     assert_eq!(role(&timed.token, acme).await, None);
     assert!(admin.api_token("nss_nonsense").await.expect("an answer").is_none());
 
-    let listed = admin.list_tokens(Some(acme)).await.expect("tokens");
+    let listed = admin.list_tokens(TokensOf::Account(acme)).await.expect("tokens");
     let named: Vec<_> = listed.iter().map(|token| (token.name.as_str(), token.access, token.is_expired)).collect();
     assert_eq!(named, [("timed", "write", true), ("write", "write", false), ("read", "read", false)]);
     assert!(listed.iter().all(|token| token.last_used_at.is_some() && token.created_by == "jane@example.com"));
-    assert_eq!(admin.list_tokens(None).await.expect("tokens").len(), 4);
+    assert_eq!(admin.list_tokens(TokensOf::Everybody).await.expect("tokens").len(), 4);
+    let for_all = admin.list_tokens(TokensOf::Operators).await.expect("tokens");
+    assert_eq!(for_all.iter().map(|token| token.name.as_str()).collect::<Vec<_>>(), ["all"]);
 
     let foreign = admin.revoke_token(write.token_id, Some(other)).await;
     assert!(matches!(foreign, Err(AdminError::NoSuchToken(_))), "{foreign:?}");

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 /// Values that may begin an address. Each is made by this program, from nothing that a stranger wrote.
-const OWN_ADDRESSES: [&str; 6] = ["frame.icon()", "frame.style", "frame.script", "row.path", "onward", "base"];
+const OWN_ADDRESSES: [&str; 9] =
+    ["frame.icon()", "frame.style", "frame.script", "row.path", "onward", "base", "row.href", "same", "next"];
 /// Attributes that hold an address.
 const ADDRESSES: [&str; 6] = ["href", "src", "action", "formaction", "data-live", "xlink:href"];
 

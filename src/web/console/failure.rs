@@ -169,6 +169,7 @@ impl From<AdminError> for Failure {
             | AdminError::SourceNameTaken(_)
             | AdminError::LastAdmin
             | AdminError::LastOperator
+            | AdminError::ReplayGoesOn
             | AdminError::Conflict => Self::Conflict(error.to_string()),
             AdminError::Database(sqlx) if is_unstorable(&sqlx) => {
                 Self::Malformed("A NUL character cannot be stored, nor looked for.".to_owned())

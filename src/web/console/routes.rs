@@ -106,6 +106,16 @@ routes! {
     get "/sources/{source}/events" View => pages::events::show;
     get "/sources/{source}/events/{event_id}" View => pages::journey::show;
     get "/sources/{source}/export" View => pages::events::export;
+    get "/accounts/{account}/erase" View => pages::erase::show;
+    post "/accounts/{account}/erase" Change => pages::erase::start;
+    get "/accounts/{account}/erase/{erasure}" View => pages::erase::receipt;
+
+    get "/sources/{source}/problems" View => pages::problems::show;
+    post "/sources/{source}/replays" Change => pages::replays::start;
+    get "/sources/{source}/replays/{replay}" View => pages::replays::show;
+    post "/sources/{source}/replays/{replay}/cancel" Change => pages::replays::cancel;
+    get "/sources/{source}/doctor" View => pages::doctor::show;
+    post "/sources/{source}/doctor" View => pages::doctor::judge;
     get "/sources/{source}/set-up" View => pages::set_up::show;
     post "/sources/{source}/set-up/write-key" Change => pages::set_up::save_write_key;
     post "/sources/{source}/set-up/check-key" Change => pages::set_up::check_key;
@@ -161,6 +171,16 @@ routes! {
     post "/api/v1/sources/{source}/rotate-secret" Change => api::sources::rotate_secret;
     post "/api/v1/sources/{source}/rotate-url" Change => api::sources::rotate_url;
     post "/api/v1/sources/{source}/test-events" Change => api::sources::send_test_events;
+    get "/api/v1/sources/{source}/dead-letters" View => api::dead_letters::list;
+    post "/api/v1/sources/{source}/dead-letters/replay" Change => api::dead_letters::replay;
+    get "/api/v1/sources/{source}/replays" View => api::dead_letters::replays;
+    get "/api/v1/sources/{source}/replays/{replay}" View => api::dead_letters::show_replay;
+    post "/api/v1/sources/{source}/replays/{replay}/cancel" Change => api::dead_letters::cancel_replay;
+    get "/api/v1/sources/{source}/refused-webhooks" View => api::webhooks::refused;
+    post "/api/v1/sources/{source}/judge-signature" View => api::webhooks::judge;
+    post "/api/v1/accounts/{account}/erase" Change => api::erasures::erase;
+    get "/api/v1/accounts/{account}/erasures" View => api::erasures::list;
+    get "/api/v1/accounts/{account}/erasures/{erasure}" View => api::erasures::show;
 }
 
 /// The route that a request is for, and what its path holds in the place of `{account}` or `{source}`.

@@ -57,6 +57,7 @@ impl Browser {
             "--disable-gpu",
             "--disable-breakpad",
             "--no-first-run",
+            "--force-prefers-reduced-motion",
             "--window-size=1280,900",
         ];
         let capabilities: Capabilities = [
@@ -228,6 +229,12 @@ impl Browser {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         let body = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": size});
         self.special("goog/cdp/execute", body).await;
+    }
+
+    /// Runs a script in every page before its own, whatever the page's policy is.
+    pub async fn add_to_every_page(&self, script: &str) {
+        let cmd = "Page.addScriptToEvaluateOnNewDocument";
+        self.special("goog/cdp/execute", json!({"cmd": cmd, "params": {"source": script}})).await;
     }
 
     async fn special(&self, path: &'static str, body: Value) -> Value {

@@ -3,4 +3,6 @@
 mod browser;
 mod driver;
 mod first_start;
+mod pages;
+mod scene;
 mod stage;

@@ -2,12 +2,15 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod dead_letters;
+pub mod erasures;
 pub mod events;
 pub mod openapi;
 pub mod overview;
 pub mod people;
 pub mod sources;
 pub mod tokens;
+pub mod webhooks;
 
 use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
@@ -58,6 +61,10 @@ fn json(value: &impl Serialize) -> HttpResponse {
 
 fn created(value: &impl Serialize) -> HttpResponse {
     HttpResponse::Created().json(value)
+}
+
+fn accepted(value: &impl Serialize) -> HttpResponse {
+    HttpResponse::Accepted().json(value)
 }
 
 fn done() -> HttpResponse {

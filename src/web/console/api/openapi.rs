@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{accounts, audit, events, overview, people, sources, tokens};
+use super::{accounts, audit, dead_letters, erasures, events, overview, people, sources, tokens, webhooks};
 
 /// Why a request was not done (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -108,6 +108,16 @@ pub enum ChangeProblems {
         events::list,
         events::show,
         events::export,
+        dead_letters::list,
+        dead_letters::replay,
+        dead_letters::replays,
+        dead_letters::show_replay,
+        dead_letters::cancel_replay,
+        webhooks::refused,
+        webhooks::judge,
+        erasures::erase,
+        erasures::list,
+        erasures::show,
     ),
     security(("token" = [])),
     modifiers(&BearerToken)

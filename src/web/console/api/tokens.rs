@@ -12,7 +12,7 @@ use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
 use super::{Page, created, done, invalid, json};
 use crate::admin::audit::Action;
-use crate::admin::tokens::{TokenRequest, TokenView};
+use crate::admin::tokens::{TokenRequest, TokenView, TokensOf};
 use crate::domain::name::Name;
 use crate::domain::timestamp;
 
@@ -44,7 +44,7 @@ pub struct TokenCreated {
 #[utoipa::path(get, path = "/api/v1/accounts/{account}/tokens", tag = "tokens", params(("account" = Uuid, Path)),
     responses((status = 200, body = Page<TokenView>), Problems))]
 pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.list_tokens(Some(visit.account()?.id)).await?;
+    let data = console.admin.list_tokens(TokensOf::Account(visit.account()?.id)).await?;
     Ok(json(&Page { data, next_cursor: None }))
 }
 
@@ -70,7 +70,7 @@ pub async fn revoke(console: Data<Console>, visit: Visit, path: Path<(Uuid, Uuid
 #[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens",
     responses((status = 200, body = Page<TokenView>), Problems))]
 pub async fn list_for_all(console: Data<Console>) -> Result<HttpResponse, Failure> {
-    Ok(json(&Page { data: console.admin.list_operator_tokens().await?, next_cursor: None }))
+    Ok(json(&Page { data: console.admin.list_tokens(TokensOf::Operators).await?, next_cursor: None }))
 }
 
 /// Makes a token for all accounts.
@@ -88,7 +88,7 @@ pub async fn create_for_all(
 #[utoipa::path(delete, path = "/api/v1/tokens/{token}", tag = "tokens", params(("token" = Uuid, Path)),
     responses((status = 204), Problems))]
 pub async fn revoke_for_all(console: Data<Console>, visit: Visit, token: Path<Uuid>) -> Result<HttpResponse, Failure> {
-    let tokens = console.admin.list_operator_tokens().await?;
+    let tokens = console.admin.list_tokens(TokensOf::Operators).await?;
     let found = tokens.iter().find(|found| found.token_id == *token).ok_or(Failure::NotFound)?;
     let (name, account) = console.admin.revoke_token(found.token_id, None).await?;
     console.admin.record(&visit.actor(), account, Action::TokenRevoked, &name).await?;

@@ -51,7 +51,6 @@ pub async fn show(console: Data<Console>, visit: Visit, place: Query<Before>) ->
 fn row(entry: AuditView) -> Row {
     let who = match entry.actor_kind.as_str() {
         "token" => "API token",
-        "command_line" => "on the server",
         "system" => "by itself",
         _ => "",
     };

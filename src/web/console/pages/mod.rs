@@ -5,6 +5,8 @@ pub mod account;
 pub mod account_settings;
 pub mod audit;
 pub mod confirm;
+pub mod doctor;
+pub mod erase;
 pub mod events;
 pub mod home;
 pub mod journey;
@@ -14,7 +16,9 @@ pub mod operator;
 pub mod operators;
 pub mod overview;
 pub mod people;
+pub mod problems;
 pub mod profile;
+pub mod replays;
 pub mod rotation;
 pub mod set_up;
 pub mod settings;
@@ -58,9 +62,9 @@ fn client<'a>(visit: &Visit, request: &'a HttpRequest) -> Client<'a> {
     Client { address: visit.address, user_agent }
 }
 
-/// A time as lists and fields show it before the script does: `2026-01-27 09:15 UTC`.
+/// A time as lists and fields show it before the script does: `2026-01-27 09:15:00 UTC`.
 fn utc(rfc3339: &str) -> String {
-    let (date, time) = (rfc3339.get(..10), rfc3339.get(11..16));
+    let (date, time) = (rfc3339.get(..10), rfc3339.get(11..19));
     date.zip(time).map_or_else(|| rfc3339.to_owned(), |(date, time)| format!("{date} {time} UTC"))
 }
 

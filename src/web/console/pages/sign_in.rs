@@ -1,5 +1,6 @@
 //! Signing in, and out.
 
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{Data, Form, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -68,6 +69,9 @@ pub async fn submit(
             let page = SignIn { frame: Frame::new(&visit, ""), error: Some(detail), email, next: next.query() };
             let mut response = page_again(&page)?;
             *response.status_mut() = actix_web::ResponseError::status_code(&failure);
+            if let Some(seconds) = failure.retry_after() {
+                response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
             Ok(response)
         }
     }

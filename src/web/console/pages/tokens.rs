@@ -13,12 +13,11 @@ use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
 use super::utc;
 use crate::admin::audit::Action;
-use crate::admin::tokens::{TokenRequest, TokenView};
+use crate::admin::tokens::{TokenRequest, TokenView, TokensOf};
 use crate::domain::name::Name;
 
-/// For how many days a token may count; 0: until it is revoked.
-const DAYS: [(i64, &str); 4] =
-    [(0, "until it is revoked"), (30, "for 30 days"), (90, "for 90 days"), (365, "for a year")];
+/// In how many days a token may expire; 0: never.
+const DAYS: [(i64, &str); 4] = [(0, "never"), (30, "in 30 days"), (90, "in 90 days"), (365, "in a year")];
 
 #[derive(Template)]
 #[template(path = "tokens.html")]
@@ -143,19 +142,16 @@ pub struct Place {
 
 /// The tokens of the account, or those for all accounts.
 async fn list(console: &Console, visit: &Visit) -> Result<Vec<TokenView>, Failure> {
-    let account = visit.account.as_ref().map(|account| account.id);
-    Ok(match account {
-        Some(account) => console.admin.list_tokens(Some(account)).await?,
-        None => console.admin.list_operator_tokens().await?,
-    })
+    let which = visit.account.as_ref().map_or(TokensOf::Operators, |account| TokensOf::Account(account.id));
+    Ok(console.admin.list_tokens(which).await?)
 }
 
 fn parse(form: &TokenForm, account: Option<Uuid>, now: OffsetDateTime) -> Result<TokenRequest, String> {
-    let days = DAYS.iter().find(|(days, _)| *days == form.days).ok_or("Choose for how long it counts.")?.0;
+    let days = DAYS.iter().find(|(days, _)| *days == form.days).ok_or("Choose when it expires.")?.0;
     let may_write = match form.access.as_str() {
         "read" => false,
         "write" => true,
-        _ => return Err("Choose what it may do.".to_owned()),
+        _ => return Err("Choose its access.".to_owned()),
     };
     let name = Name::parse(&form.name).map_err(|error| error.to_string())?;
     Ok(TokenRequest { name, account, may_write, expires_at: (days > 0).then(|| now + Duration::days(days)) })

@@ -1,0 +1,172 @@
+//! What went wrong, in three severities, and what can be done about it.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use askama::Template;
+use uuid::Uuid;
+
+use super::super::Console;
+use super::super::failure::Failure;
+use super::super::frame::{Frame, page};
+use super::super::visit::Visit;
+use super::utc;
+use crate::admin::ReplayView;
+use crate::admin::doctor::{REFUSED_PAGE, RefusedWebhookView, WebhooksSeen};
+use crate::admin::problems::{Group, NEWEST_LOOKED_AT, Problems};
+use crate::domain::text::visible;
+use crate::domain::words::{count, grouped};
+
+/// How many replays are shown.
+const REPLAYS: usize = 5;
+
+#[derive(Template)]
+#[template(path = "problems.html")]
+pub(super) struct ProblemsPage {
+    frame: Frame,
+    id: Uuid,
+    may_change: bool,
+    error: Option<String>,
+    gave_up: Severity,
+    rejected: Severity,
+    ignored: Severity,
+    refused: Vec<Refused>,
+    refused_sentence: String,
+    replays: Vec<ReplayView>,
+    /// A replay that goes on.
+    running: Option<ReplayView>,
+}
+
+/// Events that share a severity.
+struct Severity {
+    n: i64,
+    words: String,
+    groups: Vec<Row>,
+    /// Whether the groups are of the newest only.
+    is_cut: bool,
+}
+
+/// Events that share a reason.
+struct Row {
+    reason: String,
+    /// The same as it is stored, to be asked for by it.
+    exact_reason: String,
+    n: String,
+    first_at: String,
+    first: String,
+    last_at: String,
+    last: String,
+    example: String,
+    example_path: String,
+}
+
+/// A webhook that was refused.
+struct Refused {
+    at: String,
+    shown_at: String,
+    explanation: String,
+    headers: Vec<(String, String)>,
+    body: String,
+    /// What is not shown of it.
+    more: Option<String>,
+}
+
+/// `GET /sources/{source}/problems`
+pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    page(&problems(&console, &visit, None).await?)
+}
+
+pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<String>) -> Result<ProblemsPage, Failure> {
+    let (id, admin) = (visit.source()?.id, &console.admin);
+    let overview = admin.overview(id, visit.now).await?;
+    let Problems { gave_up, rejected, ignored } = admin.problems(id).await?;
+    let refused = admin.refused_webhooks(id, None, REFUSED_PAGE).await?.webhooks;
+    let seen = admin.webhooks_seen(id).await?;
+    let mut replays = admin.replays(id).await?;
+    replays.truncate(REPLAYS);
+    let running = replays.iter().find(|replay| replay.goes_on()).cloned();
+    let standing = &overview.standing;
+    Ok(ProblemsPage {
+        frame: Frame::new(visit, "Problems").with_state(&overview.judgement),
+        id,
+        may_change: visit.may_change,
+        error,
+        gave_up: severity(id, standing.gave_up, gave_up, "event was given up", "events were given up"),
+        rejected: severity(id, standing.rejected, rejected, "event was rejected", "events were rejected"),
+        ignored: severity(id, standing.ignored, ignored, "event was ignored", "events were ignored"),
+        refused_sentence: refused_sentence(&seen),
+        refused: refused.into_iter().map(row_of_refused).collect(),
+        replays,
+        running,
+    })
+}
+
+fn severity(source: Uuid, n: i64, groups: Vec<Group>, one: &str, many: &str) -> Severity {
+    let is_cut = n > NEWEST_LOOKED_AT;
+    let groups: Vec<Row> = groups.into_iter().map(|group| row(source, group)).collect();
+    Severity { n, words: count(n, one, many), groups, is_cut }
+}
+
+fn row(source: Uuid, group: Group) -> Row {
+    Row {
+        reason: visible(&group.reason).into_owned(),
+        exact_reason: group.reason,
+        n: grouped(group.n),
+        first: utc(&group.first_at),
+        first_at: group.first_at,
+        last: utc(&group.last_at),
+        last_at: group.last_at,
+        example_path: event_path(source, &group.example),
+        example: visible(&group.example).into_owned(),
+    }
+}
+
+/// Where an event's journey is.
+fn event_path(source: Uuid, event_id: &str) -> String {
+    let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.push(event_id);
+    }
+    format!("/sources/{source}/events{}", url.path())
+}
+
+fn refused_sentence(seen: &WebhooksSeen) -> String {
+    if seen.n_refused == 0 {
+        return "No webhook was refused.".to_owned();
+    }
+    let all = count(seen.n_refused, "webhook was refused", "webhooks were refused");
+    match (seen.n_refused_since_verified, seen.last_verified_at) {
+        (0, _) => format!("{all} in all, none since the last one that was verified."),
+        (n, Some(_)) => format!("{all} in all, {} of them since the last one that was verified.", grouped(n)),
+        (_, None) => format!("{all}, and none was ever verified."),
+    }
+}
+
+fn row_of_refused(refused: RefusedWebhookView) -> Refused {
+    let more = (!refused.is_whole)
+        .then(|| format!("Only the beginning was kept; it had {} bytes.", grouped(refused.body_bytes)));
+    Refused {
+        shown_at: utc(&refused.received_at),
+        at: refused.received_at,
+        explanation: refused.explanation,
+        headers: refused
+            .headers
+            .iter()
+            .map(|(name, value)| (visible(name).into_owned(), visible(value).into_owned()))
+            .collect(),
+        body: visible(&refused.body).into_owned(),
+        more,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_an_id_holds_it_stays_one_part_of_the_path() {
+        let path = |id: &str| event_path(Uuid::nil(), id).rsplit_once("/events").expect("a path").1.to_owned();
+        assert_eq!(path("evt_1"), "/evt_1");
+        assert_eq!(path("a/b?c#d e%"), "/a%2Fb%3Fc%23d%20e%25");
+        assert_eq!(path("<script>\"'"), "/%3Cscript%3E%22'");
+    }
+}

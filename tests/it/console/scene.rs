@@ -1,0 +1,178 @@
+//! A console that is full: of everything, something; and of what strangers may write, the worst.
+
+use nudgespot_source::sandbox::Fault;
+use nudgespot_source::sources::signature::SigningScheme;
+use nudgespot_source::web::console::{Access, ROUTES, Route};
+use serde_json::{Value, json};
+
+use super::stage::Stage;
+use crate::harness::Source;
+
+/// What becomes a script where somebody forgets to escape it. No `/`: names have none.
+pub const MARKUP: &str = r#""><img src=x onerror=hit()><script>hit()<'`{{7*7}}&lt;"#;
+/// Turns the direction of writing, gives orders to a terminal.
+const HIDDEN: &str = "\u{202e}gnp\u{2066}.exe\u{7}\u{1b}[31m\u{85}\u{2028}";
+
+/// What there is to look at.
+pub struct Scene {
+    pub account: String,
+    /// Has of everything something.
+    pub full: Source,
+    /// Has nothing.
+    pub empty: String,
+    /// Is paused, with an event that waits.
+    pub paused: Source,
+    person: String,
+    operator: String,
+    token: String,
+    token_for_all: String,
+    status_token: String,
+}
+
+/// A word without an end.
+pub fn long_word() -> String {
+    "W".repeat(10_000)
+}
+
+impl Scene {
+    /// Fills the console.
+    pub async fn set(stage: &Stage) -> Self {
+        let context = &stage.context;
+        let (account_name, long_name) = (format!("Acme {MARKUP}"), "N".repeat(100));
+        let mut full = context.create(&account_name, &["--write-key", "key-of-full"]).await;
+        full.write_key = "key-of-full".to_owned();
+        let account =
+            context.run(&["source", "show", &full.id]).await["account_id"].as_str().expect("an id").to_owned();
+        let add = async |more: &[&str]| context.run(&[&["source", "add", &account], more].concat()).await;
+        let paused = add(&["--kind", "nudgespot", "--name", &long_name, "--write-key", "key-of-paused"]).await;
+        let paused = Source::new("paused", &paused);
+        let empty = add(&["--kind", "resend", "--name", MARKUP]).await;
+        stage.invite(&account, "viewer@example.com", &["--viewer"]).await;
+        context.run(&["operator", "invite", "--email", &format!("{}@example.com", "o".repeat(200))]).await;
+        let token = context.run(&["token", "create", "--name", MARKUP, "--account", &account]).await;
+        let token_for_all = context.run(&["token", "create", "--name", &long_name]).await;
+        let id = async |sql: &'static str| sqlx::query_scalar::<_, String>(sql).fetch_one(&context.pool).await;
+        let text = |value: &Value, field: &str| value[field].as_str().expect("text").to_owned();
+        let scene = Self {
+            account,
+            empty: text(&empty, "source_id"),
+            paused,
+            person: id("select id::text from person where email like 'viewer%'").await.expect("a person"),
+            operator: id("select id::text from person where email like 'ooo%'").await.expect("an operator"),
+            token: text(&token, "token_id"),
+            token_for_all: text(&token_for_all, "token_id"),
+            status_token: id("select status_token from source limit 1").await.expect("a token"),
+            full,
+        };
+        scene.fill(stage).await;
+        scene
+    }
+
+    async fn fill(&self, stage: &Stage) {
+        let (context, service, full) = (&stage.context, &stage.service, &self.full);
+        let n = |n: usize| format!("e{n}");
+        full.accept(service, &json!([{"id": n(1), "event": "opened", "uid": "u1", "email": "u1@example.com"}])).await;
+        full.accept(service, &json!([hostile(&format!("{MARKUP}{HIDDEN}"), &n(2))])).await;
+        full.accept(service, &json!([hostile(&long_word(), &n(3))])).await;
+        full.accept(service, &json!([hostile("short", &format!("{MARKUP}{HIDDEN}/../%2e?#"))])).await;
+        context.messages(4).await;
+        // Kept, but not forwarded.
+        let unknown = |event: String| json!({"id": event, "event": event, "uid": "u9"});
+        let kept = json!([unknown(MARKUP.to_owned()), unknown(HIDDEN.to_owned()), unknown("Q".repeat(200)), {"event": "opened"}, MARKUP]);
+        assert_eq!(full.post(service, &kept).await.status, 200);
+        // Given up.
+        context.segment.faults.plan(&full.write_key, [Fault::Status(400, None)]);
+        full.accept(service, &json!([{"id": "dead", "event": "opened", "uid": MARKUP, "email": "dead@example.com"}]))
+            .await;
+        context.source_is(&full.id, |shown| shown["dead_letters"] == 1).await;
+        // Refused: another secret, and all that such a request may hold.
+        let body = hostile(&format!("{MARKUP}{HIDDEN}"), "refused").to_string();
+        let mut headers = self.paused.sign(SigningScheme::Standard, &body);
+        headers.push(("user-agent", format!("{MARKUP}{}", "U".repeat(5000))));
+        headers.push(("cookie", "session=a-strangers-session".to_owned()));
+        headers.push(("authorization", "Bearer a-strangers-token".to_owned()));
+        assert_eq!(full.post_signed(service, &body, &headers).await.status, 401);
+        // Waits.
+        context.segment.faults.always(&self.paused.write_key, Some(Fault::Status(401, None)));
+        self.paused.accept(service, &json!([{"id": "waits", "event": "clicked", "email": "waits@example.com"}])).await;
+        context.source_is(&self.paused.id, |shown| !shown["paused_reason"].is_null()).await;
+    }
+
+    /// The pages that people see, each with all that its path may name: from the program's own table of routes, so that
+    /// none is forgotten.
+    pub fn pages(&self) -> Vec<String> {
+        let is_page = |route: &&Route| {
+            route.method == "get"
+                && !["/api/", "/static/", "/status/"].iter().any(|other| route.path.starts_with(other))
+        };
+        let pages = ROUTES.iter().filter(is_page).filter(|route| route.access != Access::Public);
+        pages.flat_map(|route| self.paths(route.path)).collect()
+    }
+
+    /// What the API can be asked for.
+    pub fn api_reads(&self) -> Vec<String> {
+        let is_read = |route: &&Route| route.method == "get" && route.path.starts_with("/api/");
+        ROUTES.iter().filter(is_read).flat_map(|route| self.paths(route.path)).collect()
+    }
+
+    /// A route's path with ids in it.
+    fn paths(&self, path: &str) -> Vec<String> {
+        if path.ends_with("/export") {
+            return Vec::new();
+        }
+        let is_of_operator =
+            path.starts_with("/operator") || path.starts_with("/api/v1/operators") || path == "/api/v1/tokens/{token}";
+        let place = |path: &str, source: &str, event: &str| {
+            path.replace("{account}", &self.account)
+                .replace("{source}", source)
+                .replace("{event_id}", event)
+                .replace("{event}", event)
+                .replace("{person}", if is_of_operator { &self.operator } else { &self.person })
+                .replace("{token}", if is_of_operator { &self.token_for_all } else { &self.token })
+                // Of something that is over, or was never there.
+                .replace("{id}", "00000000-0000-0000-0000-000000000000")
+                .replace("{job}", "00000000-0000-0000-0000-000000000000")
+        };
+        let sources = [self.full.id.as_str(), &self.empty, &self.paused.id];
+        let paths: Vec<String> = if path.contains("{event_id}") || path.contains("{event}") {
+            let of_full = ["e1", "e2", "e3", "dead", "no such event"].map(encoded).into_iter();
+            let strange = encoded(&format!("{MARKUP}{HIDDEN}/../%2e?#"));
+            let mut paths: Vec<_> = of_full.chain([strange]).map(|event| place(path, sources[0], &event)).collect();
+            paths.push(place(path, sources[2], "waits"));
+            paths
+        } else if path.contains("{source}") {
+            sources.map(|source| place(path, source, "")).into()
+        } else {
+            vec![place(path, "", "")]
+        };
+        assert!(paths.iter().all(|path| !path.contains(['{', '}'])), "{path}: say here what it may name");
+        paths
+    }
+
+    /// The address that tells a monitor how the full source is.
+    pub fn status_path(&self) -> String {
+        format!("/status/{}", self.status_token)
+    }
+}
+
+/// An event that says this wherever a sender may say something, as far as an event may be long.
+fn hostile(text: &str, id: &str) -> Value {
+    let short: String = text.chars().take(400).collect();
+    let email = format!("{}@example.com", short.replace(['@', ' '], ""));
+    json!({
+        "id": id, "event": "clicked", "timestamp": "2026-01-27T09:15:00Z",
+        "subscriber": {"uid": short, "email": email, "first_name": short, "last_name": short},
+        "properties": {
+            "email_id": short, "email_subject": text, "campaign_id": short, "campaign_name": short, "link_id": short,
+            "link_url": format!("javascript:hit()//{text}"), "ip": short, "user_agent": short, "reason": short,
+            "list_name": short,
+        },
+    })
+}
+
+/// A text as one part of a path.
+pub fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
