@@ -24,6 +24,8 @@ const MAX_ATTEMPTS: i64 = 10;
 pub enum FoundEvent {
     /// It.
     Journey(Box<Journey>),
+    /// What is left of it: it was erased.
+    Erased,
     /// It is there, but the log cannot be read at its place.
     Unreadable,
     /// Nothing. It may have been forgotten.
@@ -130,6 +132,9 @@ impl Admin {
         let Some((kind, received_at, track)) = place(&events, block.stored.first_seq()) else {
             return Ok(FoundEvent::Unreadable);
         };
+        if track.is_empty() {
+            return Ok(FoundEvent::Erased);
+        }
         let state = if seq > heads.cursor_seq { EventState::Waiting } else { EventState::Delivered };
         let at = received_at.max(block.stored.since);
         let event = LoggedEvent { seq, kind, event_id, received_at, at, track: &track, state };

@@ -64,23 +64,31 @@ struct NoEvent {
     frame: Frame,
     id: Uuid,
     event_id: String,
-    is_unreadable: bool,
+    why: Why,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Unreadable,
+    Erased,
+    Nothing,
 }
 
 /// `GET /sources/{source}/events/{event_id}`
 pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String)>) -> Result<HttpResponse, Failure> {
     let id = visit.source()?.id;
     let event_id = path.into_inner().1;
-    let no_event = |is_unreadable, status| {
+    let no_event = |why, status| {
         let frame = Frame::new(&visit, "Events");
-        let mut none = page(&NoEvent { frame, id, event_id: visible(&event_id).into_owned(), is_unreadable })?;
+        let mut none = page(&NoEvent { frame, id, event_id: visible(&event_id).into_owned(), why })?;
         *none.status_mut() = status;
         Ok(none)
     };
     match console.admin.find_event(id, &event_id).await? {
         FoundEvent::Journey(journey) => page(&fill(&visit, id, *journey)),
-        FoundEvent::Unreadable => no_event(true, StatusCode::OK),
-        FoundEvent::Nothing => no_event(false, StatusCode::NOT_FOUND),
+        FoundEvent::Unreadable => no_event(Why::Unreadable, StatusCode::OK),
+        FoundEvent::Erased => no_event(Why::Erased, StatusCode::NOT_FOUND),
+        FoundEvent::Nothing => no_event(Why::Nothing, StatusCode::NOT_FOUND),
     }
 }
 
