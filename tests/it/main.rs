@@ -8,6 +8,7 @@ mod cli;
 mod configuration;
 mod console;
 mod console_people;
+mod console_problems;
 mod crash;
 mod damage;
 mod delivery;

@@ -12,7 +12,6 @@ use crate::admin::{Admin, AdminError};
 use crate::domain::search_key::TrackFields;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
-use crate::store::block::Block;
 use crate::store::events::{self, DeadEvent};
 use crate::store::overview::{self, AttemptRow};
 
@@ -26,6 +25,8 @@ pub enum FoundEvent {
     Journey(Box<Journey>),
     /// It is there, but the log cannot be read at its place.
     Unreadable,
+    /// It is there, but was erased.
+    Erased,
     /// Nothing. It may have been forgotten.
     Nothing,
 }
@@ -122,17 +123,18 @@ impl Admin {
         };
         let block = self.db(async |db| events::read_blocks(db, source, &[last_seq]).await).await?.pop();
         let read = block.as_ref().and_then(|block| Some((block, block.stored.read().ok()?)));
-        let place = |block: &Block, first: i64| {
-            let record = usize::try_from(seq - first).ok().and_then(|at| block.records().nth(at))?;
-            (record.event_id == event_id).then_some((record.kind, record.received_at, record.track.to_vec()))
-        };
         let Some((block, events)) = read else { return Ok(FoundEvent::Unreadable) };
-        let Some((kind, received_at, track)) = place(&events, block.stored.first_seq()) else {
+        let place = usize::try_from(seq - block.stored.first_seq()).unwrap_or(usize::MAX);
+        let Some(record) = events.records().nth(place).filter(|record| record.event_id == event_id) else {
             return Ok(FoundEvent::Unreadable);
         };
+        if record.is_erased() {
+            return Ok(FoundEvent::Erased);
+        }
+        let (kind, received_at, track) = (record.kind, record.received_at, record.track);
         let state = if seq > heads.cursor_seq { EventState::Waiting } else { EventState::Delivered };
         let at = received_at.max(block.stored.since);
-        let event = LoggedEvent { seq, kind, event_id, received_at, at, track: &track, state };
+        let event = LoggedEvent { seq, kind, event_id, received_at, at, track, state };
         let steps = self.steps(source, seq, received_at, None).await?;
         let summary = match state {
             EventState::Waiting => self.why_it_waits(source, heads.cursor_seq, seq).await?,

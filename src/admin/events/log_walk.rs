@@ -205,8 +205,8 @@ impl<'a> LogWalk<'a> {
             self.before = seq;
             let at = event.received_at.max(stored.since);
             self.frontier = Some(at);
-            // It is shown at the number that it has by now.
-            if block.moved.contains(&seq) {
+            // It is shown at the number that it has by now; one that was erased, not at all.
+            if block.moved.contains(&seq) || event.is_erased() {
                 continue;
             }
             let state = if block.dead.contains(&seq) {

@@ -167,6 +167,7 @@ impl From<AdminError> for Failure {
             | AdminError::NoSuchToken(_) => Self::NotFound,
             AdminError::AccountNameTaken(_)
             | AdminError::SourceNameTaken(_)
+            | AdminError::BelongsElsewhere(_)
             | AdminError::LastAdmin
             | AdminError::LastOperator
             | AdminError::ReplayGoesOn

@@ -45,7 +45,7 @@ pub async fn list(
 pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String)>) -> Result<HttpResponse, Failure> {
     match console.admin.find_event(visit.source()?.id, &path.1).await? {
         FoundEvent::Journey(journey) => Ok(json(&journey)),
-        FoundEvent::Nothing => Err(Failure::NotFound),
+        FoundEvent::Nothing | FoundEvent::Erased => Err(Failure::NotFound),
         FoundEvent::Unreadable => {
             Err(Failure::Unavailable("an event of the log cannot be read: its block is damaged".to_owned()))
         }

@@ -16,7 +16,7 @@ use crate::admin::overview::{DeliveryHealth, Overview, TrafficBucket, TrafficRan
 use crate::domain::timestamp::rfc3339;
 
 /// How a source is doing. The counts add up: `received` is `duplicates + ignored + rejected + accepted`, and `accepted` is
-/// `waiting + delivered + gave_up + missing`.
+/// `waiting + delivered + gave_up + missing + erased`.
 #[derive(Serialize, ToSchema)]
 pub struct SourceOverview {
     source_id: Uuid,
@@ -38,6 +38,8 @@ pub struct SourceOverview {
     delivered: i64,
     gave_up: i64,
     missing: i64,
+    /// Events that were erased before they were delivered.
+    erased: i64,
     /// Events that had been given up and were sent again.
     replayed: i64,
     /// How Segment answered lately.
@@ -96,6 +98,7 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
         delivered: standing.delivered,
         gave_up: standing.gave_up,
         missing: standing.missing,
+        erased: standing.erased,
         replayed: standing.replayed,
         segment,
         status_address,

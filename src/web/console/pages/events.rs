@@ -73,7 +73,7 @@ struct Progress {
 
 /// An event.
 pub struct Line {
-    pub href: String,
+    pub path: String,
     pub at_iso: String,
     pub at: String,
     pub what: String,
@@ -156,7 +156,7 @@ fn list(
         list.empty = Some(if filter.is_empty() { "Nothing yet." } else { "Nothing matches these filters." }.to_owned());
     }
     if let Some(next) = &found.next_cursor {
-        list.progress.next = Some(format!("/sources/{id}/events?{}cursor={next}", list.query));
+        list.progress.next = Some(next.clone());
         if !is_full {
             list.progress.searching = found.searched_back_to_at.map(|at| searched(at, oldest, visit.now));
         }
@@ -246,7 +246,7 @@ fn line(source: Uuid, row: &EventRow) -> Line {
     let about = row.reason.as_deref().or(row.email_subject.as_deref()).or(row.campaign_name.as_deref());
     let at_iso = rfc3339(row.at);
     Line {
-        href: journey_path(source, &row.event_id),
+        path: journey_path(source, &row.event_id),
         at: utc(&at_iso),
         at_iso,
         what: short(what),

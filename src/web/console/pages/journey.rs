@@ -41,7 +41,7 @@ struct JourneyPage {
 struct Fact {
     name: &'static str,
     value: String,
-    /// Of the list of those that have the same.
+    /// The query of the list of those that have the same.
     same: Option<String>,
     /// The name by which it is copied.
     copy: Option<&'static str>,
@@ -64,23 +64,32 @@ struct NoEvent {
     frame: Frame,
     id: Uuid,
     event_id: String,
-    is_unreadable: bool,
+    why: Missing,
+}
+
+/// Why an event cannot be shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Unreadable,
+    Erased,
+    Unknown,
 }
 
 /// `GET /sources/{source}/events/{event_id}`
 pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String)>) -> Result<HttpResponse, Failure> {
     let id = visit.source()?.id;
     let event_id = path.into_inner().1;
-    let no_event = |is_unreadable, status| {
+    let no_event = |why, status| {
         let frame = Frame::new(&visit, "Events");
-        let mut none = page(&NoEvent { frame, id, event_id: visible(&event_id).into_owned(), is_unreadable })?;
+        let mut none = page(&NoEvent { frame, id, event_id: visible(&event_id).into_owned(), why })?;
         *none.status_mut() = status;
         Ok(none)
     };
     match console.admin.find_event(id, &event_id).await? {
         FoundEvent::Journey(journey) => page(&fill(&visit, id, *journey)),
-        FoundEvent::Unreadable => no_event(true, StatusCode::OK),
-        FoundEvent::Nothing => no_event(false, StatusCode::NOT_FOUND),
+        FoundEvent::Unreadable => no_event(Missing::Unreadable, StatusCode::OK),
+        FoundEvent::Erased => no_event(Missing::Erased, StatusCode::GONE),
+        FoundEvent::Nothing => no_event(Missing::Unknown, StatusCode::NOT_FOUND),
     }
 }
 
@@ -104,16 +113,16 @@ fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
         is_given_up: event.state == EventState::GaveUp,
         json: visible_json(&indented(json)).into_owned(),
         json_title,
-        facts: facts(id, event),
+        facts: facts(event),
         steps: steps_shown(&steps),
     }
 }
 
-fn facts(id: Uuid, event: EventRow) -> Vec<Fact> {
+fn facts(event: EventRow) -> Vec<Fact> {
     let list = |field: &str, value: &str| {
         let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
         url.query_pairs_mut().append_pair(field, value);
-        format!("/sources/{id}/events?{}", url.query().unwrap_or_default())
+        url.query().unwrap_or_default().to_owned()
     };
     let own = event.kind.is_some().then_some("event-id");
     let facts = [

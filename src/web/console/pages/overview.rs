@@ -213,6 +213,9 @@ fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
     if standing.missing > 0 {
         became.push(term("missing from the log", standing.missing, "bad", None));
     }
+    if standing.erased > 0 {
+        became.push(term("erased", standing.erased, "", None));
+    }
     [came, became]
 }
 
