@@ -6,5 +6,7 @@ mod first_start;
 mod outage;
 mod pages;
 mod people;
+mod problems;
 mod scene;
+mod secrets;
 mod stage;
