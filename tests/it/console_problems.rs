@@ -75,7 +75,7 @@ async fn a_pasted_webhook_is_judged_and_shown_harmlessly() {
     let body = format!("{{\"event\":\"opened\",\"uid\":{}}}", json!(MARKUP));
     let headers = |body: &str| -> String {
         let signed = source.sign(SigningScheme::Standard, body);
-        signed.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        signed.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
     };
     let judge = async |headers: &str, body: &str| {
         operator.post(&format!("{at}/doctor"), &[("headers", headers), ("body", body)]).await
