@@ -86,6 +86,8 @@ pub enum AdminError {
     SourceNameTaken(String),
     #[error("there is no such person: {0}")]
     NoSuchPerson(String),
+    #[error("`{0}` has access to more than this account; only an operator of the service can invite, or make a link")]
+    BelongsElsewhere(String),
     #[error("this is the account's only admin; make somebody else an admin first")]
     LastAdmin,
     #[error("this is the only operator; invite another one first")]

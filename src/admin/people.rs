@@ -42,9 +42,8 @@ impl std::str::FromStr for Role {
 pub struct Invited {
     /// The person.
     pub person_id: Uuid,
-    /// The token of a one-time link for the person. `None`: the person has access to more than the inviter may give, and
-    /// signs in with the password that he has; only an operator can make a link for him.
-    pub link: Option<OpaqueToken>,
+    /// The token of a one-time link for the person.
+    pub link: OpaqueToken,
 }
 
 /// Somebody who may use an account, as people see him.
@@ -91,10 +90,11 @@ pub fn describe_invited(email: &EmailAddress, role: Role) -> String {
 
 impl Admin {
     /// Lets a person see an account. Who is there already keeps his role, and gets a new link: that is the way back in for
-    /// those who forgot their password.
+    /// those who forgot their password. An account's admin lets nobody in who has access to anything else: by the link he
+    /// could enter there.
     ///
     /// # Errors
-    /// [`AdminError::NoSuchAccount`], [`AdminError::Database`].
+    /// [`AdminError::NoSuchAccount`], [`AdminError::BelongsElsewhere`], [`AdminError::Database`].
     pub async fn invite(
         &self,
         account: Uuid,
@@ -102,12 +102,11 @@ impl Admin {
         role: Role,
         by: Inviter,
     ) -> Result<Invited, AdminError> {
-        self.invite_to(email, Invitation::Account(account, role), by).await.map_err(|error| {
-            if violates(&error, "membership_account_id_fkey") {
+        self.invite_to(email, Invitation::Account(account, role), by).await.map_err(|error| match error {
+            AdminError::Database(error) if violates(&error, "membership_account_id_fkey") => {
                 AdminError::NoSuchAccount(account.to_string())
-            } else {
-                error.into()
             }
+            error => error,
         })
     }
 
@@ -116,14 +115,15 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn invite_operator(&self, email: &EmailAddress) -> Result<Invited, AdminError> {
-        Ok(self.invite_to(email, Invitation::Operator, Inviter::Operator).await?)
+        self.invite_to(email, Invitation::Operator, Inviter::Operator).await
     }
 
-    async fn invite_to(&self, email: &EmailAddress, to: Invitation, by: Inviter) -> sqlx::Result<Invited> {
+    async fn invite_to(&self, email: &EmailAddress, to: Invitation, by: Inviter) -> Result<Invited, AdminError> {
         let (id, token) = (new_id(), OpaqueToken::random::<32>(""));
         let hash = token.digest();
         let invited = self.db(async |db| one_time_link::invite(db, id, email.as_str(), to, by, &hash).await).await?;
-        Ok(Invited { person_id: invited.person, link: invited.has_link.then_some(token) })
+        let person_id = invited.ok_or_else(|| AdminError::BelongsElsewhere(email.as_str().to_owned()))?;
+        Ok(Invited { person_id, link: token })
     }
 
     /// The people of an account, by address.

@@ -143,7 +143,7 @@ async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> 
             let invited = admin.invite(account, &email, role, Inviter::Operator).await?;
             let detail = describe_invited(&email, role);
             session.record(Some(account), Action::PersonInvited, &detail).await?;
-            session.print_link(invited.link.as_ref())
+            session.print_link(&invited.link)
         }
         Command::Rekey => {
             let rekeyed = admin.rekey().await?;

@@ -38,7 +38,7 @@ async fn execute(session: &Session, command: Command) -> anyhow::Result<()> {
         Command::Invite { email } => {
             let invited = admin.invite_operator(&email).await?;
             session.record(None, Action::OperatorInvited, email.as_str()).await?;
-            session.print_link(invited.link.as_ref())
+            session.print_link(&invited.link)
         }
         Command::List => {
             let operators = admin.list_operators().await?;

@@ -55,8 +55,8 @@ impl Session {
     }
 
     /// Prints a one-time link, which is shown only now.
-    pub fn print_link(&self, link: Option<&OpaqueToken>) -> anyhow::Result<()> {
-        self.print(&json!({"link": link.map(|link| self.admin.link_url(link))}))
+    pub fn print_link(&self, link: &OpaqueToken) -> anyhow::Result<()> {
+        self.print(&json!({"link": self.admin.link_url(link)}))
     }
 }
 

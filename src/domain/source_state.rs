@@ -160,7 +160,7 @@ impl SourceFacts {
 
     fn paused_sentence(&self, reason: Option<&str>, at: Option<OffsetDateTime>, now: OffsetDateTime) -> String {
         let since = at.map(|at| format!("ince {}", clock(at, now)));
-        let what = match (since, reason.map(|reason| reason.trim_end_matches('.'))) {
+        let what = match (since, reason.map(in_words)) {
             (Some(since), Some(reason)) => format!("S{since}: {reason}."),
             (None, Some(reason)) => format!("{reason}."),
             (Some(since), None) => format!("Delivery is paused s{since}."),
@@ -217,6 +217,15 @@ impl SourceFacts {
     }
 }
 
+/// Why delivery is paused. What Segment answers to a key that it does not take says less than the status.
+fn in_words(reason: &str) -> &str {
+    match reason.strip_prefix("Segment answered ").and_then(|answer| answer.get(..3)) {
+        Some("401") => "Segment refused the write key (401)",
+        Some("403") => "Segment refused the write key (403)",
+        _ => reason.trim_end_matches('.'),
+    }
+}
+
 fn waiting(n: i64) -> String {
     let wait = if n == 1 { "waits" } else { "wait" };
     if n == 0 { "No events wait".to_owned() } else { format!("{} {wait}", count(n, "event", "events")) }
@@ -254,7 +263,8 @@ mod tests {
             likely_fault: Some("another secret signs them".to_owned()),
             ..SeenWebhooks::default()
         };
-        let paused = Some(("Segment refused the write key (401)".to_owned(), Some(datetime!(2026-05-03 14:01 UTC))));
+        let paused =
+            Some(("Segment answered 401: {\"success\":false}".to_owned(), Some(datetime!(2026-05-03 14:01 UTC))));
         let gap = Some(Duration::from_hours(5));
         let quiet = SourceFacts { last_event_at: minutes(3 * 24 * 60), longest_gap: gap, ..healthy() };
         for (facts, state, sentence, is_ok) in [

@@ -28,18 +28,9 @@ pub enum Inviter {
     AccountAdmin,
 }
 
-/// What an invitation came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invited {
-    /// The person.
-    pub person: Uuid,
-    /// Whether the link counts. It does not where the person has access to more than the inviter may give: he could
-    /// enter there.
-    pub has_link: bool,
-}
-
 /// Lets a person in, whom it creates with `new_id` where nobody has that address, and makes a link, which takes the place
-/// of earlier ones. Who is a member already keeps his role. Does no harm when it is run twice.
+/// of earlier ones. Who is a member already keeps his role. Does no harm when it is run twice. Returns the person; `None`,
+/// and nothing is done, where the person has access to more than the inviter may give: by the link he could enter there.
 ///
 /// # Errors
 /// A violation of `membership_account_id_fkey` where there is no such account, or the database did not answer.
@@ -50,29 +41,28 @@ pub async fn invite(
     to: Invitation,
     by: Inviter,
     token_hash: &[u8],
-) -> sqlx::Result<Invited> {
+) -> sqlx::Result<Option<Uuid>> {
     let (account, role) = match to {
         Invitation::Operator => (None, None),
         Invitation::Account(account, role) => (Some(account), Some(role)),
     };
     let scope = account.filter(|_| by == Inviter::AccountAdmin);
-    sqlx::query_as!(
-        Invited,
+    sqlx::query_scalar!(
         r#"with invited as (
             insert into person (id, email, is_operator) values ($1, $2, $3)
             on conflict (email) do update set is_operator = person.is_operator or excluded.is_operator
             returning id, is_operator
-        ),
-        member as (
-            insert into membership (account_id, person_id, role)
-            select $4, id, $5 from invited where $4::uuid is not null
-            on conflict do nothing
         ),
         allowed as (
             select id from invited
             where $6::uuid is null or not is_operator and not exists (
                 select from membership where person_id = invited.id and account_id <> $6
             )
+        ),
+        member as (
+            insert into membership (account_id, person_id, role)
+            select $4, id, $5 from allowed where $4::uuid is not null
+            on conflict do nothing
         ),
         old_link as (
             delete from one_time_link using allowed where person_id = allowed.id and token_hash <> $7
@@ -82,7 +72,7 @@ pub async fn invite(
             select $7, id, $6, now() + make_interval(hours => $8) from allowed
             on conflict do nothing
         )
-        select id as person, exists (select from allowed) as "has_link!" from invited"#,
+        select id from allowed"#,
         new_id,
         email,
         account.is_none(),
@@ -92,7 +82,7 @@ pub async fn invite(
         token_hash,
         LINK_HOURS
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await
 }
 

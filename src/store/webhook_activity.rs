@@ -1,5 +1,7 @@
 //! When webhooks of a source were last verified, and refused.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -21,6 +23,33 @@ pub struct ActivityDelta {
     pub n_refused_since_verified: i64,
 }
 
+impl ActivityDelta {
+    /// Adds what was seen after this.
+    fn add(&mut self, later: &Self) {
+        if !later.verified.is_empty() {
+            self.n_refused_since_verified = 0;
+        }
+        for (secret, at) in &later.verified {
+            match self.verified.iter_mut().find(|(known, _)| known == secret) {
+                Some((_, known_at)) => *known_at = (*known_at).max(*at),
+                None => self.verified.push((*secret, *at)),
+            }
+        }
+        self.last_refused_at = self.last_refused_at.max(later.last_refused_at);
+        self.n_refused += later.n_refused;
+        self.n_refused_since_verified += later.n_refused_since_verified;
+    }
+}
+
+/// One delta a source: of one whose secrets have changed meanwhile, there are several.
+fn one_each(deltas: &[ActivityDelta]) -> Vec<ActivityDelta> {
+    let mut sums: BTreeMap<Uuid, ActivityDelta> = BTreeMap::new();
+    for delta in deltas {
+        sums.entry(delta.source_id).and_modify(|sum| sum.add(delta)).or_insert_with(|| delta.clone());
+    }
+    sums.into_values().collect()
+}
+
 /// What is known of a source's webhooks.
 #[derive(Clone, Debug, Default)]
 pub struct Activity {
@@ -34,11 +63,13 @@ pub struct Activity {
     pub n_refused_since_verified: i64,
 }
 
-/// Writes down what was seen. What is older than what is known already says nothing.
+/// Writes down what was seen; of a source, the earlier before the later. What is older than what is known already says
+/// nothing.
 ///
 /// # Errors
 /// Where it is not known to be committed. Run again, it counts refused webhooks twice where it was.
 pub async fn write(db: impl PgExecutor<'_>, deltas: &[ActivityDelta]) -> sqlx::Result<()> {
+    let deltas = one_each(deltas);
     let source_ids: Vec<Uuid> = deltas.iter().map(|delta| delta.source_id).collect();
     let last_verified: Vec<Option<OffsetDateTime>> =
         deltas.iter().map(|delta| delta.verified.iter().map(|(_, at)| *at).max()).collect();
@@ -137,4 +168,30 @@ pub async fn list(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec
         (row.source_id, activity, row.fault)
     });
     Ok(rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn what_was_seen_before_and_after_a_change_of_secrets_is_one() {
+        let (source_id, at) = (Uuid::from_u128(1), datetime!(2026-11-25 12:00 UTC));
+        let later = at + time::Duration::SECOND;
+        let delta = |verified: &[(i64, OffsetDateTime)], n| ActivityDelta {
+            source_id,
+            verified: verified.iter().map(|(id, at)| (SecretId(*id), *at)).collect(),
+            last_refused_at: (n > 0).then_some(at),
+            n_refused: n,
+            n_refused_since_verified: n,
+        };
+        let sum = one_each(&[delta(&[(1, at)], 2), delta(&[(2, later), (1, later)], 1)]);
+        let [sum] = sum.as_slice() else { panic!("{sum:?}") };
+        assert_eq!(sum.verified, [(SecretId(1), later), (SecretId(2), later)]);
+        assert_eq!((sum.n_refused, sum.n_refused_since_verified), (3, 1));
+        let sum = one_each(&[delta(&[(1, at)], 2), delta(&[], 1)]);
+        assert_eq!(sum[0].n_refused_since_verified, 3, "nothing was verified since");
+    }
 }

@@ -11,41 +11,41 @@ use serde_json::{Value, json};
 
 use crate::harness::{Context, Service, sender, texts};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// What a stranger may enter where a name is asked for.
-const MARKUP: &str = "<script>alert(1)</script>\"'&";
+pub const MARKUP: &str = "<script>alert(1)</script>\"'&";
 
 /// A browser that runs no script.
-struct Browser {
+pub struct Browser {
     http: reqwest::Client,
     url: String,
     cookie: Mutex<String>,
 }
 
 /// What it was answered.
-struct Answer {
-    status: u16,
-    location: String,
+pub struct Answer {
+    pub status: u16,
+    pub location: String,
     retry_after: Option<u64>,
-    body: String,
+    pub body: String,
 }
 
 impl Answer {
     /// The text between two marks.
-    fn between(&self, before: &str, after: &str) -> &str {
+    pub fn between(&self, before: &str, after: &str) -> &str {
         let rest = self.body.split_once(before).unwrap_or_else(|| panic!("no {before}: {}", self.body)).1;
         rest.split_once(after).expect("an end").0
     }
 }
 
 impl Browser {
-    fn new(service: &Service) -> Self {
+    pub fn new(service: &Service) -> Self {
         let http = sender::http_without_redirects();
         Self { http, url: service.console_url.clone(), cookie: Mutex::default() }
     }
 
     /// Uses a one-time link.
-    async fn join(service: &Service, link: &str, form: &[(&str, &str)]) -> Self {
+    pub async fn join(service: &Service, link: &str, form: &[(&str, &str)]) -> Self {
         let browser = Self::new(service);
         let path = format!("/links/{}", link.rsplit('/').next().expect("a token"));
         assert_eq!(browser.get(&path).await.status, 200);
@@ -54,18 +54,18 @@ impl Browser {
         browser
     }
 
-    async fn sign_in(service: &Service, email: &str, password: &str) -> Self {
+    pub async fn sign_in(service: &Service, email: &str, password: &str) -> Self {
         let browser = Self::new(service);
         let answer = browser.post("/sign-in", &[("email", email), ("password", password)]).await;
         assert_eq!(answer.status, 303, "{}", answer.body);
         browser
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
     }
 
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+    pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let mut url = reqwest::Url::parse("http://host/").expect("a URL");
         url.query_pairs_mut().extend_pairs(form);
         self.ask(Method::POST, path, Some(url.query().unwrap_or_default().to_owned())).await
@@ -92,7 +92,7 @@ impl Browser {
 }
 
 /// A service with an operator, who has a browser, and an account.
-async fn start(context: &Context) -> (Service, Browser, String) {
+pub async fn start(context: &Context) -> (Service, Browser, String) {
     let service = context.serve().await;
     let account = context.run(&["account", "create", "--name", "acme"]).await["account_id"].clone();
     let link = context.run(&["operator", "invite", "--email", "root@example.com"]).await["link"].clone();
@@ -119,6 +119,9 @@ async fn an_admin_invites_others_and_takes_the_account_away_again() {
         Browser::new(&service).get(&format!("/links/{}", link.rsplit('/').next().expect("a token"))).await.status,
         410
     );
+    let refused =
+        jane.post(&format!("/accounts/{account}/invite"), &[("email", "root@example.com"), ("role", "admin")]).await;
+    assert!(refused.status == 422 && refused.body.contains("only an operator"), "{}", refused.body);
     let link = invite(&jane, "john@example.com", "viewer").await;
     let john = Browser::join(&service, &link, &[("password", PASSWORD)]).await;
     let listed = john.get(&people).await;
@@ -249,17 +252,23 @@ async fn a_token_is_shown_once_and_opens_the_api_until_it_is_revoked() {
     let (people, tokens_path) = (format!("/accounts/{account}/people"), format!("/accounts/{account}/tokens"));
     let (status, invited) = ask(Method::POST, &people, Some(json!({"email": "Jane@example.com"}))).await;
     assert_eq!((status, invited["link"].as_str().is_some()), (201, true), "{invited}");
-    let (status, root) = ask(Method::POST, &people, Some(json!({"email": "root@example.com", "role": "viewer"}))).await;
-    assert_eq!((status, &root["link"]), (201, &Value::Null), "an account's token makes no link for an operator");
+    let (status, refused) = ask(Method::POST, &people, Some(json!({"email": "root@example.com"}))).await;
+    assert_eq!(
+        (status, &refused["code"]),
+        (409, &json!("conflict")),
+        "an account's token makes no link for an operator"
+    );
+    let (status, john) = ask(Method::POST, &people, Some(json!({"email": "john@example.com", "role": "viewer"}))).await;
+    assert_eq!(status, 201);
     let (_, listed) = ask(Method::GET, &people, None).await;
     assert_eq!(texts(listed["data"].as_array().expect("people"), "/role"), ["admin", "viewer"]);
     let jane = format!("{people}/{}", invited["person_id"].as_str().expect("an id"));
-    let root = format!("{people}/{}", root["person_id"].as_str().expect("an id"));
+    let john = format!("{people}/{}", john["person_id"].as_str().expect("an id"));
     assert_eq!(ask(Method::PATCH, &jane, Some(json!({"role": "viewer"}))).await.0, 409);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 409);
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "admin"}))).await.1["role"], "admin");
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"nonsense": 1}))).await.0, 422);
-    assert_eq!(ask(Method::PATCH, &root, Some(json!({"role": "king"}))).await.0, 422);
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"role": "admin"}))).await.1["role"], "admin");
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"nonsense": 1}))).await.0, 422);
+    assert_eq!(ask(Method::PATCH, &john, Some(json!({"role": "king"}))).await.0, 422);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 204);
     assert_eq!(ask(Method::DELETE, &jane, None).await.0, 404);
 

@@ -148,7 +148,7 @@ impl Walk {
     fn step(&mut self, c: char) {
         match (self.place, c) {
             (Place::Text, '<') => {
-                self.tag = "<".to_owned();
+                "<".clone_into(&mut self.tag);
                 self.place = Place::Tag;
             }
             (Place::Tag, '"' | '\'') => {
@@ -186,7 +186,7 @@ impl Walk {
     }
 
     fn step_out_of_script(&mut self) {
-        self.tag = "<".to_owned();
+        "<".clone_into(&mut self.tag);
         self.place = Place::Tag;
     }
 

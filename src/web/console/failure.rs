@@ -167,6 +167,7 @@ impl From<AdminError> for Failure {
             | AdminError::NoSuchToken(_) => Self::NotFound,
             AdminError::AccountNameTaken(_)
             | AdminError::SourceNameTaken(_)
+            | AdminError::BelongsElsewhere(_)
             | AdminError::LastAdmin
             | AdminError::LastOperator
             | AdminError::ReplayGoesOn
@@ -183,7 +184,8 @@ impl From<AdminError> for Failure {
 impl From<SignInError> for Failure {
     fn from(error: SignInError) -> Self {
         match error {
-            SignInError::Wrong | SignInError::LinkIsVoid => Self::Invalid(error.to_string()),
+            SignInError::Wrong => Self::Invalid("The address or the password is wrong.".to_owned()),
+            SignInError::LinkIsVoid => Self::Invalid(error.to_string()),
             SignInError::Throttled(wait) => Self::TooManyRequests(wait.as_secs().max(1)),
             SignInError::Busy => Self::Busy,
             SignInError::Database(error) => AdminError::from(error).into(),

@@ -154,12 +154,6 @@ impl Browser {
         self.act(&choice, async |element: &Element| element.click().await).await;
     }
 
-    /// Chooses from the list with this label.
-    pub async fn select(&self, label: &str, option: &str) {
-        let field = format!("//select[@id=//label[starts-with(normalize-space(.), {})]/@for]", literal(label));
-        self.act(&field, async |element: &Element| element.select_by_label(option).await).await;
-    }
-
     /// Clicks on the button, link or summary that reads like this.
     pub async fn click(&self, text: &str) {
         let text = literal(text);
@@ -209,11 +203,6 @@ impl Browser {
         found.unwrap_or_else(|error| panic!("{css}: {error}")).text().await.expect("text")
     }
 
-    /// The page as its HTML is now.
-    pub async fn html(&self) -> String {
-        self.client.source().await.expect("a page")
-    }
-
     /// Runs a script in the page.
     pub async fn run(&self, script: &str, args: Vec<Value>) -> Value {
         self.client.execute(script, args).await.unwrap_or_else(|error| panic!("{error}"))
@@ -239,17 +228,6 @@ impl Browser {
 
     async fn special(&self, path: &'static str, body: Value) -> Value {
         self.client.issue_cmd(Special { path, body }).await.unwrap_or_else(|error| panic!("{path}: {error}"))
-    }
-
-    /// Sends a cookie from now on.
-    pub async fn set_cookie(&self, name: &str, value: &str) {
-        let cookie = fantoccini::cookies::Cookie::new(name.to_owned(), value.to_owned());
-        self.client.add_cookie(cookie).await.expect("a cookie");
-    }
-
-    /// Forgets all cookies.
-    pub async fn forget_cookies(&self) {
-        self.client.delete_all_cookies().await.expect("forgotten");
     }
 
     /// What the browser has complained of since it was asked last: what a page's policy forbids, errors of its script.
@@ -287,7 +265,7 @@ fn is_passing(error: &CmdError) -> bool {
     )
 }
 
-/// A text inside an XPath.
+/// A text inside an `XPath`.
 fn literal(text: &str) -> String {
     if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
 }

@@ -61,4 +61,11 @@ async fn set_up(stage: &Stage) {
     assert!(messages.iter().all(|message| message["properties"]["test"] == true), "{messages:?}");
     let set_up = browser.path().await;
     browser.see_at(&set_up, "Webhooks are verified, and Segment's API has accepted events").await;
+    browser.click("Its journey").await;
+    browser.see("Received").await;
+    browser.see("accepted, 200").await;
+    browser.see("\"test\": true").await;
+    browser.click("Overview").await;
+    browser.see("Delivering").await;
+    browser.see("6 delivered").await;
 }

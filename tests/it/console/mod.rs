@@ -3,6 +3,10 @@
 mod browser;
 mod driver;
 mod first_start;
+mod outage;
 mod pages;
+mod people;
+mod problems;
 mod scene;
+mod secrets;
 mod stage;

@@ -47,7 +47,7 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
             skipped("the rules of accessibility: `.ci/run` fetches axe-core into target/tools");
         }
         let browser = &stage.browser;
-        let axe = has_axe.then(|| std::fs::read_to_string(AXE).expect("UTF-8")).unwrap_or_default();
+        let axe = if has_axe { std::fs::read_to_string(AXE).expect("UTF-8") } else { String::new() };
         browser.add_to_every_page(&format!("window.hit = () => {{ window.hit_by = location.href }};{axe}")).await;
         let mut faults = Vec::new();
         for path in ["/sign-in", "/links/nonsense", "/nothing"] {
@@ -55,7 +55,7 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
         }
         browser.go(&stage.service.first_operator_link().await).await;
         faults.extend(look_here(browser, "the first link", has_axe).await);
-        let scene = Scene::set(stage).await;
+        let scene = Scene::set(&stage.context, &stage.service).await;
         stage.enter_as_operator("olga@example.com").await;
         let searches = [
             format!("/operator?q={}", encoded(MARKUP)),

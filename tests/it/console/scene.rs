@@ -5,8 +5,7 @@ use nudgespot_source::sources::signature::SigningScheme;
 use nudgespot_source::web::console::{Access, ROUTES, Route};
 use serde_json::{Value, json};
 
-use super::stage::Stage;
-use crate::harness::Source;
+use crate::harness::{Context, Service, Source, sender, until};
 
 /// What becomes a script where somebody forgets to escape it. No `/`: names have none.
 pub const MARKUP: &str = r#""><img src=x onerror=hit()><script>hit()<'`{{7*7}}&lt;"#;
@@ -26,7 +25,11 @@ pub struct Scene {
     operator: String,
     token: String,
     token_for_all: String,
+    replay: String,
+    erasure: String,
     status_token: String,
+    /// Opens the whole API.
+    pub write_token: String,
 }
 
 /// A word without an end.
@@ -36,24 +39,23 @@ pub fn long_word() -> String {
 
 impl Scene {
     /// Fills the console.
-    pub async fn set(stage: &Stage) -> Self {
-        let context = &stage.context;
+    pub async fn set(context: &Context, service: &Service) -> Self {
         let (account_name, long_name) = (format!("Acme {MARKUP}"), "N".repeat(100));
         let mut full = context.create(&account_name, &["--write-key", "key-of-full"]).await;
-        full.write_key = "key-of-full".to_owned();
+        "key-of-full".clone_into(&mut full.write_key);
         let account =
             context.run(&["source", "show", &full.id]).await["account_id"].as_str().expect("an id").to_owned();
         let add = async |more: &[&str]| context.run(&[&["source", "add", &account], more].concat()).await;
         let paused = add(&["--kind", "nudgespot", "--name", &long_name, "--write-key", "key-of-paused"]).await;
         let paused = Source::new("paused", &paused);
         let empty = add(&["--kind", "resend", "--name", MARKUP]).await;
-        stage.invite(&account, "viewer@example.com", &["--viewer"]).await;
+        context.run(&["account", "invite", &account, "--email", "viewer@example.com", "--viewer"]).await;
         context.run(&["operator", "invite", "--email", &format!("{}@example.com", "o".repeat(200))]).await;
         let token = context.run(&["token", "create", "--name", MARKUP, "--account", &account]).await;
         let token_for_all = context.run(&["token", "create", "--name", &long_name]).await;
         let id = async |sql: &'static str| sqlx::query_scalar::<_, String>(sql).fetch_one(&context.pool).await;
         let text = |value: &Value, field: &str| value[field].as_str().expect("text").to_owned();
-        let scene = Self {
+        let mut scene = Self {
             account,
             empty: text(&empty, "source_id"),
             paused,
@@ -62,14 +64,17 @@ impl Scene {
             token: text(&token, "token_id"),
             token_for_all: text(&token_for_all, "token_id"),
             status_token: id("select status_token from source limit 1").await.expect("a token"),
+            write_token: text(&context.run(&["token", "create", "--name", "all"]).await, "token"),
+            replay: String::new(),
+            erasure: String::new(),
             full,
         };
-        scene.fill(stage).await;
+        scene.fill(context, service).await;
         scene
     }
 
-    async fn fill(&self, stage: &Stage) {
-        let (context, service, full) = (&stage.context, &stage.service, &self.full);
+    async fn fill(&mut self, context: &Context, service: &Service) {
+        let full = &self.full;
         let n = |n: usize| format!("e{n}");
         full.accept(service, &json!([{"id": n(1), "event": "opened", "uid": "u1", "email": "u1@example.com"}])).await;
         full.accept(service, &json!([hostile(&format!("{MARKUP}{HIDDEN}"), &n(2))])).await;
@@ -85,6 +90,19 @@ impl Scene {
         full.accept(service, &json!([{"id": "dead", "event": "opened", "uid": MARKUP, "email": "dead@example.com"}]))
             .await;
         context.source_is(&full.id, |shown| shown["dead_letters"] == 1).await;
+        // Sent again, and given up again.
+        context.segment.faults.always(&full.write_key, Some(Fault::Status(400, None)));
+        let replay = self.ask(service, &format!("sources/{}/dead-letters/replay", full.id), &json!({})).await;
+        let is_over = async || {
+            let path = format!("sources/{}/replays/{}", full.id, replay["replay_id"].as_str().expect("an id"));
+            self.read(service, &path).await["state"] == "done"
+        };
+        until(is_over).await;
+        context.segment.faults.always(&full.write_key, None);
+        // Erased.
+        full.accept(service, &json!([{"id": "erased", "event": "opened", "email": "erased@example.com"}])).await;
+        let erasure = json!({"email": "erased@example.com"});
+        let erasure = self.ask(service, &format!("accounts/{}/erase", self.account), &erasure).await;
         // Refused: another secret, and all that such a request may hold.
         let body = hostile(&format!("{MARKUP}{HIDDEN}"), "refused").to_string();
         let mut headers = self.paused.sign(SigningScheme::Standard, &body);
@@ -96,6 +114,23 @@ impl Scene {
         context.segment.faults.always(&self.paused.write_key, Some(Fault::Status(401, None)));
         self.paused.accept(service, &json!([{"id": "waits", "event": "clicked", "email": "waits@example.com"}])).await;
         context.source_is(&self.paused.id, |shown| !shown["paused_reason"].is_null()).await;
+        let id = |of: &Value, field: &str| of[field].as_str().unwrap_or_else(|| panic!("{of}")).to_owned();
+        (self.replay, self.erasure) = (id(&replay, "replay_id"), id(&erasure, "erasure_id"));
+    }
+
+    async fn ask(&self, service: &Service, path: &str, body: &Value) -> Value {
+        let url = format!("{}/api/v1/{path}", service.console_url);
+        let request =
+            sender::http().post(url).bearer_auth(&self.write_token).header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.expect("an answer").text().await.expect("text");
+        serde_json::from_str(&answer).expect("JSON")
+    }
+
+    async fn read(&self, service: &Service, path: &str) -> Value {
+        let url = format!("{}/api/v1/{path}", service.console_url);
+        let request = sender::http().get(url).bearer_auth(&self.write_token);
+        let answer = request.send().await.expect("an answer").text().await.expect("text");
+        serde_json::from_str(&answer).expect("JSON")
     }
 
     /// The pages that people see, each with all that its path may name: from the program's own table of routes, so that
@@ -126,15 +161,15 @@ impl Scene {
             path.replace("{account}", &self.account)
                 .replace("{source}", source)
                 .replace("{event_id}", event)
-                .replace("{event}", event)
                 .replace("{person}", if is_of_operator { &self.operator } else { &self.person })
                 .replace("{token}", if is_of_operator { &self.token_for_all } else { &self.token })
-                // Of something that is over, or was never there.
+                .replace("{replay}", &self.replay)
+                .replace("{erasure}", &self.erasure)
+                // Of something that is over.
                 .replace("{id}", "00000000-0000-0000-0000-000000000000")
-                .replace("{job}", "00000000-0000-0000-0000-000000000000")
         };
         let sources = [self.full.id.as_str(), &self.empty, &self.paused.id];
-        let paths: Vec<String> = if path.contains("{event_id}") || path.contains("{event}") {
+        let paths: Vec<String> = if path.contains("{event_id}") {
             let of_full = ["e1", "e2", "e3", "dead", "no such event"].map(encoded).into_iter();
             let strange = encoded(&format!("{MARKUP}{HIDDEN}/../%2e?#"));
             let mut paths: Vec<_> = of_full.chain([strange]).map(|event| place(path, sources[0], &event)).collect();

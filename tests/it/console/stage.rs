@@ -12,6 +12,8 @@ pub struct Stage {
     pub context: Context,
     pub service: Service,
     pub browser: Browser,
+    /// Whether they run in the browser.
+    pub scripts: Scripts,
     driver_url: &'static str,
 }
 
@@ -21,7 +23,7 @@ pub async fn play(scripts: Scripts, test: impl AsyncFnOnce(&Stage)) {
     let context = Context::new().await;
     let service = context.serve().await;
     let browser = Browser::start(driver_url, &service.console_url, scripts).await;
-    let stage = Stage { context, service, browser, driver_url };
+    let stage = Stage { context, service, browser, scripts, driver_url };
     test(&stage).await;
     stage.browser.close().await;
 }

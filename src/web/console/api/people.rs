@@ -41,9 +41,8 @@ pub struct NewOperator {
 pub struct PersonInvited {
     /// The person.
     person_id: Uuid,
-    /// A one-time link, which is shown only now. Null: the person has access to more than this account, and signs in with
-    /// the password that is there already.
-    link: Option<String>,
+    /// A one-time link, which is shown only now.
+    link: String,
 }
 
 /// What to change of a person.
@@ -62,7 +61,8 @@ pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
     Ok(json(&Page { data: console.admin.list_people(visit.account()?.id).await?, next_cursor: None }))
 }
 
-/// Lets a person see an account, or makes a new link for one who does.
+/// Lets a person see an account, or makes a new link for one who does. A person who has access to anything else is let
+/// in by operators only.
 #[utoipa::path(post, path = "/api/v1/accounts/{account}/people", tag = "people", params(("account" = Uuid, Path)),
     request_body = NewPerson, responses((status = 201, body = PersonInvited), Problems, ChangeProblems))]
 pub async fn invite(console: Data<Console>, visit: Visit, body: Json<NewPerson>) -> Result<HttpResponse, Failure> {
@@ -73,7 +73,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, body: Json<NewPerson>)
     let invited = console.admin.invite(account, &email, role, by).await?;
     let detail = describe_invited(&email, role);
     console.admin.record(&visit.actor(), Some(account), Action::PersonInvited, &detail).await?;
-    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let link = console.admin.link_url(&invited.link);
     Ok(created(&PersonInvited { person_id: invited.person_id, link }))
 }
 
@@ -127,7 +127,7 @@ pub async fn invite_operator(
     let email = EmailAddress::parse(&body.email).map_err(|error| invalid("email", error))?;
     let invited = console.admin.invite_operator(&email).await?;
     console.admin.record(&visit.actor(), None, Action::OperatorInvited, email.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let link = console.admin.link_url(&invited.link);
     Ok(created(&PersonInvited { person_id: invited.person_id, link }))
 }
 

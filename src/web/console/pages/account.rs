@@ -67,12 +67,6 @@ pub struct SourceForm {
 pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let id = visit.account()?.id;
     let sources = console.admin.sources_of(id).await?;
-    if let [only] = sources.as_slice()
-        && !visit.is_operator()
-        && visit.notice.is_none()
-    {
-        return Ok(see_other(&format!("/sources/{}", only.source_id)));
-    }
     let overviews = console.admin.overviews(Some(id), visit.now).await?;
     let of = |source: &SourceView| overviews.iter().find(|of| of.standing.source_id.to_string() == source.source_id);
     page(&AccountPage {

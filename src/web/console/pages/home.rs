@@ -1,8 +1,10 @@
 //! `/`: where a person belongs.
 
 use actix_web::HttpResponse;
+use actix_web::web::Data;
 use askama::Template;
 
+use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, see_other};
 use super::super::visit::{AccountRef, Visit};
@@ -14,8 +16,8 @@ struct Home {
     accounts: Vec<AccountRef>,
 }
 
-/// The only account, the operator's page, or a choice.
-pub async fn show(visit: Visit) -> Result<HttpResponse, Failure> {
+/// The only source, the only account, the operator's page, or a choice.
+pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let person = visit.person().ok_or(Failure::SignedOut)?;
     let accounts: Vec<_> = person
         .memberships
@@ -24,7 +26,10 @@ pub async fn show(visit: Visit) -> Result<HttpResponse, Failure> {
         .collect();
     match accounts.as_slice() {
         [] if person.is_operator => Ok(see_other("/operator")),
-        [only] => Ok(see_other(&format!("/accounts/{}", only.id))),
+        [only] => match console.admin.sources_of(only.id).await?.as_slice() {
+            [source] => Ok(see_other(&format!("/sources/{}", source.source_id))),
+            _ => Ok(see_other(&format!("/accounts/{}", only.id))),
+        },
         _ => page(&Home { frame: Frame::new(&visit, ""), accounts }),
     }
 }

@@ -68,7 +68,7 @@ struct NewAccount {
 pub(super) struct LinkMade {
     pub frame: Frame,
     pub email: String,
-    pub link: Option<String>,
+    pub link: String,
     pub onward: String,
 }
 
@@ -170,7 +170,7 @@ pub async fn create_account(
     let Some(address) = admin else { return Ok(super::super::frame::see_other(&onward)) };
     let invited = console.admin.invite(account, &address, Role::Admin, Inviter::Operator).await?;
     console.admin.record(&actor, Some(account), Action::PersonInvited, address.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let link = console.admin.link_url(&invited.link);
     page(&LinkMade { frame: Frame::new(&visit, ""), email: address.as_str().to_owned(), link, onward })
 }
 
@@ -180,7 +180,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.admin.record(&visit.actor(), None, Action::OperatorInvited, address.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let link = console.admin.link_url(&invited.link);
     let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
     page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
 }

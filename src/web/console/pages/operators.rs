@@ -40,7 +40,7 @@ pub async fn make_link(console: Data<Console>, visit: Visit, person: Path<Uuid>)
     let address = EmailAddress::parse(&found.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.admin.record(&visit.actor(), None, Action::LinkMade, address.as_str()).await?;
-    let link = invited.link.map(|token| console.admin.link_url(&token));
+    let link = console.admin.link_url(&invited.link);
     let (frame, onward) = (Frame::new(&visit, ""), "/operator".to_owned());
     page(&LinkMade { frame, email: found.email, link, onward })
 }

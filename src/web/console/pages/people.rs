@@ -104,7 +104,12 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
             return page_again(&invite_page(&visit, email, role == Role::Viewer, Some(error.to_string()))?);
         }
     };
-    let invited = console.admin.invite(account, &address, role, inviter(&visit)).await?;
+    let invited = match console.admin.invite(account, &address, role, inviter(&visit)).await {
+        Err(error @ AdminError::BelongsElsewhere(_)) => {
+            return page_again(&invite_page(&visit, email, role == Role::Viewer, Some(error.to_string()))?);
+        }
+        invited => invited?,
+    };
     let detail = describe_invited(&address, role);
     console.admin.record(&visit.actor(), Some(account), Action::PersonInvited, &detail).await?;
     link_made(&console.admin, &visit, account, address.as_str(), &invited)
@@ -149,7 +154,12 @@ pub async fn make_link(
     let person = find(&console, account, path.1).await?;
     let address = EmailAddress::parse(&person.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     // Who is there keeps his role.
-    let invited = console.admin.invite(account, &address, Role::Viewer, inviter(&visit)).await?;
+    let invited = match console.admin.invite(account, &address, Role::Viewer, inviter(&visit)).await {
+        Err(error @ AdminError::BelongsElsewhere(_)) => {
+            return page_again(&person_page(&console, &visit, path.1, Some(error.to_string())).await?);
+        }
+        invited => invited?,
+    };
     console.admin.record(&visit.actor(), Some(account), Action::LinkMade, address.as_str()).await?;
     link_made(&console.admin, &visit, account, address.as_str(), &invited)
 }
@@ -202,7 +212,7 @@ fn link_made(
     page(&LinkMade {
         frame: Frame::new(visit, "People"),
         email: email.to_owned(),
-        link: invited.link.as_ref().map(|token| admin.link_url(token)),
+        link: admin.link_url(&invited.link),
         onward: format!("/accounts/{account}/people"),
     })
 }

@@ -56,7 +56,8 @@ struct Row {
     last_at: String,
     last: String,
     example: String,
-    example_path: String,
+    /// Its id as a part of a path.
+    example_id: String,
 }
 
 /// A webhook that was refused.
@@ -90,9 +91,9 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
         id,
         may_change: visit.may_change,
         error,
-        gave_up: severity(id, standing.gave_up, gave_up, "event was given up", "events were given up"),
-        rejected: severity(id, standing.rejected, rejected, "event was rejected", "events were rejected"),
-        ignored: severity(id, standing.ignored, ignored, "event was ignored", "events were ignored"),
+        gave_up: severity(standing.gave_up, gave_up, "event was given up", "events were given up"),
+        rejected: severity(standing.rejected, rejected, "event was rejected", "events were rejected"),
+        ignored: severity(standing.ignored, ignored, "event was ignored", "events were ignored"),
         refused_sentence: refused_sentence(&seen),
         refused: refused.into_iter().map(row_of_refused).collect(),
         replays,
@@ -100,13 +101,13 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
     })
 }
 
-fn severity(source: Uuid, n: i64, groups: Vec<Group>, one: &str, many: &str) -> Severity {
+fn severity(n: i64, groups: Vec<Group>, one: &str, many: &str) -> Severity {
     let is_cut = n > NEWEST_LOOKED_AT;
-    let groups: Vec<Row> = groups.into_iter().map(|group| row(source, group)).collect();
+    let groups: Vec<Row> = groups.into_iter().map(row).collect();
     Severity { n, words: count(n, one, many), groups, is_cut }
 }
 
-fn row(source: Uuid, group: Group) -> Row {
+fn row(group: Group) -> Row {
     Row {
         reason: visible(&group.reason).into_owned(),
         exact_reason: group.reason,
@@ -115,18 +116,18 @@ fn row(source: Uuid, group: Group) -> Row {
         first_at: group.first_at,
         last: utc(&group.last_at),
         last_at: group.last_at,
-        example_path: event_path(source, &group.example),
+        example_id: path_part(&group.example),
         example: visible(&group.example).into_owned(),
     }
 }
 
-/// Where an event's journey is.
-fn event_path(source: Uuid, event_id: &str) -> String {
+/// An id as a part of a path.
+fn path_part(event_id: &str) -> String {
     let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
     if let Ok(mut path) = url.path_segments_mut() {
         path.push(event_id);
     }
-    format!("/sources/{source}/events{}", url.path())
+    url.path().trim_start_matches('/').to_owned()
 }
 
 fn refused_sentence(seen: &WebhooksSeen) -> String {
@@ -164,9 +165,10 @@ mod tests {
 
     #[test]
     fn whatever_an_id_holds_it_stays_one_part_of_the_path() {
-        let path = |id: &str| event_path(Uuid::nil(), id).rsplit_once("/events").expect("a path").1.to_owned();
-        assert_eq!(path("evt_1"), "/evt_1");
-        assert_eq!(path("a/b?c#d e%"), "/a%2Fb%3Fc%23d%20e%25");
-        assert_eq!(path("<script>\"'"), "/%3Cscript%3E%22'");
+        for (id, expected) in
+            [("evt_1", "evt_1"), ("a/b?c#d e%", "a%2Fb%3Fc%23d%20e%25"), ("<script>\"'", "%3Cscript%3E%22'")]
+        {
+            assert_eq!(path_part(id), expected);
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
 use crate::admin::audit::Action;
 use crate::admin::doctor::WebhooksSeen;
+use crate::admin::events::{EventState, FoundEvent};
 use crate::admin::{Edit, KeyCheck, SourceView};
 use crate::domain::event;
 use crate::domain::region::Region;
@@ -178,8 +179,11 @@ async fn set_up(
         ),
     };
     let seen = Seen::of(&console.admin.webhooks_seen(id).await?, visit.now);
-    let test = test.filter(|test| !test.is_empty());
-    let (test_line, test_arrived) = (None, false);
+    let test = test.filter(|test| is_of_test(test));
+    let (test_line, test_arrived) = match &test {
+        Some(test) => test_event(console, id, test).await?,
+        None => (None, false),
+    };
     let is_done = seen.is_verified && source.delivered > 0;
     Ok(SetUpPage {
         frame: Frame::new(visit, "Set-up").with_state(&overview.judgement),
@@ -199,6 +203,18 @@ async fn set_up(
         is_done,
         source,
     })
+}
+
+/// Whether a text is the id of one of our test events: it comes back in a URL.
+fn is_of_test(text: &str) -> bool {
+    text.strip_prefix("test_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// What has become of a test event, and whether it has arrived.
+async fn test_event(console: &Console, source: Uuid, event_id: &str) -> Result<(Option<String>, bool), Failure> {
+    let found = console.admin.find_event(source, event_id).await?;
+    let FoundEvent::Journey(journey) = found else { return Ok((None, false)) };
+    Ok((Some(journey.summary), journey.event.state == EventState::Delivered))
 }
 
 impl Seen {
