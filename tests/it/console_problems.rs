@@ -75,7 +75,7 @@ async fn a_pasted_webhook_is_judged_and_shown_harmlessly() {
     let body = format!("{{\"event\":\"opened\",\"uid\":{}}}", json!(MARKUP));
     let headers = |body: &str| -> String {
         let signed = source.sign(SigningScheme::Standard, body);
-        signed.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+        signed.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
     };
     let judge = async |headers: &str, body: &str| {
         operator.post(&format!("{at}/doctor"), &[("headers", headers), ("body", body)]).await
@@ -125,6 +125,9 @@ async fn a_recipient_is_erased_from_the_page_with_a_receipt() {
     let receipt = operator.get(&started.location).await.body;
     assert!(receipt.contains("j…@example.com") && !receipt.contains("jane@"), "{receipt}");
     assert!(receipt.contains("What stays") && receipt.contains("Segment"), "{receipt}");
+    let event = operator.get(&format!("/sources/{}/events/e9", source.id)).await;
+    assert!(event.status == 404 && event.body.contains("was erased"), "{}", event.body);
+    assert!(!operator.get(&format!("/sources/{}/events", source.id)).await.body.contains("jane@"));
     let log = operator.get(&format!("/accounts/{account}/audit")).await.body;
     assert!(log.contains("Erased a recipient") && !log.contains("jane@example"), "{log}");
     assert!(operator.get(&path).await.body.contains("j…@example.com"));

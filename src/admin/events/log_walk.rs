@@ -209,6 +209,10 @@ impl<'a> LogWalk<'a> {
             if block.moved.contains(&seq) || event.is_erased() {
                 continue;
             }
+            // Nothing is left to be shown, nor known of what became of it.
+            if event.is_erased() {
+                continue;
+            }
             let state = if block.dead.contains(&seq) {
                 EventState::GaveUp
             } else if seq > self.cursor_seq {

@@ -210,6 +210,9 @@ fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
         term("delivered", standing.delivered, "good", Some("state=delivered")),
         term("gave up", standing.gave_up, if standing.gave_up > 0 { "bad" } else { "" }, Some("state=gave_up")),
     ];
+    if standing.erased > 0 {
+        became.push(term("erased before that", standing.erased, "", None));
+    }
     if standing.missing > 0 {
         became.push(term("missing from the log", standing.missing, "bad", None));
     }
