@@ -60,7 +60,7 @@ async fn set_up(stage: &Stage) {
     assert!(texts(&messages, "/userId").iter().all(|user| user == "nudgespot-source-test"), "{messages:?}");
     assert!(messages.iter().all(|message| message["properties"]["test"] == true), "{messages:?}");
     let set_up = browser.path().await;
-    browser.see_at(&set_up, "Webhooks are verified, and Segment's API has accepted events").await;
+    browser.see_at(&set_up, "Segment's API has accepted the test event").await;
     browser.click("Its journey").await;
     browser.see("Received").await;
     browser.see("accepted, 200").await;
