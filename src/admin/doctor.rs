@@ -70,7 +70,8 @@ pub struct RefusedWebhookView {
     pub fault: String,
     /// The same in words.
     pub explanation: String,
-    /// The headers that sign it, or look as if: names and values.
+    /// The headers that sign it, or look as if: pairs of name and value.
+    #[schema(value_type = Vec<Vec<String>>)]
     pub headers: Vec<(String, String)>,
     /// The beginning of its body. What is no Unicode is replaced.
     pub body: String,

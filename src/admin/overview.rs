@@ -159,7 +159,9 @@ pub struct DeliveryHealth {
     pub p50_ms: Option<i32>,
     /// How many milliseconds 95 % of them took at most.
     pub p95_ms: Option<i32>,
-    /// How often each status was answered; `no answer` where there was none. The most frequent first.
+    /// How often each status was answered, as pairs of status and number; `no answer` where there was none. The most
+    /// frequent first.
+    #[schema(value_type = Vec<Vec<serde_json::Value>>)]
     pub answers: Vec<(String, usize)>,
 }
 
