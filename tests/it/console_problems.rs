@@ -54,6 +54,9 @@ async fn dead_letters_are_grouped_and_sent_again_from_the_page() {
 
     let none = operator.post(&format!("{at}/replays"), &[("reason", "nothing like this")]).await;
     assert!(none.status == 422 && none.body.contains("nothing is sent again"), "{}", none.body);
+    // A group is of one reason, and not of all that contain it.
+    let part = operator.post(&format!("{at}/replays"), &[("reason", "Segment answered 400")]).await;
+    assert!(part.status == 422 && part.body.contains("nothing is sent again"), "{}", part.body);
     let started = operator.post(&format!("{at}/replays"), &[("reason", REASON)]).await;
     assert_eq!(started.status, 303, "{}", started.body);
     until(async || !operator.get(&started.location).await.body.contains("data-live")).await;
