@@ -57,6 +57,19 @@ pub struct Refused {
     n_body_bytes: usize,
 }
 
+/// The headers that are read. See `sources/signature.rs`.
+const READ_HEADERS: [&str; 7] = [
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "svix-id",
+    "svix-timestamp",
+    "svix-signature",
+    "x-nudgespot-signature",
+];
+/// Stands for the value of another header.
+const NOT_KEPT: &str = "(not kept)";
+
 impl Refused {
     pub fn new(
         source: Option<Arc<Source>>,
@@ -74,7 +87,10 @@ impl Refused {
         let kept = headers.iter().filter(|(name, _)| signs(name.as_str())).take(MAX_HEADERS);
         let kept = kept.map(|(name, value)| {
             let value = &value.as_bytes()[..value.len().min(MAX_HEADER_BYTES)];
-            (name.as_str().to_owned(), String::from_utf8_lossy(value).into_owned())
+            let value = String::from_utf8_lossy(value);
+            // Of others, which look as if they signed, the name tells enough; and a sender may send its secret along.
+            let is_told = READ_HEADERS.contains(&name.as_str()) && !value.contains("whsec_");
+            (name.as_str().to_owned(), if is_told { value.into_owned() } else { NOT_KEPT.to_owned() })
         });
         let mut kept: Vec<_> = kept.collect();
         kept.sort();

@@ -276,7 +276,10 @@ pub async fn export(
         .ok_or_else(|| Failure::Malformed("`format` is ndjson or csv.".to_owned()))?;
     let filter = query.parse()?;
     let permit = console.admin.begin_export(source.account_id).ok_or(Failure::Busy)?;
-    let detail = format!("{}: {} {}", source.name, format.extension(), query.to_query().trim_end_matches('&'));
+    // What was looked for is personal, and stays for as long as the entry does: only by what it was.
+    let by = query.to_query();
+    let by: Vec<&str> = by.split('&').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+    let detail = format!("{}: {} {}", source.name, format.extension(), by.join(", "));
     console.admin.record(&visit.actor(), Some(source.account_id), Action::EventsExported, detail.trim_end()).await?;
     let name = file_name(&source, format);
     let parts = try_unfold(Some((console, None)), move |state| {

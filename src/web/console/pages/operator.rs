@@ -158,6 +158,9 @@ pub async fn create_account(
             Err(error) => return again(error.to_string()),
         },
     };
+    if admin.is_some() {
+        visit.needs_password()?;
+    }
     let (kind, region) = (Kind::Nudgespot, Region::Us);
     let first = NewSource { kind, name: None, write_key: None, region, signing_secret: None };
     let made = match console.admin.create_account(&parsed_name, first).await {
