@@ -177,10 +177,10 @@ fn searched(at: OffsetDateTime, oldest: Option<OffsetDateTime>, now: OffsetDateT
 /// A list without events.
 fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let input = |at: Option<OffsetDateTime>, typed: &Option<String>| {
+    // A field for times shows nothing else.
+    let input = |at: Option<OffsetDateTime>| {
         let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
-        let written = at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(format).ok());
-        written.unwrap_or_else(|| text(typed))
+        at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(format).ok()).unwrap_or_default()
     };
     let filter = query.parse().unwrap_or_default();
     let kinds = Kind::ALL.into_iter().map(|kind| (kind.as_str(), title(kind), filter.kind == Some(kind)));
@@ -192,8 +192,8 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
             recipient: text(&query.recipient),
             email_id: text(&query.email_id),
             campaign_id: text(&query.campaign_id),
-            since: input(filter.since, &query.since),
-            until: input(filter.until, &query.until),
+            since: input(filter.since),
+            until: input(filter.until),
         },
         kinds: kinds.collect(),
         states: states.collect(),
