@@ -129,7 +129,7 @@ async fn a_recipient_is_erased_from_the_page_with_a_receipt() {
     assert!(receipt.contains("j…@example.com") && !receipt.contains("jane@"), "{receipt}");
     assert!(receipt.contains("What stays") && receipt.contains("Segment"), "{receipt}");
     let event = operator.get(&format!("/sources/{}/events/e9", source.id)).await;
-    assert!(event.status == 404 && event.body.contains("was erased"), "{}", event.body);
+    assert!(event.status == 410 && event.body.contains("was erased"), "{}", event.body);
     assert!(!operator.get(&format!("/sources/{}/events", source.id)).await.body.contains("jane@"));
     let log = operator.get(&format!("/accounts/{account}/audit")).await.body;
     assert!(log.contains("Erased a recipient") && !log.contains("jane@example"), "{log}");
