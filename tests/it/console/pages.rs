@@ -109,7 +109,12 @@ const ANSWERS: [Form; 6] = [
         button: "Make the link",
         sees: "A one-time link for ann'&@example.com",
     },
-    Form { path: "/accounts/A/new-source", fields: &[("Name", MARKUP)], button: "Add the source", sees: "has a source" },
+    Form {
+        path: "/accounts/A/new-source",
+        fields: &[("Name", MARKUP)],
+        button: "Add the source",
+        sees: "has a source",
+    },
     Form {
         path: "/sources/S/doctor",
         fields: &[("Headers, one a line", MARKUP), ("Body, byte for byte", MARKUP)],
