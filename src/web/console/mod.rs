@@ -1,6 +1,6 @@
 //! The console: pages for people, an API for programs, on a listener of their own.
 //!
-//! A request passes [`guard`](guard::guard) first, which decides from the [route table](routes) alone who may do it:
+//! A request passes `guard` first, which decides from the route table (`routes.rs`) alone who may do it:
 //! before a handler runs and before a body is read, it knows who asks, of which account or source, and whether that may
 //! be. What a handler then does is a use case of [`admin`](crate::admin). Pages and API share use cases, checks and
 //! failures; they differ in how they read what is asked and write what came of it.
