@@ -52,6 +52,8 @@ create table replay_job (
     -- Which dead letters: those that this says, up to the number that was the last one then. Later ones are no part of it.
     kinds smallint[] not null,
     reason text,
+    -- Whether their reason is that text, or contains it.
+    is_exact_reason boolean not null default false,
     since timestamptz,
     until timestamptz,
     last_seq bigint not null,

@@ -51,15 +51,16 @@ impl Recipient {
         }
     }
 
-    /// By the id that the sender has for them, exactly.
+    /// By the id that the sender has for them, exactly; white space around it is none of it.
     ///
     /// # Errors
     /// [`InvalidRecipient::Uid`].
     pub fn uid(text: &str) -> Result<Self, InvalidRecipient> {
-        if text.trim().is_empty() || text.len() > MAX_BYTES || text.contains('\0') {
+        let uid = text.trim();
+        if uid.is_empty() || uid.len() > MAX_BYTES || uid.contains('\0') {
             return Err(InvalidRecipient::Uid);
         }
-        Ok(Self(Named::Uid(text.to_owned())))
+        Ok(Self(Named::Uid(uid.to_owned())))
     }
 
     /// So that only who knows them recognises them: for the audit log.
@@ -105,7 +106,7 @@ pub struct ErasureView {
 pub struct Removed {
     /// Events of the log: delivered, waiting or given up.
     pub events: i64,
-    /// Of these, those that waited; they are not sent.
+    /// Of these, those that waited. They are not sent any more; those that were on their way may have been.
     pub waiting: i64,
     /// Dead letters.
     pub dead_letters: i64,
@@ -220,6 +221,7 @@ mod tests {
         for wrong in ["", " ", "a\0b", &"x".repeat(513)] {
             assert_eq!(Recipient::uid(wrong), Err(InvalidRecipient::Uid), "{wrong}");
         }
+        assert_eq!(Recipient::uid(" 019mr8mf4r\n"), Recipient::uid("019mr8mf4r"));
         assert!(Recipient::uid("019mr8mf4r").is_ok());
     }
 }

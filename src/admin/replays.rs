@@ -36,7 +36,7 @@ pub struct ReplayView {
     pub sent: i64,
     /// How many were refused again, and are dead letters again.
     pub refused: i64,
-    /// How many are on their way.
+    /// How many are on their way, or were when it was cancelled.
     pub in_flight: i64,
     /// How many are dead letters still: not yet sent again, or kept by a cancellation.
     pub remaining: i64,
@@ -100,7 +100,9 @@ impl ReplayView {
     #[must_use]
     pub fn sentence(&self) -> String {
         let mut text = format!("{} sent again", self.sent);
-        for (n, what) in [(self.refused, "refused again"), (self.in_flight, "on their way")] {
+        // What became of those, nobody has looked at after the end.
+        let in_flight = if self.goes_on() { "on their way" } else { "on their way when it ended" };
+        for (n, what) in [(self.refused, "refused again"), (self.in_flight, in_flight)] {
             if n > 0 {
                 write!(text, ", {n} {what}").expect("a String takes all");
             }

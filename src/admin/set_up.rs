@@ -92,10 +92,10 @@ impl SetUp {
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.find_source(&source.to_string()).await?;
         let (Some(key), None) = (&sealed.write_key, &sealed.endpoint) else { return Ok(None) };
-        let key = decrypt_write_key(&self.admin.vault, source, key)?;
-        let verdict = self.segment.check_key(&self.segment_cdn, &key).await;
+        let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
+        let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
-        self.admin.db(async |db| write_key_check::put(db, source, &check).await).await?;
+        self.admin.db(async |db| write_key_check::put(db, source, key, &check).await).await?;
         Ok(Some(verdict))
     }
 

@@ -87,6 +87,7 @@ fn filter(which: FilterArgs) -> DeadLetterFilter {
     DeadLetterFilter {
         kinds: which.event.into_iter().map(|kind| kind.number().into()).collect(),
         reason: which.reason,
+        is_exact_reason: false,
         since: which.since,
         until: which.until,
     }

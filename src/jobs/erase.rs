@@ -1,9 +1,9 @@
 //! One step of an erasure.
 //!
 //! Source by source: what is in quarantine and what was refused; then the log, whose events are replaced by a mark; then,
-//! as a step of the delivery may have read some of them before, its end is waited for; and then the dead letters, among
-//! which it may have left one. A dead letter that was put back into the log meanwhile is found there: then it goes on from
-//! the log's part that is new.
+//! as a step of the delivery may have read some of them before, its end is waited for; and then the dead letters and the
+//! answers of Segment, among which it may have left one. A dead letter that was put back into the log meanwhile is found
+//! there: then it goes on from the log's part that is new.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::domain::search_key::{SearchField, SearchKey};
 use crate::store::block::Block;
 use crate::store::connection::Connection;
 use crate::store::erase_job::{self, EraseJob};
-use crate::store::erasure::{self, BLOCKS, LogState, ROWS};
+use crate::store::erasure::{self, BLOCKS, LogState, QUARANTINED, ROWS};
 
 /// How soon to look again whether a step of the delivery has ended.
 const SOON: Duration = Duration::from_millis(250);
@@ -70,7 +70,7 @@ async fn quarantine(db: &mut Connection, job: &mut EraseJob, person: &Person) ->
         db.run(async |db| erasure::empty_quarantined(db, job, &digests).await).await?;
     }
     match page.last() {
-        Some(last) if is_full(page.len(), ROWS) => job.after_digest = last.digest,
+        Some(last) if is_full(page.len(), QUARANTINED) => job.after_digest = last.digest,
         _ => "others".clone_into(&mut job.phase),
     }
     Ok(Duration::ZERO)
@@ -85,9 +85,6 @@ async fn others(db: &mut Connection, job: &mut EraseJob, person: &Person) -> sql
         .collect();
     if !ids.is_empty() {
         db.run(async |db| erasure::delete_refused(db, job, &ids).await).await?;
-    }
-    if let Person::Email(email) = person {
-        db.run(async |db| erasure::erase_reasons(db, job, email).await).await?;
     }
     job.n_unreadable_blocks += db.run(async |db| erasure::count_unreadable(db, job.source_id).await).await?;
     "log".clone_into(&mut job.phase);
@@ -138,13 +135,15 @@ async fn log(db: &mut Connection, job: &mut EraseJob, person: &Person) -> sqlx::
         job.log_seq = job.log_seq.max(state.head_seq);
         job.wait_lease = None;
         "delivery".clone_into(&mut job.phase);
+        // A statement that takes a lease has read the blocks at its beginning, and locks its row a moment later.
+        return Ok(SOON);
     }
     Ok(Duration::ZERO)
 }
 
 /// Waits for the end of the step that may have read events before they were erased.
 async fn delivery(db: &mut Connection, job: &mut EraseJob) -> sqlx::Result<Duration> {
-    let Some(state) = db.run(async |db| erasure::log_state(db, job.source_id).await).await? else {
+    let Some(state) = db.run(async |db| erasure::settled_log_state(db, job.source_id).await).await? else {
         return Ok(leave(job));
     };
     let LogState { lease, is_leased, is_over, .. } = state;
@@ -174,6 +173,10 @@ async fn dead_letters(db: &mut Connection, job: &mut EraseJob, person: &Person) 
     if let Some(last) = page.last().filter(|_| is_full(page.len(), ROWS)) {
         job.after_seq = last.seq;
         return Ok(Duration::ZERO);
+    }
+    // Whoever had read the events is done, and has written down what Segment said of them.
+    if let Person::Email(email) = person {
+        db.run(async |db| erasure::erase_reasons(db, job, email).await).await?;
     }
     let is_replayed = async |db: &mut PgConnection| erasure::is_replayed_after(db, job.source_id, job.log_seq).await;
     if db.run(is_replayed).await? {

@@ -23,6 +23,8 @@ pub struct Filter {
     pub kinds: Vec<i16>,
     /// Whose reason contains this text, whatever the case.
     pub reason: Option<String>,
+    /// Whose reason is this text, and not only contains it.
+    pub is_exact_reason: bool,
     /// That died at this time or later.
     pub since: Option<OffsetDateTime>,
     /// That died before this time.
@@ -46,7 +48,7 @@ pub async fn list_after(
         from dead_letter
         where source_id = $1 and seq > $6
             and (cardinality($2::smallint[]) = 0 or kind = any($2))
-            and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
+            and ($3::text is null or case when $8 then reason = $3 else strpos(lower(reason), lower($3)) > 0 end)
             and ($4::timestamptz is null or dead_at >= $4)
             and ($5::timestamptz is null or dead_at < $5)
         order by seq limit $7",
@@ -56,7 +58,8 @@ pub async fn list_after(
         filter.since,
         filter.until,
         seq,
-        limit
+        limit,
+        filter.is_exact_reason,
     )
     .fetch_all(db)
     .await
@@ -82,7 +85,7 @@ pub async fn count(db: impl PgExecutor<'_>, source: Uuid, filter: &Filter, last_
         from dead_letter
         where source_id = $1 and seq <= $6
             and (cardinality($2::smallint[]) = 0 or kind = any($2))
-            and ($3::text is null or strpos(lower(reason), lower($3)) > 0)
+            and ($3::text is null or case when $7 then reason = $3 else strpos(lower(reason), lower($3)) > 0 end)
             and ($4::timestamptz is null or dead_at >= $4)
             and ($5::timestamptz is null or dead_at < $5)"#,
         source,
@@ -90,7 +93,8 @@ pub async fn count(db: impl PgExecutor<'_>, source: Uuid, filter: &Filter, last_
         filter.reason,
         filter.since,
         filter.until,
-        last_seq
+        last_seq,
+        filter.is_exact_reason,
     )
     .fetch_one(db)
     .await

@@ -10,6 +10,8 @@ use super::erase_job::EraseJob;
 pub const BLOCKS: i64 = 32;
 /// See [`BLOCKS`].
 pub const ROWS: i64 = 500;
+/// See [`BLOCKS`]: of those with payloads, which may have a megabyte each.
+pub const QUARANTINED: i64 = 20;
 /// What stands where a text was erased.
 const ERASED: &str = "erased";
 
@@ -67,6 +69,24 @@ pub async fn log_state(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Op
         r#"select head_seq, cursor_seq, lease, leased_until > '-infinity' as "is_leased!",
             leased_until < now() as "is_over!"
         from log_head join delivery using (source_id) where source_id = $1"#,
+        source
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The same, after what is being done with the delivery at the moment: a lease is taken in one statement, which may have
+/// read blocks before they were replaced, and is not seen before it is committed.
+///
+/// # Errors
+/// The database did not answer in time; ask again.
+pub async fn settled_log_state(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<LogState>> {
+    sqlx::query_as!(
+        LogState,
+        r#"select head_seq, cursor_seq, lease, leased_until > '-infinity' as "is_leased!",
+            leased_until < now() as "is_over!"
+        from log_head join delivery using (source_id) where source_id = $1
+        for share of delivery"#,
         source
     )
     .fetch_optional(db)
@@ -227,7 +247,7 @@ pub async fn list_quarantined(
         where source_id = $1 and digest > $2 order by digest limit $3",
         source,
         digest,
-        ROWS
+        QUARANTINED
     )
     .fetch_all(db)
     .await

@@ -153,7 +153,7 @@ pub async fn find_known(db: impl PgExecutor<'_>, source: Uuid, event_id: &[u8]) 
         .await
 }
 
-/// An event that died.
+/// An event that died; where it had been sent again before, when it last was.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
 pub struct DeadEvent {
@@ -161,6 +161,7 @@ pub struct DeadEvent {
     pub kind: i16,
     pub event_id: Vec<u8>,
     pub received_at: OffsetDateTime,
+    pub replayed_at: Option<OffsetDateTime>,
     pub track: String,
     pub reason: String,
     pub dead_at: OffsetDateTime,
@@ -178,7 +179,9 @@ pub async fn dead_before(
 ) -> sqlx::Result<Vec<DeadEvent>> {
     sqlx::query_as!(
         DeadEvent,
-        "select seq, kind, event_id, received_at, track, reason, dead_at
+        "select seq, kind, event_id, received_at,
+            (select replayed_at from replay where replay.source_id = $1 and to_seq = seq limit 1) as replayed_at, track,
+            reason, dead_at
         from dead_letter where source_id = $1 and seq < $2 order by seq desc limit $3",
         source,
         before,
@@ -209,7 +212,9 @@ pub async fn find_dead(
 ) -> sqlx::Result<Option<DeadEvent>> {
     sqlx::query_as!(
         DeadEvent,
-        "select seq, kind, event_id, received_at, track, reason, dead_at
+        "select seq, kind, event_id, received_at,
+            (select replayed_at from replay where replay.source_id = $1 and to_seq = seq limit 1) as replayed_at, track,
+            reason, dead_at
         from dead_letter where source_id = $1 and event_id = $3 and ($2::bigint is null or seq = $2)
         order by seq desc limit 1",
         source,

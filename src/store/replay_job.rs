@@ -24,6 +24,7 @@ pub struct ReplayJob {
     pub waits_for: Option<String>,
     pub kinds: Vec<i16>,
     pub reason: Option<String>,
+    pub is_exact_reason: bool,
     pub since: Option<OffsetDateTime>,
     pub until: Option<OffsetDateTime>,
     pub last_seq: i64,
@@ -41,7 +42,13 @@ impl ReplayJob {
     /// Which dead letters are meant.
     #[must_use]
     pub fn filter(&self) -> Filter {
-        Filter { kinds: self.kinds.clone(), reason: self.reason.clone(), since: self.since, until: self.until }
+        Filter {
+            kinds: self.kinds.clone(),
+            reason: self.reason.clone(),
+            is_exact_reason: self.is_exact_reason,
+            since: self.since,
+            until: self.until,
+        }
     }
 }
 
@@ -76,12 +83,12 @@ pub async fn insert(
             from dead_letter
             where source_id = $2
                 and (cardinality($3::smallint[]) = 0 or kind = any($3))
-                and ($4::text is null or strpos(lower(reason), lower($4)) > 0)
+                and ($4::text is null or case when $8 then reason = $4 else strpos(lower(reason), lower($4)) > 0 end)
                 and ($5::timestamptz is null or dead_at >= $5)
                 and ($6::timestamptz is null or dead_at < $6)
         )
-        insert into replay_job (id, source_id, asked_by, kinds, reason, since, until, last_seq, n_total)
-        select $1, $2, $7, $3, $4, $5, $6, last_seq, n from meant where n > 0
+        insert into replay_job (id, source_id, asked_by, kinds, reason, is_exact_reason, since, until, last_seq, n_total)
+        select $1, $2, $7, $3, $4, $8, $5, $6, last_seq, n from meant where n > 0
         -- Run again after the answer was lost.
         on conflict (id) do update set id = excluded.id
         returning n_total"#,
@@ -92,6 +99,7 @@ pub async fn insert(
         filter.since,
         filter.until,
         asked_by,
+        filter.is_exact_reason,
     )
     .fetch_optional(db)
     .await?;
@@ -105,8 +113,8 @@ pub async fn insert(
 pub async fn find(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Result<Option<ReplayJob>> {
     sqlx::query_as!(
         ReplayJob,
-        "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, since, until, last_seq,
-            n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
+        "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, is_exact_reason, since,
+            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
         from replay_job where source_id = $1 and id = $2",
         source,
         id
@@ -122,8 +130,8 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Resu
 pub async fn list(db: impl PgExecutor<'_>, source: Uuid, limit: i64) -> sqlx::Result<Vec<ReplayJob>> {
     sqlx::query_as!(
         ReplayJob,
-        "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, since, until, last_seq,
-            n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
+        "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, is_exact_reason, since,
+            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
         from replay_job where source_id = $1 order by created_at desc limit $2",
         source,
         limit
@@ -164,8 +172,8 @@ pub async fn lease_due(db: impl PgExecutor<'_>, holder: i32) -> sqlx::Result<Vec
         update replay_job
         set lease = lease + 1, leased_by = $1, leased_until = now() + $2 * interval '1 second'
         from due where replay_job.id = due.id
-        returning replay_job.id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, since, until,
-            last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease"#,
+        returning replay_job.id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason,
+            is_exact_reason, since, until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease"#,
         holder,
         LEASE.as_secs_f64(),
     )

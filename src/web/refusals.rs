@@ -67,6 +67,9 @@ const READ_HEADERS: [&str; 7] = [
     "svix-signature",
     "x-nudgespot-signature",
 ];
+/// How much is kept of what is as long as a signature.
+const SHOWN_SIGNATURE_CHARS: usize = 12;
+const MIN_SIGNATURE_CHARS: usize = 40;
 /// Stands for the value of another header.
 const NOT_KEPT: &str = "(not kept)";
 
@@ -227,10 +230,20 @@ impl ActivityRecorder {
             n_body_bytes: i64::try_from(refused.n_body_bytes).unwrap_or(i64::MAX),
             fault: fault.to_owned(),
             explanation,
-            headers: refused.headers,
+            headers: refused.headers.into_iter().map(|(name, value)| (name, shortened(&value))).collect(),
         };
         self.db.run_once(async |db| refused_webhook::insert(db, &row).await).await
     }
+}
+
+/// A header's value as it is kept, once it was judged: of each signature, its form and its beginning. Whole, it might sign
+/// another body.
+fn shortened(value: &str) -> String {
+    let part = |part: &str| match part.char_indices().nth(SHOWN_SIGNATURE_CHARS) {
+        Some((end, _)) if part.len() >= MIN_SIGNATURE_CHARS => format!("{}…", &part[..end]),
+        _ => part.to_owned(),
+    };
+    value.split_inclusive([' ', ',']).map(part).collect()
 }
 
 fn evidence<'a>(

@@ -1,9 +1,13 @@
 //! The console's pages and API of problems, replays, the signature doctor and erasure, as a browser without script and a
 //! program see them.
 
+use std::time::Duration;
+
 use nudgespot_source::sources::signature::SigningScheme;
+use nudgespot_source::store::retention;
 use reqwest::Method;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use crate::console_people::{Browser, MARKUP, PASSWORD, start};
 use crate::harness::{Context, Service, Source, sender, until};
@@ -54,6 +58,9 @@ async fn dead_letters_are_grouped_and_sent_again_from_the_page() {
 
     let none = operator.post(&format!("{at}/replays"), &[("reason", "nothing like this")]).await;
     assert!(none.status == 422 && none.body.contains("nothing is sent again"), "{}", none.body);
+    // A group is of one reason, and not of all that contain it.
+    let part = operator.post(&format!("{at}/replays"), &[("reason", "Segment answered 400")]).await;
+    assert!(part.status == 422 && part.body.contains("nothing is sent again"), "{}", part.body);
     let started = operator.post(&format!("{at}/replays"), &[("reason", REASON)]).await;
     assert_eq!(started.status, 303, "{}", started.body);
     until(async || !operator.get(&started.location).await.body.contains("data-live")).await;
@@ -126,7 +133,7 @@ async fn a_recipient_is_erased_from_the_page_with_a_receipt() {
     assert!(receipt.contains("j…@example.com") && !receipt.contains("jane@"), "{receipt}");
     assert!(receipt.contains("What stays") && receipt.contains("Segment"), "{receipt}");
     let event = operator.get(&format!("/sources/{}/events/e9", source.id)).await;
-    assert!(event.status == 404 && event.body.contains("was erased"), "{}", event.body);
+    assert!(event.status == 410 && event.body.contains("was erased"), "{}", event.body);
     assert!(!operator.get(&format!("/sources/{}/events", source.id)).await.body.contains("jane@"));
     let log = operator.get(&format!("/accounts/{account}/audit")).await.body;
     assert!(log.contains("Erased a recipient") && !log.contains("jane@example"), "{log}");
@@ -191,4 +198,52 @@ async fn programs_do_the_same_by_token() {
     assert_eq!(ask(Method::GET, &receipt, None).await.1["removed"]["events"], 1, "that it was sent again");
     let listed = ask(Method::GET, &format!("/accounts/{account}/erasures"), None).await.1;
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_to_be_sent_again_is_not_said_to_be_there() {
+    let context = Context::new().await;
+    let (_service, operator, account) = start(&context).await;
+    let source = source_with_dead_letters(&context, &account).await;
+    let path = format!("/sources/{}", source.id);
+    let (later, month) = (OffsetDateTime::now_utc() + time::Duration::days(31), Duration::from_hours(30 * 24));
+    retention::forget(&mut context.connection(), later, month).await.expect("forgotten");
+    let problems = operator.get(&format!("{path}/problems")).await.body;
+    assert!(problems.contains("3 events that were given up are no longer kept"), "{problems}");
+    assert!(!problems.contains("can be sent again. <a") && !problems.contains("state bad\">Lost"), "{problems}");
+    let shown = operator.get(&format!("/api/v1{path}/overview")).await.body;
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let became = ["waiting", "delivered", "gave_up", "forgotten", "missing", "erased"].map(|term| shown[term].as_i64());
+    assert_eq!(became, [Some(0), Some(0), Some(0), Some(3), Some(0), Some(0)]);
+    assert_eq!(shown["accepted"], 3);
+    let overview = operator.get(&path).await.body;
+    assert!(overview.contains("<span class=\"figure \">3</span> forgotten"), "{overview}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_key_that_segment_does_not_know_shows_everywhere_until_there_is_another() {
+    let context = Context::new().await;
+    let (_service, operator, account) = start(&context).await;
+    let source = source_with_dead_letters(&context, &account).await;
+    let unknown = format!(
+        "insert into write_key_check values ('{}', now(), 'unknown')
+        on conflict (source_id) do update set checked_at = excluded.checked_at, verdict = excluded.verdict",
+        source.id
+    );
+    context.execute(&unknown).await;
+    let path = format!("/sources/{}", source.id);
+    let overview = operator.get(&path).await.body;
+    assert!(overview.contains("<title>Not set up") && overview.contains("icon-bad"), "{overview}");
+    assert!(overview.contains("Segment does not know the write key"), "{overview}");
+    let today = OffsetDateTime::now_utc().date();
+    assert!(overview.contains(&format!("{path}/events?since={today}\">Accepted today")), "{overview}");
+    let fragment = overview.split("data-live=").nth(1).expect("a live part");
+    assert!(fragment.contains("As of <time"), "{fragment}");
+    let all = operator.get("/operator").await.body;
+    assert!(all.contains("Need a look<span class=\"figure\">1<") && all.contains("Accepted since "), "{all}");
+    context.run(&["source", "set", &source.id, "--endpoint", "http://127.0.0.1:1"]).await;
+    context.execute(&unknown).await;
+    assert!(!operator.get(&path).await.body.contains("Segment does not know the write key"), "its endpoint is its own");
+    context.run(&["source", "set", &source.id, "--endpoint", "none"]).await;
+    assert!(!operator.get(&path).await.body.contains("Segment does not know the write key"), "it is asked anew");
 }

@@ -1,7 +1,10 @@
 //! Replays as jobs: dead letters that are sent again in the background.
 
+use nudgespot_source::admin::events::{EventFilter, EventState};
 use nudgespot_source::admin::{Admin, AdminError, DeadLetterFilter, ReplayView};
 use nudgespot_source::sandbox::{Faults, Odds, Sandbox};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::harness::{Context, Source, texts, until};
@@ -50,6 +53,14 @@ async fn dead_letters_are_sent_again_and_what_is_refused_again_is_told() {
         ("done", N - 1, 1, 0, 0)
     );
     assert_eq!(done.sentence(), "1199 sent again, 1 refused again");
+    let since = OffsetDateTime::parse(&done.created_at, &Rfc3339).ok();
+    let refused = EventFilter { state: Some(EventState::GaveUp), since, ..EventFilter::default() };
+    let page = admin.events(id, &refused, None, 10).await.expect("a page");
+    assert_eq!(
+        (page.data.len(), page.is_complete),
+        (1, true),
+        "what was refused again is found by when it was sent again"
+    );
     let sent = texts(&context.messages(1_199).await, "/userId");
     assert_eq!(sent.len(), 1_199, "each once");
     assert_eq!(context.show("acme").await["dead_letters"], 1);

@@ -240,7 +240,7 @@ impl<'a> LogWalk<'a> {
         let is_last = i64::try_from(dead.len()).is_ok_and(|n| n < n_events);
         for event in &dead {
             self.before = event.seq;
-            self.frontier = Some(event.received_at);
+            self.frontier = Some(at_of(event));
             if event.seq > self.floor
                 && let Some(logged) = logged(event)
             {
@@ -266,6 +266,11 @@ impl<'a> LogWalk<'a> {
     }
 }
 
+/// When a dead letter came, or was sent again.
+fn at_of(event: &DeadEvent) -> OffsetDateTime {
+    event.replayed_at.map_or(event.received_at, |replayed_at| event.received_at.max(replayed_at))
+}
+
 /// A dead letter as an event of the log; `None`: it is of a kind that this program does not know.
 pub(super) fn logged(event: &DeadEvent) -> Option<LoggedEvent<'_>> {
     Some(LoggedEvent {
@@ -273,7 +278,7 @@ pub(super) fn logged(event: &DeadEvent) -> Option<LoggedEvent<'_>> {
         kind: Kind::from_number(event.kind)?,
         event_id: &event.event_id,
         received_at: event.received_at,
-        at: event.received_at,
+        at: at_of(event),
         track: event.track.as_bytes(),
         state: EventState::GaveUp,
     })

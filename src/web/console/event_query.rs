@@ -26,10 +26,10 @@ pub struct EventQuery {
     pub email_id: Option<String>,
     /// The campaign.
     pub campaign_id: Option<String>,
-    /// Received at this time or later: RFC 3339, or without a zone in UTC.
+    /// Received, or sent again, at this time or later: RFC 3339, or without a zone in UTC.
     #[param(example = "2026-01-27T09:15:00Z")]
     pub since: Option<String>,
-    /// Received before this time.
+    /// Received, or sent again, before this time.
     #[param(example = "2026-01-28")]
     pub until: Option<String>,
 }

@@ -62,7 +62,7 @@ async fn set_up(stage: &Stage) {
     assert!(texts(&messages, "/userId").iter().all(|user| user == "nudgespot-source-test"), "{messages:?}");
     assert!(messages.iter().all(|message| message["properties"]["test"] == true), "{messages:?}");
     let set_up = browser.path().await;
-    browser.see_at(&set_up, "Segment's API has accepted it.").await;
+    browser.see_at(&set_up, "Segment's API has accepted the test event").await;
     // The sender itself has not come yet.
     browser.see("No webhook came yet").await;
     browser.see_no("Webhooks are verified").await;

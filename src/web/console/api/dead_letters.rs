@@ -128,6 +128,7 @@ fn filter(
     Ok(DeadLetterFilter {
         kinds: kinds.iter().map(kind).collect::<Result<_, _>>()?,
         reason,
+        is_exact_reason: false,
         since: time("since", since)?,
         until: time("until", until)?,
     })

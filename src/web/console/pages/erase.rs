@@ -87,7 +87,7 @@ pub async fn receipt(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)
         ended: erasure.ended_at.as_deref().map(utc),
         removed: [
             ("Events, whatever became of them", removed.events),
-            ("Of these, not sent yet, and now never", removed.waiting),
+            ("Of these, waiting: not sent any more, unless on their way", removed.waiting),
             ("Dead letters", removed.dead_letters),
             ("Ignored and rejected events", removed.ignored_or_rejected),
             ("Refused webhooks", removed.refused_webhooks),

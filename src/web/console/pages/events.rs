@@ -44,6 +44,8 @@ struct EventsList {
     query: String,
     error: Option<String>,
     rows: Vec<Line>,
+    /// Below new rows: that more may have come between them and those of before.
+    gap: Option<String>,
     /// What there is to say of a list without events, and where it may lead.
     empty: Option<String>,
     is_new_source: bool,
@@ -113,10 +115,12 @@ pub async fn show(
     if let Some(after) = &place.after {
         let after: ListPlace = after.parse().map_err(none)?;
         let new = console.admin.new_events(source.id, &filter, after, MAX_NEW).await?;
-        if new.data.is_empty() {
+        if new.data.is_empty() && new.is_complete {
             return Ok(HttpResponse::NoContent().finish());
         }
-        return page(&list(&visit, source.id, &query, &filter, &new, None).as_rows());
+        let mut shown = list(&visit, source.id, &query, &filter, &new, None);
+        shown.gap = (!new.is_complete).then(|| gap(new.data.len()));
+        return page(&shown.as_rows());
     }
     let cursor: Option<EventCursor> = place.cursor.as_deref().map(|text| text.parse().map_err(none)).transpose()?;
     let found = console.admin.events(source.id, &filter, cursor, PAGE).await?;
@@ -164,6 +168,13 @@ fn list(
     list
 }
 
+fn gap(n_found: usize) -> String {
+    match n_found {
+        MAX_NEW.. => format!("{MAX_NEW} or more are new, and only the newest {MAX_NEW} are shown."),
+        _ => "Not all that is new was looked through.".to_owned(),
+    }
+}
+
 /// How far back it was looked: `back to 3 May, 14:02 UTC, 12 of 30 days`.
 fn searched(at: OffsetDateTime, oldest: Option<OffsetDateTime>, now: OffsetDateTime) -> String {
     let back = format!("back to {} UTC", clock(at, now));
@@ -201,6 +212,7 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
         query: query.to_query(),
         error: None,
         rows: Vec::new(),
+        gap: None,
         empty: None,
         is_new_source: false,
         unreadable: None,

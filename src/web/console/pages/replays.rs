@@ -31,15 +31,14 @@ struct ReplayPage {
 /// Which dead letters: those of a reason, or all.
 #[derive(Deserialize)]
 pub struct Which {
-    #[serde(default)]
-    reason: String,
+    reason: Option<String>,
 }
 
 /// `POST /sources/{source}/replays`
 pub async fn start(console: Data<Console>, visit: Visit, form: Form<Which>) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
-    let reason = Some(form.into_inner().reason).filter(|reason| !reason.is_empty());
-    let filter = DeadLetterFilter { reason, ..DeadLetterFilter::default() };
+    let reason = form.into_inner().reason;
+    let filter = DeadLetterFilter { reason, is_exact_reason: true, ..DeadLetterFilter::default() };
     let actor = visit.actor();
     let started = console.admin.start_replay(source.id, &filter, &actor.name).await;
     let replay = match started {
