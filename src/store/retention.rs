@@ -21,6 +21,13 @@ const DELETE_BATCH: i64 = 5_000;
 /// How many blocks are forgotten at a time: they are read and decompressed for it.
 const DELETE_BLOCKS_BATCH: i64 = 16;
 
+/// Runs a `delete` of at most [`DELETE_BATCH`] rows until there is nothing left to delete; says how many rows went.
+macro_rules! delete_in_pieces {
+    ($db:expr, $sql:literal $(, $argument:expr)*) => {
+        in_pieces($db, async |db| sqlx::query!($sql, $($argument),*).execute(db).await).await
+    };
+}
+
 /// What a run has done.
 #[derive(Debug, Default)]
 pub struct Forgotten {
@@ -216,129 +223,87 @@ async fn forget_dead_letters(db: &mut Connection, before: OffsetDateTime) -> sql
 /// Forgets what is not part of the log.
 async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
     let mut n_forgotten = forget_dead_letters(db, before).await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from unreadable_block where (source_id, last_seq) in
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from unreadable_block where (source_id, last_seq) in
                 (select source_id, last_seq from unreadable_block where found_at < $1 limit $2)",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from quarantine where (source_id, digest) in
+        before,
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from quarantine where (source_id, digest) in
                 (select source_id, digest from quarantine where received_at < $1 limit $2)",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from refused_webhook where id in
+        before,
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from refused_webhook where id in
                 (select id from refused_webhook where received_at < now() - $1 * interval '1 second' limit $2)",
-            refused_webhook::KEPT.as_secs_f64(),
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from replay_job where id in (select id from replay_job where ended_at < $1 limit $2)",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from secret_activity where (source_id, secret_id) in
+        refused_webhook::KEPT.as_secs_f64(),
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from replay_job where id in (select id from replay_job where ended_at < $1 limit $2)",
+        before,
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from secret_activity where (source_id, secret_id) in
                 (select source_id, secret_id from secret_activity where last_verified_at < $1 limit $2)",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from attempt using (select id from attempt order by id limit $2) as oldest
+        before,
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from attempt using (select id from attempt order by id limit $2) as oldest
             where attempt.id = oldest.id and started_at < $1",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
+        before,
+        DELETE_BATCH
+    )?;
     // Programs read changes within a second; a day is for one that was stopped in a debugger.
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from source_change using (select version from source_change order by version limit $1) as oldest
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from source_change using (select version from source_change order by version limit $1) as oldest
             where source_change.version = oldest.version and changed_at < now() - interval '1 day'
                 and oldest.version < (select max(version) from source_change)",
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
+        DELETE_BATCH
+    )?;
     Ok(n_forgotten)
 }
 
 /// Forgets sessions and links that do not count any more, and old entries of the audit log.
 async fn forget_of_console(db: &mut Connection, now: OffsetDateTime) -> sqlx::Result<u64> {
     let before = now - AUDIT;
-    let mut n_forgotten = in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from audit_entry using (select id from audit_entry order by id limit $2) as oldest
+    let mut n_forgotten = delete_in_pieces!(
+        db,
+        "delete from audit_entry using (select id from audit_entry order by id limit $2) as oldest
             where audit_entry.id = oldest.id and at < $1",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten += in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from session where last_seen_at < now() - make_interval(hours => $1)
+        before,
+        DELETE_BATCH
+    )?;
+    n_forgotten += delete_in_pieces!(
+        db,
+        "delete from session where last_seen_at < now() - make_interval(hours => $1)
                 or created_at < now() - make_interval(hours => $2)",
-            session::IDLE_HOURS,
-            session::MAX_HOURS
-        )
-        .execute(db)
-        .await
-    })
-    .await?;
-    n_forgotten +=
-        in_pieces(db, async |db| sqlx::query!("delete from one_time_link where expires_at < now()").execute(db).await)
-            .await?;
+        session::IDLE_HOURS,
+        session::MAX_HOURS
+    )?;
+    n_forgotten += delete_in_pieces!(db, "delete from one_time_link where expires_at < now()")?;
     Ok(n_forgotten)
 }
 
 async fn forget_replays(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
-    in_pieces(db, async |db| {
-        sqlx::query!(
-            "delete from replay where (source_id, from_seq) in
+    delete_in_pieces!(
+        db,
+        "delete from replay where (source_id, from_seq) in
                 (select source_id, from_seq from replay where replayed_at < $1 limit $2)",
-            before,
-            DELETE_BATCH
-        )
-        .execute(db)
-        .await
-    })
-    .await
+        before,
+        DELETE_BATCH
+    )
 }
 
 async fn in_pieces(
