@@ -116,11 +116,8 @@ async fn admit(
     }
     visit.who = identify(console, request, asked).await?;
     permit(console, route, place, visit).await?;
-    if is_look(route, request, asked)
-        && visit.is_operator()
-        && let Some(account) = &visit.account
-    {
-        console.admin.record(&visit.actor(), Some(account.id), Action::EventsLookedAt, &asked.path).await?;
+    if is_look(route, request, asked) && visit.is_operator() {
+        console.record(visit, Action::EventsLookedAt, &asked.path).await?;
     }
     Ok(Admission::Admitted)
 }

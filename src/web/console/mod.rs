@@ -29,8 +29,11 @@ use actix_web::{App, HttpServer, web};
 use ipnet::IpNet;
 use reqwest::Url;
 
+use crate::admin::audit::Action;
 use crate::admin::{Admin, SetUp};
+use failure::Failure;
 pub use routes::{Access, ROUTES, Route};
+use visit::Visit;
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,6 +76,15 @@ impl Console {
         });
         let server = server.workers(THREADS).client_request_timeout(HEAD_TIMEOUT).keep_alive(KEEP_ALIVE);
         Ok(server.disable_signals().listen(listener)?.run())
+    }
+
+    /// Records what a visitor did: to the account that the request is about, where it is about one.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`]: it is done, but not recorded.
+    async fn record(&self, visit: &Visit, action: Action, detail: &str) -> Result<(), Failure> {
+        let account = visit.account.as_ref().map(|account| account.id);
+        Ok(self.admin.record(&visit.actor(), account, action, detail).await?)
     }
 
     /// Whether its cookies travel over TLS only.

@@ -90,7 +90,7 @@ pub async fn rename(console: Data<Console>, visit: Visit, body: Json<AccountChan
         Some(name) => {
             let name = Name::parse(name).map_err(|error| invalid("name", error))?;
             console.admin.rename_account(&account.id.to_string(), &name).await?;
-            console.admin.record(&visit.actor(), Some(account.id), Action::AccountRenamed, name.as_str()).await?;
+            console.record(&visit, Action::AccountRenamed, name.as_str()).await?;
             name.as_str().to_owned()
         }
     };
@@ -103,7 +103,7 @@ pub async fn rename(console: Data<Console>, visit: Visit, body: Json<AccountChan
 pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let account = visit.account()?;
     // First: a deletion that is broken off, and goes on by itself, is told of as well.
-    console.admin.record(&visit.actor(), Some(account.id), Action::AccountDeleted, &account.name).await?;
+    console.record(&visit, Action::AccountDeleted, &account.name).await?;
     console.admin.delete_account(&account.id.to_string()).await?;
     Ok(done())
 }

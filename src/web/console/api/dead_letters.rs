@@ -111,7 +111,7 @@ pub async fn cancel_replay(
 ) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     if console.admin.cancel_replay(source.id, at.1).await? {
-        console.admin.record(&visit.actor(), Some(source.account_id), Action::ReplayCancelled, &source.name).await?;
+        console.record(&visit, Action::ReplayCancelled, &source.name).await?;
     }
     Ok(json(&console.admin.replay(source.id, at.1).await?.ok_or(Failure::NotFound)?))
 }

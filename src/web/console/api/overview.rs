@@ -127,7 +127,7 @@ pub async fn traffic(console: Data<Console>, visit: Visit, asked: Query<RangePar
 pub async fn acknowledge_quiet(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.acknowledge_quiet(source.id).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::QuietAcknowledged, &source.name).await?;
+    console.record(&visit, Action::QuietAcknowledged, &source.name).await?;
     Ok(done())
 }
 
@@ -137,6 +137,6 @@ pub async fn acknowledge_quiet(console: Data<Console>, visit: Visit) -> Result<H
 pub async fn rotate_status_address(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.rotate_status_token(source.id).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::StatusAddressReplaced, &source.name).await?;
+    console.record(&visit, Action::StatusAddressReplaced, &source.name).await?;
     Ok(json(&StatusAddress { status_address: console.admin.status_address(source.id).await? }))
 }

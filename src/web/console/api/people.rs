@@ -72,7 +72,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, body: Json<NewPerson>)
     let by = if visit.is_operator() { Inviter::Operator } else { Inviter::AccountAdmin };
     let invited = console.admin.invite(account, &email, role, by).await?;
     let detail = describe_invited(&email, role);
-    console.admin.record(&visit.actor(), Some(account), Action::PersonInvited, &detail).await?;
+    console.record(&visit, Action::PersonInvited, &detail).await?;
     let link = console.admin.link_url(&invited.link);
     Ok(created(&PersonInvited { person_id: invited.person_id, link }))
 }
@@ -92,7 +92,7 @@ pub async fn change_role(
     let Some(role) = body.role.as_deref().map(parse_role).transpose()? else { return Ok(json(&person)) };
     console.admin.change_role(account, id, role).await?;
     let detail = format!("{} is {} now", person.email, role.as_str());
-    console.admin.record(&visit.actor(), Some(account), Action::RoleChanged, &detail).await?;
+    console.record(&visit, Action::RoleChanged, &detail).await?;
     Ok(json(&find(&console, account, id).await?))
 }
 
@@ -105,7 +105,7 @@ pub async fn remove(console: Data<Console>, visit: Visit, path: Path<(Uuid, Uuid
     let (account, id) = (visit.account()?.id, path.1);
     let person = find(&console, account, id).await?;
     console.admin.remove_person(account, id).await?;
-    console.admin.record(&visit.actor(), Some(account), Action::PersonRemoved, &person.email).await?;
+    console.record(&visit, Action::PersonRemoved, &person.email).await?;
     Ok(done())
 }
 
@@ -126,7 +126,7 @@ pub async fn invite_operator(
 ) -> Result<HttpResponse, Failure> {
     let email = EmailAddress::parse(&body.email).map_err(|error| invalid("email", error))?;
     let invited = console.admin.invite_operator(&email).await?;
-    console.admin.record(&visit.actor(), None, Action::OperatorInvited, email.as_str()).await?;
+    console.record(&visit, Action::OperatorInvited, email.as_str()).await?;
     let link = console.admin.link_url(&invited.link);
     Ok(created(&PersonInvited { person_id: invited.person_id, link }))
 }
@@ -143,7 +143,7 @@ pub async fn remove_operator(
     let operators = console.admin.list_operators().await?;
     let found = operators.iter().find(|operator| operator.person_id == *person).ok_or(Failure::NotFound)?;
     console.admin.remove_operator(found.person_id).await?;
-    console.admin.record(&visit.actor(), None, Action::OperatorRemoved, &found.email).await?;
+    console.record(&visit, Action::OperatorRemoved, &found.email).await?;
     Ok(done())
 }
 

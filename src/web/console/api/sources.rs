@@ -126,7 +126,7 @@ pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
 pub async fn add(console: Data<Console>, visit: Visit, body: Json<NewSourceRequest>) -> Result<HttpResponse, Failure> {
     let account = visit.account()?.id;
     let made = console.admin.add_source_to(account, body.into_inner().parse()?).await?;
-    console.admin.record(&visit.actor(), Some(account), Action::SourceCreated, &made.id.to_string()).await?;
+    console.record(&visit, Action::SourceCreated, &made.id.to_string()).await?;
     Ok(created(&SourceCreated::from(made)))
 }
 
@@ -146,7 +146,7 @@ pub async fn edit(console: Data<Console>, visit: Visit, body: Json<SourceChange>
     let detail = change.names().join(", ");
     console.admin.edit_source(&source.id.to_string(), change.parse()?, visit.now).await?;
     let detail = format!("{}: {detail}", source.name);
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    console.record(&visit, Action::SourceChanged, &detail).await?;
     Ok(json(&console.admin.source_view(source.id).await?))
 }
 
@@ -156,7 +156,7 @@ pub async fn edit(console: Data<Console>, visit: Visit, body: Json<SourceChange>
 pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     // First: a deletion that is broken off, and goes on by itself, is told of as well.
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceDeleted, &source.name).await?;
+    console.record(&visit, Action::SourceDeleted, &source.name).await?;
     console.admin.delete_source(&source.id.to_string()).await?;
     Ok(done())
 }
@@ -167,7 +167,7 @@ pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse
 pub async fn pause(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.pause(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourcePaused, &source.name).await?;
+    console.record(&visit, Action::SourcePaused, &source.name).await?;
     Ok(done())
 }
 
@@ -177,7 +177,7 @@ pub async fn pause(console: Data<Console>, visit: Visit) -> Result<HttpResponse,
 pub async fn resume(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.resume(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceResumed, &source.name).await?;
+    console.record(&visit, Action::SourceResumed, &source.name).await?;
     Ok(done())
 }
 
@@ -188,7 +188,7 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
     let source = visit.source()?;
     let before = console.admin.rotation(source.id, visit.now).await?;
     let rotated = console.admin.rotate_secret(&source.id.to_string(), visit.now).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SecretRotated, &source.name).await?;
+    console.record(&visit, Action::SecretRotated, &source.name).await?;
     Ok(json(&SecretRotated {
         signing_secret: rotated.secret.expose().to_owned(),
         previous_valid_until: rfc3339(rotated.previous_until),
@@ -202,7 +202,7 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
 pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     let (webhook_path, webhook_url) = console.admin.rotate_url(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::UrlRotated, &source.name).await?;
+    console.record(&visit, Action::UrlRotated, &source.name).await?;
     Ok(json(&UrlRotated { webhook_url, webhook_path }))
 }
 
@@ -226,7 +226,7 @@ pub async fn send_test_events(
     };
     let event_ids = console.set_up.send_test_events(source.id, &kinds, visit.now).await?;
     let detail = format!("{}: {} events", source.name, event_ids.len());
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::TestEventsSent, &detail).await?;
+    console.record(&visit, Action::TestEventsSent, &detail).await?;
     Ok(json(&TestEventsSent { event_ids }))
 }
 

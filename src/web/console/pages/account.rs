@@ -107,7 +107,7 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
         }
         created => created?,
     };
-    console.admin.record(&visit.actor(), Some(account.id), Action::SourceCreated, &created.id.to_string()).await?;
+    console.record(&visit, Action::SourceCreated, &created.id.to_string()).await?;
     match (created.signing_secret, visit.person()) {
         (Some(secret), Some(person)) => {
             let person = person.person_id;

@@ -58,7 +58,7 @@ pub async fn rename(console: Data<Console>, visit: Visit, form: Form<NameForm>) 
         }
         renamed => renamed?,
     }
-    console.admin.record(&visit.actor(), Some(account.id), Action::AccountRenamed, name.as_str()).await?;
+    console.record(&visit, Action::AccountRenamed, name.as_str()).await?;
     Ok(see_other(&format!("/accounts/{}?notice=saved", account.id)))
 }
 
@@ -76,7 +76,7 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
         return page_again(&delete_page(&visit, Some("That is another name. Nothing was deleted.".to_owned()))?);
     }
     // First: a deletion that is broken off, and goes on by itself, is told of as well.
-    console.admin.record(&visit.actor(), Some(account.id), Action::AccountDeleted, &account.name).await?;
+    console.record(&visit, Action::AccountDeleted, &account.name).await?;
     console.admin.delete_account(&account.id.to_string()).await?;
     Ok(see_other("/operator?notice=deleted"))
 }

@@ -292,7 +292,7 @@ pub async fn export(
     let by = query.to_query();
     let by: Vec<&str> = by.split('&').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
     let detail = format!("{}: {} {}", source.name, format.extension(), by.join(", "));
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::EventsExported, detail.trim_end()).await?;
+    console.record(&visit, Action::EventsExported, detail.trim_end()).await?;
     let name = file_name(&source, format);
     let parts = try_unfold(Some((console, None)), move |state| {
         let (filter, source) = (filter.clone(), source.id);

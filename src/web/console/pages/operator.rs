@@ -196,7 +196,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     visit.needs_password()?;
     let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
-    console.admin.record(&visit.actor(), None, Action::OperatorInvited, address.as_str()).await?;
+    console.record(&visit, Action::OperatorInvited, address.as_str()).await?;
     let link = console.admin.link_url(&invited.link);
     let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
     page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })

@@ -39,7 +39,7 @@ pub async fn make_link(console: Data<Console>, visit: Visit, person: Path<Uuid>)
     let found = find(&console, *person).await?;
     let address = EmailAddress::parse(&found.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
-    console.admin.record(&visit.actor(), None, Action::LinkMade, address.as_str()).await?;
+    console.record(&visit, Action::LinkMade, address.as_str()).await?;
     let link = console.admin.link_url(&invited.link);
     let (frame, onward) = (Frame::new(&visit, ""), "/operator".to_owned());
     page(&LinkMade { frame, email: found.email, link, onward })
@@ -55,7 +55,7 @@ pub async fn remove(console: Data<Console>, visit: Visit, person: Path<Uuid>) ->
         }
         removed => removed?,
     }
-    console.admin.record(&visit.actor(), None, Action::OperatorRemoved, &found.email).await?;
+    console.record(&visit, Action::OperatorRemoved, &found.email).await?;
     Ok(see_other(if is_self(&visit, *person) { "/" } else { "/operator?notice=removed" }))
 }
 

@@ -104,7 +104,7 @@ pub async fn show(console: Data<Console>, visit: Visit, asked: Query<Asked>) -> 
 pub async fn acknowledge_quiet(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.acknowledge_quiet(source.id).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::QuietAcknowledged, &source.name).await?;
+    console.record(&visit, Action::QuietAcknowledged, &source.name).await?;
     Ok(see_other(&format!("/sources/{}", source.id)))
 }
 
@@ -112,7 +112,7 @@ pub async fn acknowledge_quiet(console: Data<Console>, visit: Visit) -> Result<H
 pub async fn rotate_status_address(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.rotate_status_token(source.id).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::StatusAddressReplaced, &source.name).await?;
+    console.record(&visit, Action::StatusAddressReplaced, &source.name).await?;
     Ok(see_other(&format!("/sources/{}/settings?notice=changed", source.id)))
 }
 

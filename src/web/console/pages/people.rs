@@ -111,7 +111,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
         invited => invited?,
     };
     let detail = describe_invited(&address, role);
-    console.admin.record(&visit.actor(), Some(account), Action::PersonInvited, &detail).await?;
+    console.record(&visit, Action::PersonInvited, &detail).await?;
     link_made(&console.admin, &visit, account, address.as_str(), &invited)
 }
 
@@ -139,7 +139,7 @@ pub async fn change_role(
         changed => changed?,
     }
     let detail = format!("{} is {} now", person.email, role.as_str());
-    console.admin.record(&visit.actor(), Some(account), Action::RoleChanged, &detail).await?;
+    console.record(&visit, Action::RoleChanged, &detail).await?;
     Ok(see_other(&format!("/accounts/{account}/people?notice=changed")))
 }
 
@@ -160,7 +160,7 @@ pub async fn make_link(
         }
         invited => invited?,
     };
-    console.admin.record(&visit.actor(), Some(account), Action::LinkMade, address.as_str()).await?;
+    console.record(&visit, Action::LinkMade, address.as_str()).await?;
     link_made(&console.admin, &visit, account, address.as_str(), &invited)
 }
 
@@ -175,7 +175,7 @@ pub async fn remove(console: Data<Console>, visit: Visit, path: Path<(Uuid, Uuid
         }
         removed => removed?,
     }
-    console.admin.record(&visit.actor(), Some(account), Action::PersonRemoved, &person.email).await?;
+    console.record(&visit, Action::PersonRemoved, &person.email).await?;
     let is_self = visit.person().is_some_and(|own| own.person_id == id && !own.is_operator);
     let onward = if is_self { "/".to_owned() } else { format!("/accounts/{account}/people?notice=removed") };
     Ok(see_other(&onward))

@@ -68,7 +68,7 @@ pub async fn change_password(
         }
         changed => changed?,
     }
-    console.admin.record(&visit.actor(), None, Action::PasswordChanged, "").await?;
+    console.record(&visit, Action::PasswordChanged, "").await?;
     Ok(see_other("/profile?notice=password-set"))
 }
 
@@ -76,7 +76,7 @@ pub async fn change_password(
 pub async fn end_session(console: Data<Console>, visit: Visit, path: Path<Uuid>) -> Result<HttpResponse, Failure> {
     let person = person(&visit)?;
     if console.admin.sign_out(person.person_id, *path).await? {
-        console.admin.record(&visit.actor(), None, Action::SignedOut, "another session").await?;
+        console.record(&visit, Action::SignedOut, "another session").await?;
     }
     Ok(see_other("/profile?notice=session-ended"))
 }
@@ -85,7 +85,7 @@ pub async fn end_session(console: Data<Console>, visit: Visit, path: Path<Uuid>)
 pub async fn sign_out_everywhere(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let n_ended = console.admin.sign_out_everywhere(person(&visit)?.person_id).await?;
     let detail = format!("{n_ended} sessions");
-    console.admin.record(&visit.actor(), None, Action::SignedOutEverywhere, &detail).await?;
+    console.record(&visit, Action::SignedOutEverywhere, &detail).await?;
     let mut response = see_other("/sign-in?notice=signed-out-everywhere");
     sign_in::set(&mut response, &cookies::no_session(&console.origin))?;
     Ok(response)

@@ -73,7 +73,7 @@ pub async fn show(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)>) 
 pub async fn cancel(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)>) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     if console.admin.cancel_replay(source.id, at.1).await? {
-        console.admin.record(&visit.actor(), Some(source.account_id), Action::ReplayCancelled, &source.name).await?;
+        console.record(&visit, Action::ReplayCancelled, &source.name).await?;
     }
     Ok(see_other(&path(source.id, at.1)))
 }

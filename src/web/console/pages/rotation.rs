@@ -67,7 +67,7 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit, form: Form<Sure
         return Ok(see_other(&format!("/sources/{}/rotate-secret", source.id)));
     }
     let rotated = console.admin.rotate_secret(&source.id.to_string(), visit.now).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SecretRotated, &source.name).await?;
+    console.record(&visit, Action::SecretRotated, &source.name).await?;
     let secret = rotated.secret.expose();
     let shown = console.admin.keep_for_one_look(source.id, person.person_id, secret, visit.now).await?;
     Ok(see_other(&shown_once_path(source.id, shown)))
@@ -82,7 +82,7 @@ pub async fn shown_once(
     let (source, person) = (visit.source()?, visit.person().ok_or(Failure::SignedOut)?);
     let secret = console.admin.look_once(source.id, path.1, person.person_id, visit.now).await?;
     if secret.is_some() {
-        console.admin.record(&visit.actor(), Some(source.account_id), Action::SecretShown, &source.name).await?;
+        console.record(&visit, Action::SecretShown, &source.name).await?;
     }
     page(&ShownOnce { frame: Frame::new(&visit, "Settings"), id: source.id, source: source.name.clone(), secret })
 }
@@ -98,7 +98,7 @@ pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResp
     visit.needs_password()?;
     let source = visit.source()?;
     console.admin.rotate_url(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::UrlRotated, &source.name).await?;
+    console.record(&visit, Action::UrlRotated, &source.name).await?;
     Ok(see_other(&format!("/sources/{}/set-up?notice=url-rotated", source.id)))
 }
 

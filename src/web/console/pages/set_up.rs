@@ -107,7 +107,7 @@ pub async fn save_write_key(
     let detail = format!("{}: write key …{}, region {}", source.name, key.last4(), region.as_str());
     let edit = Edit { write_key: Some(key), region: Some(region), ..Edit::default() };
     console.admin.edit_source(&source.id.to_string(), edit, visit.now).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    console.record(&visit, Action::SourceChanged, &detail).await?;
     console.set_up.check_write_key(source.id, visit.now).await?;
     Ok(see_other(&format!("/sources/{}/set-up?notice=key-saved", source.id)))
 }
@@ -134,7 +134,7 @@ pub async fn save_signing_secret(
     let edit = Edit { signing_secret: Some(secret), ..Edit::default() };
     console.admin.edit_source(&source.id.to_string(), edit, visit.now).await?;
     let detail = format!("{}: signing secret", source.name);
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    console.record(&visit, Action::SourceChanged, &detail).await?;
     Ok(see_other(&format!("/sources/{}/set-up?notice=secret-saved", source.id)))
 }
 
@@ -152,7 +152,7 @@ pub async fn send_test_events(
     let kinds: &[event::Kind] = if form.kinds == "all" { &event::Kind::ALL } else { &[event::Kind::Delivered] };
     let ids = console.set_up.send_test_events(source.id, kinds, visit.now).await?;
     let detail = format!("{}: {} events", source.name, ids.len());
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::TestEventsSent, &detail).await?;
+    console.record(&visit, Action::TestEventsSent, &detail).await?;
     let last = ids.last().map(String::as_str).unwrap_or_default();
     Ok(see_other(&format!("/sources/{}/set-up?notice=test-sent&test={last}#test", source.id)))
 }

@@ -81,7 +81,7 @@ pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>
         form.unsubscribe_event,
         form.allow_untimestamped.is_some()
     );
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceChanged, &detail).await?;
+    console.record(&visit, Action::SourceChanged, &detail).await?;
     Ok(see_other(&format!("/sources/{}/settings?notice=saved", source.id)))
 }
 
@@ -89,7 +89,7 @@ pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>
 pub async fn pause(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.pause(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourcePaused, &source.name).await?;
+    console.record(&visit, Action::SourcePaused, &source.name).await?;
     Ok(see_other(&format!("/sources/{}/settings?notice=paused", source.id)))
 }
 
@@ -97,7 +97,7 @@ pub async fn pause(console: Data<Console>, visit: Visit) -> Result<HttpResponse,
 pub async fn resume(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     console.admin.resume(&source.id.to_string()).await?;
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceResumed, &source.name).await?;
+    console.record(&visit, Action::SourceResumed, &source.name).await?;
     Ok(see_other(&format!("/sources/{}/settings?notice=resumed", source.id)))
 }
 
@@ -116,7 +116,7 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
         return page_again(&delete_page(&console, &visit, Some(error)).await?);
     }
     // First: a deletion that is broken off, and goes on by itself, is told of as well.
-    console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceDeleted, &source.name).await?;
+    console.record(&visit, Action::SourceDeleted, &source.name).await?;
     console.admin.delete_source(&source.id.to_string()).await?;
     Ok(see_other(&format!("/accounts/{}?notice=deleted", source.account_id)))
 }

@@ -81,7 +81,7 @@ pub async fn submit(
 pub async fn sign_out(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     if let Some(person) = visit.person() {
         console.admin.sign_out(person.person_id, person.session_id).await?;
-        console.admin.record(&visit.actor(), None, Action::SignedOut, "").await?;
+        console.record(&visit, Action::SignedOut, "").await?;
     }
     let mut response = see_other("/sign-in?notice=signed-out");
     set(&mut response, &cookies::no_session(&console.origin))?;
