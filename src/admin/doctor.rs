@@ -12,7 +12,7 @@ use crate::domain::timestamp::rfc3339;
 use crate::secrets::{decrypt_previous_secret, decrypt_secret};
 use crate::sources::signature::diagnosis::{self, Evidence, Fault, Secrets};
 use crate::store::refused_webhook::{self, RefusedWebhook};
-use crate::store::source::{self, SealedSource};
+use crate::store::source;
 use crate::store::webhook_activity::{self, Activity};
 
 /// How many refused webhooks a page has at most.
@@ -191,7 +191,7 @@ impl Admin {
     pub async fn judge_signature(&self, source: Uuid, webhook: &PastedWebhook) -> Result<Judgement, AdminError> {
         let sealed = self.sealed_source(source).await?;
         let account = sealed.account_id;
-        let neighbours = self.db(async |db| source::list(db, None, Some(account)).await).await?;
+        let neighbours = self.db(async |db| source::list(db, None, Some(&[account])).await).await?;
         let others: Vec<(String, SigningSecret)> = neighbours
             .iter()
             .filter(|other| other.id != source)
@@ -216,11 +216,6 @@ impl Admin {
             is_verified_lately: activity.last_verified_at.is_some_and(|at| webhook.received_at - at < LATELY),
         });
         Ok(Judgement::of(&faults))
-    }
-
-    async fn sealed_source(&self, id: Uuid) -> Result<SealedSource, AdminError> {
-        let found = self.db(async |db| source::list(db, Some(&[id]), None).await).await?.pop();
-        found.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::domain::timestamp::rfc3339;
 use crate::sources::signature::clause;
 pub use crate::store::overview::Standing;
 use crate::store::traffic::{Step, Traffic};
-use crate::store::{overview, source, traffic, webhook_activity};
+use crate::store::{overview, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.
 const HEALTH_ATTEMPTS: i64 = 200;
@@ -302,9 +302,8 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
     pub async fn status_address(&self, source: Uuid) -> Result<String, AdminError> {
-        let found = self.db(async |db| source::list(db, Some(&[source]), None).await).await?.pop();
-        let found = found.ok_or_else(|| AdminError::NoSuchSource(source.to_string()))?;
-        Ok(format!("{}/status/{}", self.urls.console, found.status_token))
+        let token = self.sealed_source(source).await?.status_token;
+        Ok(format!("{}/status/{token}", self.urls.console))
     }
 
     /// Gives a source a new status address, and returns its token. The one before is dead at once.

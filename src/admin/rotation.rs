@@ -30,7 +30,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn rotation(&self, source: Uuid, now: OffsetDateTime) -> Result<Rotation, AdminError> {
-        let sealed = self.find_source(&source.to_string()).await?;
+        let sealed = self.sealed_source(source).await?;
         let previous_until = sealed.previous_secret_until.filter(|until| now < *until);
         Ok(Rotation { previous_until, seen: self.webhooks_seen(source).await? })
     }

@@ -90,7 +90,7 @@ impl SetUp {
     /// # Errors
     /// [`AdminError`].
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
-        let sealed = self.admin.find_source(&source.to_string()).await?;
+        let sealed = self.admin.sealed_source(source).await?;
         let (Some(key), None) = (&sealed.write_key, &sealed.endpoint) else { return Ok(None) };
         let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
         let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
@@ -124,7 +124,7 @@ impl SetUp {
         kinds: &[event::Kind],
         now: OffsetDateTime,
     ) -> Result<Vec<String>, AdminError> {
-        let sealed = self.admin.find_source(&source.to_string()).await?;
+        let sealed = self.admin.sealed_source(source).await?;
         let of = kind(&sealed)?;
         let secret = decrypt_secret(&self.admin.vault, &sealed)?.ok_or(AdminError::NoSigningSecret)?;
         let url = format!("http://{}{}", self.intake, of.webhook_path(&sealed.token));

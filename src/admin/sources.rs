@@ -164,6 +164,15 @@ impl Admin {
         }
     }
 
+    /// The source of that id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchSource`], [`AdminError::Database`].
+    pub(super) async fn sealed_source(&self, id: Uuid) -> Result<SealedSource, AdminError> {
+        let found = self.db(async |db| source::list(db, Some(&[id]), None).await).await?.pop();
+        found.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
+    }
+
     /// Changes settings. A new write key, region or endpoint is tried at once; of a new signing secret, the one before
     /// verifies for another 24 hours.
     ///
@@ -187,7 +196,7 @@ impl Admin {
         let name = edit.name.as_ref().map_or("", Name::as_str);
         there_is(updated.map_err(|error| name_taken(error, name))?, text)?;
         if let Some(secret) = &edit.signing_secret {
-            let source = self.find_source(&id.to_string()).await?;
+            let source = self.sealed_source(id).await?;
             // Entered again, it must not displace the one before, which may still sign.
             let current = decrypt_secret(&self.vault, &source)?;
             if current.is_none_or(|current| current.expose() != secret.expose()) {

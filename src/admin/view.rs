@@ -80,7 +80,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn show_account(&self, id_or_name: &str) -> Result<AccountView, AdminError> {
         let account = self.find_account(id_or_name).await?;
-        let sources = self.views(Some(account.id), None).await?;
+        let sources = self.sources_of(account.id).await?;
         Ok(account_view(&account, sources))
     }
 
@@ -90,15 +90,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn show_accounts(&self) -> Result<Vec<AccountView>, AdminError> {
         let accounts = self.list_accounts().await?;
-        let mut sources: HashMap<String, Vec<SourceView>> = HashMap::new();
-        for view in self.views(None, None).await? {
-            sources.entry(view.account_id.clone()).or_default().push(view);
-        }
-        let views = accounts.iter().map(|account| {
-            let sources = sources.remove(&account.id.to_string()).unwrap_or_default();
-            account_view(account, sources)
-        });
-        Ok(views.collect())
+        Ok(account_views(&accounts, self.views(None, None).await?))
     }
 
     /// A page of accounts, by name, from the one after `after`; only that one where a single one is meant.
@@ -116,12 +108,9 @@ impl Admin {
         let mut found = self.db(async |db| account::list_after(db, only, after, n + 1).await).await?;
         let has_more = found.len() > limit;
         found.truncate(limit);
-        let mut accounts = Vec::with_capacity(found.len());
-        for account in found {
-            let sources = self.sources_of(account.id).await?;
-            accounts.push(account_view(&account, sources));
-        }
-        Ok(AccountsPage { accounts, has_more })
+        let ids: Vec<Uuid> = found.iter().map(|account| account.id).collect();
+        let sources = self.views(Some(&ids), None).await?;
+        Ok(AccountsPage { accounts: account_views(&found, sources), has_more })
     }
 
     /// The sources of an account as people see them, by name.
@@ -129,7 +118,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn sources_of(&self, account: Uuid) -> Result<Vec<SourceView>, AdminError> {
-        self.views(Some(account), None).await
+        self.views(Some(&[account]), None).await
     }
 
     /// A source as people see it.
@@ -159,12 +148,12 @@ impl Admin {
         self.source_view(id).await
     }
 
-    async fn views(&self, account: Option<Uuid>, only: Option<Uuid>) -> Result<Vec<SourceView>, AdminError> {
+    async fn views(&self, accounts: Option<&[Uuid]>, only: Option<Uuid>) -> Result<Vec<SourceView>, AdminError> {
         let ids = only.map(|id| [id]);
         let ids = ids.as_ref().map(<[Uuid; 1]>::as_slice);
-        let sources = self.db(async |db| source::list(db, ids, account).await).await?;
+        let sources = self.db(async |db| source::list(db, ids, accounts).await).await?;
         let ids: Vec<Uuid> = sources.iter().map(|source| source.id).collect();
-        let of = (account.is_some() || only.is_some()).then_some(ids.as_slice());
+        let of = (accounts.is_some() || only.is_some()).then_some(ids.as_slice());
         let statuses = self.db(async |db| source::list_with_status(db, of).await).await?;
         let mut statuses: HashMap<Uuid, SourceStatus> = statuses.into_iter().map(|s| (s.id, s)).collect();
         let now = OffsetDateTime::now_utc();
@@ -203,6 +192,17 @@ impl Admin {
             warning,
         }
     }
+}
+
+/// The accounts, each with its own of these sources.
+fn account_views(accounts: &[Account], sources: Vec<SourceView>) -> Vec<AccountView> {
+    let mut by_account: HashMap<String, Vec<SourceView>> = HashMap::new();
+    for source in sources {
+        by_account.entry(source.account_id.clone()).or_default().push(source);
+    }
+    let view =
+        |account: &Account| account_view(account, by_account.remove(&account.id.to_string()).unwrap_or_default());
+    accounts.iter().map(view).collect()
 }
 
 fn account_view(account: &Account, sources: Vec<SourceView>) -> AccountView {

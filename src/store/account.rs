@@ -114,7 +114,7 @@ pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, name: &str) -> sqlx::Resu
 /// # Errors
 /// The database did not answer. The account may be gone and some of its events still there: they are forgotten in time.
 pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
-    let sources = db.run(async |db| source::list(db, None, Some(id)).await).await?;
+    let sources = db.run(async |db| source::list(db, None, Some(&[id])).await).await?;
     db.run(async |db| delete_row(db, id).await).await?;
     for source in sources {
         source::delete(db, source.id).await?;

@@ -88,24 +88,24 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
     .await
 }
 
-/// Every source, or those of `ids` or of an account that (still) exist, by the names of account and source.
+/// Every source, or those of `ids` or of `accounts` that (still) exist, by the names of account and source.
 ///
 /// # Errors
 /// The database did not answer; ask again.
 pub async fn list(
     db: impl PgExecutor<'_>,
     ids: Option<&[Uuid]>,
-    account: Option<Uuid>,
+    accounts: Option<&[Uuid]>,
 ) -> sqlx::Result<Vec<SealedSource>> {
     sqlx::query_as!(
         SealedSource,
         "select source.id, account_id, account.name as account_name, kind, source.name, token, region, endpoint,
             write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token
         from source join account on account.id = account_id
-        where ($1::uuid[] is null or source.id = any($1)) and ($2::uuid is null or account_id = $2)
+        where ($1::uuid[] is null or source.id = any($1)) and ($2::uuid[] is null or account_id = any($2))
         order by account.name, source.name",
         ids as _,
-        account,
+        accounts as _,
     )
     .fetch_all(db)
     .await

@@ -16,7 +16,6 @@ use crate::domain::timestamp::rfc3339;
 use crate::domain::track::{self, Envelope};
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
 use crate::store::events::QuarantinedEvent;
-use crate::store::source;
 
 /// How the ids begin by which events are found that are not forwarded: they need not have one of their own.
 pub(super) const QUARANTINED: &str = "not-forwarded-";
@@ -181,8 +180,7 @@ pub(super) fn quarantined_row(event: QuarantinedEvent) -> EventRow {
 impl Admin {
     /// How a source names its events.
     pub(super) async fn source_names(&self, id: Uuid) -> Result<SourceNames, AdminError> {
-        let found = self.db(async |db| source::list(db, Some(&[id]), None).await).await?.pop();
-        let source = found.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))?;
+        let source = self.sealed_source(id).await?;
         let unsubscribe = source.unsubscribe_event.parse();
         let unsubscribe = unsubscribe.map_err(|_| AdminError::UnknownSetting(source.unsubscribe_event.clone()))?;
         Ok(SourceNames { source: id, unsubscribe, envelope: kind(&source)?.envelope() })
