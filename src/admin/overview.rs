@@ -175,16 +175,12 @@ impl Admin {
         found.ok_or_else(|| AdminError::NoSuchSource(source.to_string()))
     }
 
-    /// How the sources of an account are doing, or all, the worst first.
+    /// How the sources of an account are doing, or all, by name.
     ///
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn overviews(&self, account: Option<Uuid>, now: OffsetDateTime) -> Result<Vec<Overview>, AdminError> {
-        let mut all = self.judged(account, None, now).await?;
-        all.sort_by_key(|Overview { judgement, standing, .. }| {
-            (judgement.is_ok, !judgement.loses_events, judgement.state, -standing.waiting)
-        });
-        Ok(all)
+        self.judged(account, None, now).await
     }
 
     async fn judged(

@@ -20,6 +20,10 @@ pub struct Standing {
     pub source_id: Uuid,
     /// Its account.
     pub account_id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// What sends to it.
+    pub kind: String,
     /// Whether it has a write key.
     pub has_write_key: bool,
     /// Whether Segment does not know its write key. Of a source with an endpoint of its own, nobody asks.
@@ -70,14 +74,14 @@ pub struct Standing {
     pub accepted_lately: i64,
 }
 
-/// How sources stand: of an account, or of all where there is none; or one of them.
+/// How sources stand: of an account, or of all where there is none; or one of them. By name.
 ///
 /// # Errors
 /// The database did not answer; ask again.
 pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option<Uuid>) -> sqlx::Result<Vec<Standing>> {
     let rows = sqlx::query!(
         r#"
-        select source.id, account_id, write_key is not null as "has_write_key!", secret is not null as "has_secret!",
+        select source.id, account_id, name, kind, write_key is not null as "has_write_key!", secret is not null as "has_secret!",
             quiet_acknowledged_at, log_head.n_duplicates, log_head.n_ignored, log_head.n_rejected,
             head_seq - n_replayed as "accepted!", head_seq - cursor_seq as "waiting!", delivery.n_delivered,
             delivery.n_dead - n_replayed - n_dead_erased - n_dead_forgotten as "gave_up!", n_dead_forgotten, n_missing,
@@ -116,6 +120,7 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
                 and starts_at >= least(date_trunc('day', now(), 'UTC'), date_trunc('hour', now(), 'UTC') - interval '1 hour')
         ) as recent
         where ($1::uuid is null or account_id = $1) and ($2::uuid is null or source.id = $2)
+        order by name
         "#,
         account,
         source,
@@ -125,6 +130,8 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
     let standings = rows.into_iter().map(|row| Standing {
         source_id: row.id,
         account_id: row.account_id,
+        name: row.name,
+        kind: row.kind,
         has_write_key: row.has_write_key,
         is_write_key_unknown: row.is_write_key_unknown,
         has_secret: row.has_secret,

@@ -13,7 +13,7 @@ use super::super::visit::Visit;
 use super::rotation::shown_once_path;
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
-use crate::admin::{AdminError, NewSource, SourceView};
+use crate::admin::{AdminError, NewSource};
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::sources::Kind;
@@ -29,13 +29,13 @@ struct AccountPage {
 }
 
 struct SourceRow {
-    id: String,
+    id: Uuid,
     name: String,
     kind: String,
     state: StateMark,
     waiting: i64,
     delivered: i64,
-    dead_letters: i64,
+    gave_up: i64,
 }
 
 #[derive(Template)]
@@ -66,21 +66,13 @@ pub struct SourceForm {
 /// `GET /accounts/{account}`
 pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let id = visit.account()?.id;
-    let sources = console.admin.sources_of(id).await?;
-    let overviews = console.admin.overviews(Some(id), visit.now).await?;
-    let of = |source: &SourceView| overviews.iter().find(|of| of.standing.source_id.to_string() == source.source_id);
+    let sources = console.admin.overviews(Some(id), visit.now).await?;
     page(&AccountPage {
         frame: Frame::new(&visit, "Sources"),
         id,
         may_change: visit.may_change,
         is_operator: visit.is_operator(),
-        sources: sources
-            .into_iter()
-            .map(|source| {
-                let overview = of(&source);
-                row(source, overview)
-            })
-            .collect(),
+        sources: sources.into_iter().map(row).collect(),
     })
 }
 
@@ -102,8 +94,7 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
         NewSource { kind: kind_parsed, name: name_parsed, write_key: None, region: Region::Us, signing_secret: None };
     let created = match console.admin.add_source_to(account.id, new).await {
         Err(error @ AdminError::SourceNameTaken(_)) => {
-            let error = error.to_string().replace(" with `--name`", "");
-            return page_again(&new_source_page(&visit, kind, name, Some(error))?);
+            return page_again(&new_source_page(&visit, kind, name, Some(error.to_string()))?);
         }
         created => created?,
     };
@@ -147,17 +138,14 @@ fn new_source_page(
     })
 }
 
-fn row(source: SourceView, overview: Option<&Overview>) -> SourceRow {
+fn row(source: Overview) -> SourceRow {
     SourceRow {
-        state: overview.map_or(NOT_JUDGED, |overview| (&overview.judgement).into()),
-        id: source.source_id,
-        name: source.name,
-        kind: source.kind,
-        waiting: source.waiting,
-        delivered: source.delivered,
-        dead_letters: source.dead_letters,
+        state: (&source.judgement).into(),
+        id: source.standing.source_id,
+        name: source.standing.name,
+        kind: source.standing.kind,
+        waiting: source.standing.waiting,
+        delivered: source.standing.delivered,
+        gave_up: source.standing.gave_up,
     }
 }
-
-/// Of a source that was made in this moment.
-pub(super) const NOT_JUDGED: StateMark = StateMark { word: "New", class: "none" };

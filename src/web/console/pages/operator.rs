@@ -8,15 +8,16 @@ use actix_web::web::{Data, Form, Query};
 use askama::Template;
 use serde::Deserialize;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again};
 use super::super::visit::Visit;
-use super::account::NOT_JUDGED;
 use crate::admin::audit::Action;
+use crate::admin::overview::Overview;
 use crate::admin::people::{Inviter, OperatorView, Role};
-use crate::admin::{AccountView, AdminError, NewSource, SourceView};
+use crate::admin::{Account, AdminError, NewSource};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -106,18 +107,24 @@ pub struct InviteForm {
 
 /// `GET /operator`
 pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -> Result<HttpResponse, Failure> {
-    let accounts = console.admin.show_accounts().await?;
+    let accounts = console.admin.list_accounts().await?;
+    let sources = console.admin.overviews(None, visit.now).await?;
     let q = search.into_inner().q.trim().to_owned();
     let wanted = q.to_lowercase();
-    let (n_accounts, n_sources) = (accounts.len(), accounts.iter().map(|account| account.sources.len()).sum());
-    let overviews = console.admin.overviews(None, visit.now).await?;
-    let judged = overviews.iter().map(|of| (of.standing.source_id.to_string(), StateMark::from(&of.judgement)));
-    let judged: HashMap<String, StateMark> = judged.collect();
-    let mut rows: Vec<Row> = accounts.into_iter().flat_map(|account| rows(account, &judged)).collect();
-    let n_waiting = rows.iter().map(|row| row.waiting).sum();
+    let (n_accounts, n_sources) = (accounts.len(), sources.len());
+    let n_waiting = sources.iter().map(|source| source.standing.waiting).sum();
+    let n_bad = sources.iter().filter(|source| !source.judgement.is_ok).count();
+    let n_lately = sources.iter().map(|source| source.standing.accepted_lately).sum();
+    let mut of_account: HashMap<Uuid, Vec<Overview>> = HashMap::new();
+    for source in sources {
+        of_account.entry(source.standing.account_id).or_default().push(source);
+    }
+    let of = |account: Account| {
+        let sources = of_account.remove(&account.id).unwrap_or_default();
+        rows(&account, sources, visit.now)
+    };
+    let mut rows: Vec<Row> = accounts.into_iter().flat_map(of).collect();
     let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
-    let n_bad = overviews.iter().filter(|of| !of.judgement.is_ok).count();
-    let n_lately = overviews.iter().map(|of| of.standing.accepted_lately).sum();
     let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
     rows.retain(|row| is_wanted(&row.account) || row.source.as_deref().is_some_and(is_wanted));
     // Stable: within a state, by name.
@@ -202,12 +209,11 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
 }
 
-fn rows(account: AccountView, judged: &HashMap<String, StateMark>) -> Vec<Row> {
-    let (id, name) = (account.account_id, account.name);
-    if account.sources.is_empty() {
+fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<Row> {
+    if sources.is_empty() {
         return vec![Row {
-            path: format!("/accounts/{id}"),
-            account: name,
+            path: format!("/accounts/{}", account.id),
+            account: account.name.clone(),
             source: None,
             state: StateMark { word: "No source", class: "none" },
             waiting: 0,
@@ -217,19 +223,23 @@ fn rows(account: AccountView, judged: &HashMap<String, StateMark>) -> Vec<Row> {
             error: None,
         }];
     }
-    let is_only = account.sources.len() == 1;
-    let row = |source: SourceView| Row {
-        state: judged.get(&source.source_id).copied().unwrap_or(NOT_JUDGED),
-        path: format!("/sources/{}", source.source_id),
-        account: name.clone(),
-        source: (!is_only).then_some(source.name),
-        waiting: source.waiting,
-        oldest: if source.waiting > 0 { seconds(source.oldest_waiting_seconds) } else { String::new() },
-        oldest_seconds: source.oldest_waiting_seconds,
-        delivered: source.delivered,
-        error: source.paused_reason.or(source.last_error),
+    let is_only = sources.len() == 1;
+    let row = |source: Overview| {
+        let (state, standing) = (StateMark::from(&source.judgement), source.standing);
+        let oldest_seconds = standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds());
+        Row {
+            state,
+            path: format!("/sources/{}", standing.source_id),
+            account: account.name.clone(),
+            source: (!is_only).then_some(standing.name),
+            waiting: standing.waiting,
+            oldest: if standing.waiting > 0 { seconds(oldest_seconds) } else { String::new() },
+            oldest_seconds,
+            delivered: standing.delivered,
+            error: standing.paused_reason.or(standing.last_error),
+        }
     };
-    account.sources.into_iter().map(row).collect()
+    sources.into_iter().map(row).collect()
 }
 
 fn lately(n: i64, now: OffsetDateTime) -> Lately {
