@@ -82,7 +82,7 @@ pub enum AdminError {
     NoSource(String),
     #[error("there is an account `{0}` already; choose another name")]
     AccountNameTaken(String),
-    #[error("the account has a source `{0}` already; choose another name with `--name`")]
+    #[error("the account has a source `{0}` already; choose another name")]
     SourceNameTaken(String),
     #[error("there is no such person: {0}")]
     NoSuchPerson(String),

@@ -70,8 +70,7 @@ pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>
     };
     match console.admin.edit_source(&source.id.to_string(), edit, visit.now).await {
         Err(error @ AdminError::SourceNameTaken(_)) => {
-            let error = error.to_string().replace(" with `--name`", "");
-            return page_again(&settings(&console, &visit, Some(error)).await?);
+            return page_again(&settings(&console, &visit, Some(error.to_string())).await?);
         }
         edited => _ = edited?,
     }
