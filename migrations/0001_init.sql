@@ -139,6 +139,8 @@ create table delivery (
     n_delivered bigint not null default 0,
     -- Events that have died, also those that were sent again since.
     n_dead bigint not null default 0,
+    -- Of these, those whose dead letters were older than the retention.
+    n_dead_forgotten bigint not null default 0,
     -- Numbers of the log that the cursor has passed and that had no event any more.
     n_missing bigint not null default 0,
     -- Failed attempts since the last answer that moved the cursor.

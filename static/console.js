@@ -100,7 +100,10 @@
       const button = document.getElementById(part.dataset.rows);
       if (held.length && button) {
         button.hidden = false;
-        button.textContent = `Show ${held.length} new event${held.length === 1 ? "" : "s"}`;
+        // A row that opens nothing says that there is a gap.
+        const n = held.filter((row) => row.classList.contains("linked")).length;
+        const more = n < held.length ? " or more" : "";
+        button.textContent = `Show ${n}${more} new event${n === 1 && !more ? "" : "s"}`;
         button.onclick = () => { part.closest("table").hidden = false; document.querySelector("#found .empty")?.remove(); part.prepend(...held.splice(0)); button.hidden = true; };
       }
     }

@@ -44,7 +44,7 @@ use passwords::Passwords;
 pub use rekey::{NotSealed, Rekeyed};
 pub use replays::ReplayView;
 pub use rotation::Rotation;
-pub use set_up::{KeyCheck, SetUp};
+pub use set_up::{KeyCheck, OWN_POST_HEADER, OwnPosts, SetUp};
 pub use sources::{Created, Edit, NewSource, Rotated};
 use throttle::Throttle;
 pub use view::{AccountView, AccountsPage, SourceView};

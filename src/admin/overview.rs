@@ -181,7 +181,9 @@ impl Admin {
     /// [`AdminError::Database`].
     pub async fn overviews(&self, account: Option<Uuid>, now: OffsetDateTime) -> Result<Vec<Overview>, AdminError> {
         let mut all = self.judged(account, None, now).await?;
-        all.sort_by_key(|overview| (overview.judgement.is_ok, overview.judgement.state, -overview.standing.waiting));
+        all.sort_by_key(|Overview { judgement, standing, .. }| {
+            (judgement.is_ok, !judgement.loses_events, judgement.state, -standing.waiting)
+        });
         Ok(all)
     }
 
@@ -328,6 +330,7 @@ impl Admin {
 fn facts(standing: &Standing, webhooks: SeenWebhooks) -> SourceFacts {
     SourceFacts {
         has_write_key: standing.has_write_key,
+        is_write_key_unknown: standing.is_write_key_unknown,
         has_secret: standing.has_secret,
         paused: standing.paused_reason.clone().map(|reason| (reason, standing.paused_at)),
         waiting: standing.waiting,

@@ -34,6 +34,27 @@ pub struct KeyCheck {
     pub checked_at: OffsetDateTime,
 }
 
+/// The header of what the service posts to its own listener.
+pub const OWN_POST_HEADER: &str = "nudgespot-source-own-post";
+
+/// Tells what the service posts to itself from what senders post: a number that nobody else knows.
+#[derive(Clone, Debug)]
+pub struct OwnPosts(Arc<str>);
+
+impl OwnPosts {
+    /// A mark for this process.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(hex::encode(random::bytes::<16>()).into())
+    }
+
+    /// Whether this is the value of such a post's header.
+    #[must_use]
+    pub fn is_mark(&self, value: &[u8]) -> bool {
+        value == self.0.as_bytes()
+    }
+}
+
 /// Asks others about sources, and sends for them.
 pub struct SetUp {
     admin: Arc<Admin>,
@@ -42,6 +63,7 @@ pub struct SetUp {
     segment_cdn: Url,
     /// The service's own listener for webhooks.
     intake: SocketAddr,
+    own_posts: OwnPosts,
     http: reqwest::Client,
 }
 
@@ -55,10 +77,11 @@ impl SetUp {
         segment: Client,
         segment_cdn: Url,
         intake: SocketAddr,
+        own_posts: OwnPosts,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(INTAKE_TIMEOUT).no_proxy();
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { admin, segment, segment_cdn, intake, http })
+        Ok(Self { admin, segment, segment_cdn, intake, own_posts, http })
     }
 
     /// Asks Segment whether it knows the source's write key, and keeps the answer. `None`: there is no key yet, or it is for
@@ -69,10 +92,10 @@ impl SetUp {
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.find_source(&source.to_string()).await?;
         let (Some(key), None) = (&sealed.write_key, &sealed.endpoint) else { return Ok(None) };
-        let key = decrypt_write_key(&self.admin.vault, source, key)?;
-        let verdict = self.segment.check_key(&self.segment_cdn, &key).await;
+        let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
+        let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
-        self.admin.db(async |db| write_key_check::put(db, source, &check).await).await?;
+        self.admin.db(async |db| write_key_check::put(db, source, key, &check).await).await?;
         Ok(Some(verdict))
     }
 
@@ -111,8 +134,11 @@ impl SetUp {
             let Some(body) = of.test_event(*event, &id, now) else { continue };
             let seconds = now.unix_timestamp();
             let headers = sign(&secret, SigningScheme::Standard, &id, seconds, body.as_bytes());
-            let request =
-                headers.into_iter().fold(self.http.post(&url), |request, (name, value)| request.header(name, value));
+            let request = headers
+                .into_iter()
+                .fold(self.http.post(&url).header(OWN_POST_HEADER, &*self.own_posts.0), |request, (name, value)| {
+                    request.header(name, value)
+                });
             let answer = request.body(body).send().await;
             match answer.map(|answer| answer.status()) {
                 Ok(StatusCode::OK) => ids.push(id),

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, SetUp, Urls};
+use crate::admin::{Admin, OwnPosts, SetUp, Urls};
 use crate::config::Config;
 use crate::database::{AdminPool, DatabaseHandle};
 use crate::delivery::{Delivery, DeliveryWorker, DuePoller, RequestBatcher};
@@ -212,11 +212,12 @@ impl Parts<()> {
         let health = [Session::HEALTH, Session::LOOK_UP].map(|session| database.connection(session));
         let (refusals, recorder) =
             ActivityRecorder::new(Arc::clone(&sources), database.connection(Session::BACKGROUND));
-        let state =
-            State::new(Arc::clone(&sources), ingest, refusals, health, Arc::clone(&metrics), config.max_body_bytes);
+        let own_posts = OwnPosts::random();
+        let (counts, limit) = (Arc::clone(&metrics), config.max_body_bytes);
+        let state = State::new(Arc::clone(&sources), ingest, refusals, health, counts, limit, own_posts.clone());
         let mut servers = Servers::bind(state, config.bind, config.internal_bind, config.keep_alive)
             .map_err(|(variable, error)| anyhow::anyhow!("{variable}: cannot listen there: {error}"))?;
-        let (admin, set_up, console) = console(config, database, &mut servers, client)?;
+        let (admin, set_up, console) = console(config, database, &mut servers, client, own_posts)?;
         let delivery = Delivery::new(Arc::new(worker), Arc::clone(&due), Arc::clone(&sources));
         Ok(Parts {
             servers,
@@ -296,6 +297,7 @@ fn console(
     database: &DatabaseHandle,
     servers: &mut Servers,
     segment: Client,
+    own_posts: OwnPosts,
 ) -> anyhow::Result<(Arc<Admin>, Arc<SetUp>, SocketAddr)> {
     let listener = TcpListener::bind(config.console_bind);
     let listener = listener.context("CONSOLE_BIND: cannot listen there")?;
@@ -306,7 +308,8 @@ fn console(
     };
     let origin = Url::parse(&urls.console).context("CONSOLE_URL")?;
     let admin = Arc::new(Admin::new(database.admin_pool(AdminPool::Console), Arc::clone(&database.vault), urls));
-    let set_up = SetUp::new(Arc::clone(&admin), segment, config.segment_cdn.clone(), reachable(servers.public));
+    let set_up =
+        SetUp::new(Arc::clone(&admin), segment, config.segment_cdn.clone(), reachable(servers.public), own_posts);
     let set_up = Arc::new(set_up.context("the HTTP client for test events")?);
     let console = Console::new(Arc::clone(&admin), Arc::clone(&set_up), origin, config.trusted_proxies.clone());
     servers.add("the server of the console", console.serve(listener).context("CONSOLE_BIND")?);

@@ -154,7 +154,7 @@ impl Block {
         self.n_by_kind = std::array::from_fn(|at| self.n_by_kind[at] + other.n_by_kind[at]);
     }
 
-    /// By what its events are searched for (see [`filter`](super::filter)).
+    /// By what its events are searched for (see [`super::filter`]).
     #[must_use]
     pub fn filter(&self) -> Vec<u8> {
         let kinds = Kind::ALL.into_iter().zip(self.n_by_kind).filter(|(_, n)| *n > 0);

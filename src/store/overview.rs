@@ -1,9 +1,10 @@
 //! How sources stand, in numbers that add up.
 //!
-//! Every event that was accepted waits, was delivered, was given up, is missing, or was erased before it was delivered; one
-//! that was sent again waits, or was delivered or given up, once more. So with what `log_head` and `delivery` count:
-//! `head_seq - n_replayed = (head_seq - cursor_seq) + n_delivered + (n_dead - n_replayed - n_dead_erased) + n_missing`
-//! and `n_erased + n_dead_erased`.
+//! Every event that was accepted waits, was delivered, was given up (and may be forgotten by now), is missing, or was erased
+//! before it was delivered; one that was sent again waits, or was delivered or given up, once more. So with what `log_head` and `delivery` count:
+//! `head_seq - n_replayed = (head_seq - cursor_seq) + n_delivered + n_dead_left + n_missing` and
+//! `n_erased + n_dead_erased + n_dead_forgotten`, where `n_dead_left` is
+//! `n_dead - n_replayed - n_dead_erased - n_dead_forgotten`.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 /// How a source stands.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 pub struct Standing {
     /// The source.
     pub source_id: Uuid,
@@ -20,6 +22,8 @@ pub struct Standing {
     pub account_id: Uuid,
     /// Whether it has a write key.
     pub has_write_key: bool,
+    /// Whether Segment does not know its write key. Of a source with an endpoint of its own, nobody asks.
+    pub is_write_key_unknown: bool,
     /// Whether it has a signing secret.
     pub has_secret: bool,
     /// Since when an admin knows that nothing comes.
@@ -30,14 +34,18 @@ pub struct Standing {
     pub ignored: i64,
     /// Events that cannot be used.
     pub rejected: i64,
+    /// Whether any of these is kept.
+    pub has_rejected: bool,
     /// Events that are forwarded.
     pub accepted: i64,
     /// Of these: those that wait.
     pub waiting: i64,
     /// Of these: those that Segment took.
     pub delivered: i64,
-    /// Of these: those that were given up and not sent again.
+    /// Of these: those that were given up, were not sent again, and are kept.
     pub gave_up: i64,
+    /// Of these: those that were given up, and were not sent again until they were too old to be kept.
+    pub forgotten: i64,
     /// Of these: those that the log has lost.
     pub missing: i64,
     /// Of these: those that were erased before they were delivered.
@@ -72,7 +80,14 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         select source.id, account_id, write_key is not null as "has_write_key!", secret is not null as "has_secret!",
             quiet_acknowledged_at, log_head.n_duplicates, log_head.n_ignored, log_head.n_rejected,
             head_seq - n_replayed as "accepted!", head_seq - cursor_seq as "waiting!", delivery.n_delivered,
-            delivery.n_dead - n_replayed - n_dead_erased as "gave_up!", n_missing, n_replayed,
+            delivery.n_dead - n_replayed - n_dead_erased - n_dead_forgotten as "gave_up!", n_dead_forgotten, n_missing,
+            n_replayed,
+            exists (
+                select from quarantine where quarantine.source_id = source.id and disposition = 'rejected'
+            ) as "has_rejected!",
+            write_key is not null and endpoint is null and exists (
+                select from write_key_check where write_key_check.source_id = source.id and verdict = 'unknown'
+            ) as "is_write_key_unknown!",
             n_erased + n_dead_erased as "erased!",
             array[log_head.n_email_delivered, log_head.n_opened, log_head.n_clicked, log_head.n_bounced,
                 log_head.n_marked_as_spam, log_head.n_unsubscribed] as "by_kind!",
@@ -111,15 +126,18 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         source_id: row.id,
         account_id: row.account_id,
         has_write_key: row.has_write_key,
+        is_write_key_unknown: row.is_write_key_unknown,
         has_secret: row.has_secret,
         quiet_acknowledged_at: row.quiet_acknowledged_at,
         duplicates: row.n_duplicates,
         ignored: row.n_ignored,
         rejected: row.n_rejected,
+        has_rejected: row.has_rejected,
         accepted: row.accepted,
         waiting: row.waiting,
         delivered: row.n_delivered,
         gave_up: row.gave_up,
+        forgotten: row.n_dead_forgotten,
         missing: row.n_missing,
         erased: row.erased,
         replayed: row.n_replayed,

@@ -183,19 +183,39 @@ async fn delete_blocks_until(
     Ok(u64::try_from(event_ids.len()).unwrap_or(u64::MAX))
 }
 
-/// Forgets what is not part of the log.
-async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
-    let mut n_forgotten = in_pieces(db, async |db| {
+/// Forgets old dead letters, and counts them: what was given up still adds up.
+async fn forget_dead_letters(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
+    in_pieces(db, async |db| {
         sqlx::query!(
-            "delete from dead_letter where (source_id, seq) in
-                (select source_id, seq from dead_letter where dead_at < $1 limit $2)",
+            // One source at a time: of rows in `delivery`, none is held while another is waited for.
+            "with piece as (
+                select source_id, seq from dead_letter
+                where source_id = (select source_id from dead_letter where dead_at < $1 limit 1) and dead_at < $1
+                limit $2
+            ),
+            gone as (
+                delete from dead_letter using piece
+                where dead_letter.source_id = piece.source_id and dead_letter.seq = piece.seq
+                returning dead_letter.source_id
+            ),
+            counted as (
+                update delivery set n_dead_forgotten = n_dead_forgotten + n
+                from (select source_id, count(*) as n from gone group by source_id) as forgotten
+                where delivery.source_id = forgotten.source_id
+            )
+            select from gone",
             before,
             DELETE_BATCH
         )
         .execute(db)
         .await
     })
-    .await?;
+    .await
+}
+
+/// Forgets what is not part of the log.
+async fn forget_others(db: &mut Connection, before: OffsetDateTime) -> sqlx::Result<u64> {
+    let mut n_forgotten = forget_dead_letters(db, before).await?;
     n_forgotten += in_pieces(db, async |db| {
         sqlx::query!(
             "delete from unreadable_block where (source_id, last_seq) in

@@ -194,6 +194,11 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
                 paused_reason = case when paused_by <> 'segment' then paused_reason end,
                 paused_at = case when paused_by <> 'segment' then paused_at end
             from changed where source_id = changed.id and ($3::text is not null or $4::bytea is not null or $7)
+        ),
+        -- What Segment said was of the key before.
+        asked_anew as (
+            delete from write_key_check using changed
+            where source_id = changed.id and ($4::bytea is not null or $7)
         )
         select count(*) as "n!" from changed"#,
         id,

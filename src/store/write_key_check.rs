@@ -13,18 +13,20 @@ pub struct WriteKeyCheck {
     pub verdict: String,
 }
 
-/// Writes down what Segment said of a source's write key. A deleted source has none.
+/// Writes down what Segment said of a source's write key, sealed as it was read; unless the source has another by now, or
+/// is deleted.
 ///
 /// # Errors
 /// The database did not answer; ask Segment again.
-pub async fn put(db: impl PgExecutor<'_>, source: Uuid, check: &WriteKeyCheck) -> sqlx::Result<()> {
+pub async fn put(db: impl PgExecutor<'_>, source: Uuid, write_key: &[u8], check: &WriteKeyCheck) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into write_key_check (source_id, checked_at, verdict)
-        select id, $2, $3 from source where id = $1
+        select id, $2, $3 from source where id = $1 and write_key = $4
         on conflict (source_id) do update set checked_at = excluded.checked_at, verdict = excluded.verdict",
         source,
         check.checked_at,
         check.verdict,
+        write_key,
     )
     .execute(db)
     .await?;
@@ -39,15 +41,6 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<
     sqlx::query_as!(WriteKeyCheck, "select checked_at, verdict from write_key_check where source_id = $1", source)
         .fetch_optional(db)
         .await
-}
-
-/// Forgets what Segment said of the key before this one.
-///
-/// # Errors
-/// The database did not answer; try again.
-pub async fn forget(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("delete from write_key_check where source_id = $1", source).execute(db).await?;
-    Ok(())
 }
 
 /// Sources whose write key was not asked about since `before`, and goes to Segment itself.

@@ -57,6 +57,22 @@ pub struct Refused {
     n_body_bytes: usize,
 }
 
+/// The headers that are read. See `sources/signature.rs`.
+const READ_HEADERS: [&str; 7] = [
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "svix-id",
+    "svix-timestamp",
+    "svix-signature",
+    "x-nudgespot-signature",
+];
+/// How much is kept of what is as long as a signature.
+const SHOWN_SIGNATURE_CHARS: usize = 12;
+const MIN_SIGNATURE_CHARS: usize = 40;
+/// Stands for the value of another header.
+const NOT_KEPT: &str = "(not kept)";
+
 impl Refused {
     pub fn new(
         source: Option<Arc<Source>>,
@@ -74,7 +90,10 @@ impl Refused {
         let kept = headers.iter().filter(|(name, _)| signs(name.as_str())).take(MAX_HEADERS);
         let kept = kept.map(|(name, value)| {
             let value = &value.as_bytes()[..value.len().min(MAX_HEADER_BYTES)];
-            (name.as_str().to_owned(), String::from_utf8_lossy(value).into_owned())
+            let value = String::from_utf8_lossy(value);
+            // Of others, which look as if they signed, the name tells enough; and a sender may send its secret along.
+            let is_told = READ_HEADERS.contains(&name.as_str()) && !value.contains("whsec_");
+            (name.as_str().to_owned(), if is_told { value.into_owned() } else { NOT_KEPT.to_owned() })
         });
         let mut kept: Vec<_> = kept.collect();
         kept.sort();
@@ -211,10 +230,20 @@ impl ActivityRecorder {
             n_body_bytes: i64::try_from(refused.n_body_bytes).unwrap_or(i64::MAX),
             fault: fault.to_owned(),
             explanation,
-            headers: refused.headers,
+            headers: refused.headers.into_iter().map(|(name, value)| (name, shortened(&value))).collect(),
         };
         self.db.run_once(async |db| refused_webhook::insert(db, &row).await).await
     }
+}
+
+/// A header's value as it is kept, once it was judged: of each signature, its form and its beginning. Whole, it might sign
+/// another body.
+fn shortened(value: &str) -> String {
+    let part = |part: &str| match part.char_indices().nth(SHOWN_SIGNATURE_CHARS) {
+        Some((end, _)) if part.len() >= MIN_SIGNATURE_CHARS => format!("{}…", &part[..end]),
+        _ => part.to_owned(),
+    };
+    value.split_inclusive([' ', ',']).map(part).collect()
 }
 
 fn evidence<'a>(

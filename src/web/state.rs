@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refusals::RefusalQueue;
+use crate::admin::OwnPosts;
 use crate::ingest::Ingest;
 use crate::metrics::Metrics;
 use crate::secrets::SourceCache;
@@ -34,6 +35,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The largest body that is read.
     pub max_body_bytes: usize,
+    /// Tells the service's own test events.
+    pub own_posts: OwnPosts,
     pub(super) body_memory: Arc<Semaphore>,
     pub(super) requests: TaskTracker,
     pub(super) is_drained: AtomicBool,
@@ -49,6 +52,7 @@ impl State {
         [health, backlog]: [Connection; 2],
         metrics: Arc<Metrics>,
         max_body_bytes: usize,
+        own_posts: OwnPosts,
     ) -> Self {
         Self {
             sources,
@@ -58,6 +62,7 @@ impl State {
             backlog: Mutex::new(backlog),
             metrics,
             max_body_bytes,
+            own_posts,
             body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
             requests: TaskTracker::new(),
             is_drained: AtomicBool::new(false),

@@ -20,6 +20,7 @@ use tracing::Instrument;
 use super::problem::Problem;
 use super::refusals::{PendingNote, Refused};
 use super::state::{State, UNIT};
+use crate::admin::OWN_POST_HEADER;
 use crate::ingest::{IngestError, Receipt, Webhook};
 use crate::secrets::Source;
 use crate::sources::Kind;
@@ -110,7 +111,11 @@ async fn accept(
     }
     let (source, verified) = authentic?;
     tracing::Span::current().record("source.id", tracing::field::display(source.id));
-    source.activity.verified(verified.signed_with(), received_at);
+    // What the service sent to itself says nothing of the sender.
+    let mark = request.headers().get(OWN_POST_HEADER);
+    if !mark.is_some_and(|mark| state.own_posts.is_mark(mark.as_bytes())) {
+        source.activity.verified(verified.signed_with(), received_at);
+    }
     let webhook = Webhook::new(source.id, received_at, kind.parse(verified, received_at)?);
     drop(body);
     hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;

@@ -269,6 +269,39 @@ async fn whoever_asks_gets_what_the_route_says_and_no_more() {
 }
 
 /// The matrix takes each route by its word; this is what the words must be.
+/// Routes are found by the decoded path. What may be done must be judged by the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_spelled_otherwise_is_no_way_around() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let browser = Browser::new(&service);
+    let world = World::new(&context).await;
+    let spelled = |path: &str, n: usize| -> String {
+        let segment = |(at, segment): (usize, &str)| match segment.chars().next().filter(|_| at == n) {
+            Some(first) => format!("%{:02X}{}", u32::from(first), &segment[first.len_utf8()..]),
+            None => segment.to_owned(),
+        };
+        path.split('/').enumerate().map(segment).collect::<Vec<_>>().join("/")
+    };
+    let mut wrong = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.access != Access::Public) {
+        let path = world.path(route);
+        for n in 1..path.split('/').count() {
+            let (status, location) = browser.ask(route, &spelled(&path, n), Nobody, "same-origin").await;
+            let is_right = match expected(route, Nobody) {
+                Expected::Status(expected) => status == expected || status == 404,
+                Expected::SignIn => status == 404 || location.is_some_and(|to| to.starts_with("/sign-in?next=")),
+                Expected::Passes => false,
+            };
+            if !is_right {
+                wrong.push(format!("{} {}: {status}", route.method, spelled(&path, n)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    service.terminate().await;
+}
+
 #[test]
 fn what_changes_something_says_so() {
     // They read what is sent, and change nothing.

@@ -245,3 +245,20 @@ async fn the_api_answers_what_the_pages_show() {
     let exports = audit["data"].as_array().expect("entries").iter().filter(|entry| entry["action"] == "events.export");
     assert_eq!(exports.count(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_live_list_says_where_it_left_something_out() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let acme = context.source("acme").await;
+    let visitor = Visitor::operator(&context, &service).await;
+    let list = format!("/sources/{}/events", acme.id);
+    let live = visitor.get(&list).await.between("data-live=\"", "\"");
+    acme.accept(&service, &events(0..99)).await;
+    let new = visitor.fragment(&live).await;
+    assert!(new.body.matches("class=\"linked\"").count() == 99 && !new.has("Load the list anew"), "{}", new.body);
+    acme.accept(&service, &events(100..105)).await;
+    let new = visitor.fragment(&live).await;
+    assert_eq!(new.body.matches("class=\"linked\"").count(), 100);
+    assert!(new.has(&format!("<a href=\"{list}?\">Load the list anew</a>")), "{}", new.body);
+}

@@ -1,7 +1,10 @@
 //! The console's pages and API of problems, replays, the signature doctor and erasure, as a browser without script and a
 //! program see them.
 
+use std::time::Duration;
+
 use nudgespot_source::sources::signature::{SigningScheme, sign};
+use nudgespot_source::store::retention;
 use reqwest::Method;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -200,4 +203,51 @@ async fn programs_do_the_same_by_token() {
     assert_eq!(ask(Method::GET, &receipt, None).await.1["removed"]["events"], 1, "that it was sent again");
     let listed = ask(Method::GET, &format!("/accounts/{account}/erasures"), None).await.1;
     assert_eq!(listed["data"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_to_be_sent_again_is_not_said_to_be_there() {
+    let context = Context::new().await;
+    let (_service, operator, account) = start(&context).await;
+    let source = source_with_dead_letters(&context, &account).await;
+    let path = format!("/sources/{}", source.id);
+    let (later, month) = (OffsetDateTime::now_utc() + time::Duration::days(31), Duration::from_hours(30 * 24));
+    retention::forget(&mut context.connection(), later, month).await.expect("forgotten");
+    let problems = operator.get(&format!("{path}/problems")).await.body;
+    assert!(problems.contains("3 events that were given up are no longer kept"), "{problems}");
+    assert!(!problems.contains("can be sent again. <a") && !problems.contains("state bad\">Lost"), "{problems}");
+    let (id, now) = (source.id.parse().expect("an id"), OffsetDateTime::now_utc());
+    let shown = context.admin().overview(id, now).await.expect("there").standing;
+    let became = [shown.waiting, shown.delivered, shown.gave_up, shown.forgotten, shown.missing, shown.erased];
+    assert_eq!((shown.accepted, became), (3, [0, 0, 0, 3, 0, 0]));
+    let overview = operator.get(&path).await.body;
+    assert!(overview.contains("<span class=\"figure \">3</span> forgotten"), "{overview}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_key_that_segment_does_not_know_shows_everywhere_until_there_is_another() {
+    let context = Context::new().await;
+    let (_service, operator, account) = start(&context).await;
+    let source = source_with_dead_letters(&context, &account).await;
+    let unknown = format!(
+        "insert into write_key_check values ('{}', now(), 'unknown')
+        on conflict (source_id) do update set checked_at = excluded.checked_at, verdict = excluded.verdict",
+        source.id
+    );
+    context.execute(&unknown).await;
+    let path = format!("/sources/{}", source.id);
+    let overview = operator.get(&path).await.body;
+    assert!(overview.contains("<title>Not set up") && overview.contains("icon-bad"), "{overview}");
+    assert!(overview.contains("Segment does not know the write key"), "{overview}");
+    let today = OffsetDateTime::now_utc().date();
+    assert!(overview.contains(&format!("{path}/events?since={today}\">Accepted today")), "{overview}");
+    let fragment = overview.split("data-live=").nth(1).expect("a live part");
+    assert!(fragment.contains("As of <time"), "{fragment}");
+    let all = operator.get("/operator").await.body;
+    assert!(all.contains("Need a look<span class=\"figure\">2<") && all.contains("Accepted since "), "{all}");
+    context.run(&["source", "set", &source.id, "--endpoint", "http://127.0.0.1:1"]).await;
+    context.execute(&unknown).await;
+    assert!(!operator.get(&path).await.body.contains("Segment does not know the write key"), "its endpoint is its own");
+    context.run(&["source", "set", &source.id, "--endpoint", "none"]).await;
+    assert!(!operator.get(&path).await.body.contains("Segment does not know the write key"), "it is asked anew");
 }

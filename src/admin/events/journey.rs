@@ -12,6 +12,7 @@ use crate::admin::{Admin, AdminError};
 use crate::domain::search_key::TrackFields;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
+use crate::store::delivery::PAUSED_BY_ADMIN;
 use crate::store::events::{self, DeadEvent};
 use crate::store::overview::{self, AttemptRow};
 
@@ -159,7 +160,10 @@ impl Admin {
         };
         let Some(standing) = standing else { return Ok(format!("{before}.")) };
         let why = if let Some(reason) = standing.paused_reason {
-            format!("; delivery is paused: {}", reason.trim_end_matches('.'))
+            match reason.trim_end_matches('.') {
+                PAUSED_BY_ADMIN => format!("; delivery is {PAUSED_BY_ADMIN}"),
+                reason => format!("; delivery is paused: {reason}"),
+            }
         } else if !standing.has_write_key {
             "; the source has no write key yet".to_owned()
         } else if let Some(error) = standing.last_error {

@@ -61,6 +61,7 @@ impl From<&Judgement> for StateMark {
     fn from(judgement: &Judgement) -> Self {
         let class = match judgement.state {
             SourceState::Delivering => "good",
+            _ if judgement.loses_events => "bad",
             SourceState::Refusing | SourceState::Paused => "bad",
             SourceState::Quiet if judgement.is_ok => "none",
             SourceState::Behind | SourceState::Quiet => "waiting",

@@ -39,10 +39,14 @@ pub async fn guard(
     let console = request.app_data::<web::Data<Console>>().expect("every request has it").clone();
     let asked = Asked::of(request.request());
     let mut visit = nobody(&console, request.request(), &asked);
-    let admitted = admit(&console, request.request(), &asked, &mut visit).await;
-    request.extensions_mut().insert(visit.clone());
-    let mut response = match admitted {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+    let mut response = match admit(&console, request.request(), &asked, &mut visit).await {
+        Ok(admission) => {
+            // A handler asks for what is put here, and fails without: what was not admitted does not reach one.
+            if admission == Admission::Admitted {
+                request.extensions_mut().insert(visit.clone());
+            }
+            next.call(request).await?.map_into_boxed_body()
+        }
         Err(failure) => request.error_response(failure),
     };
     let failure = response.response().error().and_then(|error| error.as_error::<Failure>());
@@ -53,14 +57,25 @@ pub async fn guard(
     Ok(response)
 }
 
+/// What became of a request that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// Who asks may have the route.
+    Admitted,
+    /// There is no such route.
+    Unrouted,
+}
+
 /// A request of which nothing is known but what it says itself.
 fn nobody(console: &Console, request: &HttpRequest, asked: &Asked) -> Visit {
     let cookie = |name: &str| request.cookie(name).map(|cookie| cookie.value().to_owned());
-    let text = |name: &HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    // Some proxies add a line of their own, instead of to the one that is there.
+    let forwarded = request.headers().get_all(&X_FORWARDED_FOR).map(|line| line.to_str().unwrap_or("?"));
+    let forwarded = forwarded.collect::<Vec<_>>().join(",");
     let theme = cookie(THEME_COOKIE).and_then(|theme| ["light", "dark"].into_iter().find(|known| *known == theme));
     let notice = url_query(request.query_string(), "notice");
     let address = request.peer_addr();
-    let address = address.map(|peer| client_address(&console.trusted_proxies, peer, text(&X_FORWARDED_FOR)));
+    let address = address.map(|peer| client_address(&console.trusted_proxies, peer, &forwarded));
     Visit {
         who: None,
         address,
@@ -80,31 +95,42 @@ fn url_query(query: &str, name: &str) -> Option<String> {
     pairs.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-async fn admit(console: &Console, request: &HttpRequest, asked: &Asked, visit: &mut Visit) -> Result<(), Failure> {
+async fn admit(
+    console: &Console,
+    request: &HttpRequest,
+    asked: &Asked,
+    visit: &mut Visit,
+) -> Result<Admission, Failure> {
     check_host(&console.origin, request.headers())?;
-    let text = [request.path(), request.query_string()];
+    let text = [asked.path.as_str(), request.query_string()];
     if text.iter().any(|text| text.contains('\0') || text.to_ascii_lowercase().contains("%00")) {
         return Err(Failure::Malformed("A NUL character is in no name, id or address.".to_owned()));
     }
     // What is not routed is answered as such, whoever asks.
-    let Some((route, place)) = routes::find(request.method(), request.path()) else { return Ok(()) };
+    let Some((route, place)) = routes::find(request.method(), &asked.path) else { return Ok(Admission::Unrouted) };
     if asked.surface != Surface::Api && !request.method().is_safe() {
         check_origin(&console.origin, request.headers())?;
     }
     if asked.is_of_nobody() {
-        return Ok(());
+        return Ok(Admission::Admitted);
     }
     visit.who = identify(console, request, asked).await?;
     permit(console, route, place, visit).await?;
-    let is_look =
-        route.path.contains("/{source}/events") && request.method().is_safe() && asked.surface != Surface::Fragment;
-    if is_look
+    if is_look(route, request, asked)
         && visit.is_operator()
         && let Some(account) = &visit.account
     {
         console.admin.record(&visit.actor(), Some(account.id), Action::EventsLookedAt, &asked.path).await?;
     }
-    Ok(())
+    Ok(Admission::Admitted)
+}
+
+/// Whether what somebody asks for shows what an account's events say, and is not a page that keeps itself current.
+fn is_look(route: Route, request: &HttpRequest, asked: &Asked) -> bool {
+    let shows = ["/events", "/problems", "/export", "/dead-letters", "/refused-webhooks"];
+    let is_poll = asked.surface == Surface::Fragment && url_query(request.query_string(), "after").is_some();
+    let shows = shows.iter().any(|shown| route.path.contains(&format!("/{{source}}{shown}")));
+    shows && request.method().is_safe() && !is_poll
 }
 
 /// Who asks: pages know people by their cookie, the API knows tokens. Neither takes the other's: a page that somebody else
@@ -128,13 +154,14 @@ async fn permit(console: &Console, route: Route, place: Place<'_>, visit: &mut V
     }
     let who = visit.who.clone().ok_or(Failure::SignedOut)?;
     let id = |text: &str| Uuid::try_parse(text).map_err(|_| Failure::NotFound);
+    let mut source = None;
     let account = match place {
         Place::Nowhere => None,
         Place::Account(text) => console.admin.account_by_id(id(text)?).await?,
         Place::Source(text) => {
             let found = console.admin.source_place(id(text)?).await?.ok_or(Failure::NotFound)?;
             let (id, account_id) = (found.id, found.account.id);
-            visit.source = Some(SourceRef { id, account_id, name: found.name, has_siblings: found.has_siblings });
+            source = Some(SourceRef { id, account_id, name: found.name, has_siblings: found.has_siblings });
             Some(found.account)
         }
     };
@@ -143,7 +170,9 @@ async fn permit(console: &Console, route: Route, place: Place<'_>, visit: &mut V
     } else {
         let account = account.ok_or(Failure::NotFound)?;
         let role = who.role_in(account.id).ok_or(Failure::NotFound)?;
+        // Only now: a page that refuses shows what is here.
         visit.account = Some(AccountRef { id: account.id, name: account.name });
+        visit.source = source;
         Some(role)
     };
     visit.may_change = role == Some(Role::Admin);

@@ -1,6 +1,6 @@
 //! The console: pages for people, an API for programs, on a listener of their own.
 //!
-//! A request passes [`guard`](guard::guard) first, which decides from the [route table](routes) alone who may do it:
+//! A request passes `guard` first, which decides from the route table (`routes.rs`) alone who may do it:
 //! before a handler runs and before a body is read, it knows who asks, of which account or source, and whether that may
 //! be. What a handler then does is a use case of [`admin`](crate::admin). Pages and API share use cases, checks and
 //! failures; they differ in how they read what is asked and write what came of it.
@@ -83,10 +83,10 @@ impl Console {
 
 /// Who came: the peer, or whom a trusted proxy says that it came for. Each proxy adds the address it saw at the right, so
 /// the first from there that is no trusted proxy's is the one that nobody could make up.
-fn client_address(trusted: &[IpNet], peer: SocketAddr, forwarded_for: Option<&str>) -> IpAddr {
+fn client_address(trusted: &[IpNet], peer: SocketAddr, forwarded_for: &str) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
     let mut address = peer.ip().to_canonical();
-    let mut hops = forwarded_for.unwrap_or_default().rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
+    let mut hops = forwarded_for.rsplit(',').map(|hop| hop.trim().parse::<IpAddr>());
     // What is no address was not written by a proxy that can be trusted.
     while is_trusted(&address)
         && let Some(Ok(hop)) = hops.next()
@@ -108,12 +108,12 @@ mod tests {
             let peer: IpAddr = peer.parse().expect("an address");
             client_address(&trusted, SocketAddr::new(peer, 1), forwarded_for).to_string()
         };
-        assert_eq!(address("192.0.2.1", Some("198.51.100.7")), "192.0.2.1");
-        assert_eq!(address("127.0.0.1", Some("198.51.100.7")), "198.51.100.7");
-        assert_eq!(address("127.0.0.1", Some("1.2.3.4, 198.51.100.7, 10.1.1.1")), "198.51.100.7");
-        assert_eq!(address("127.0.0.1", Some("1.2.3.4, nonsense")), "127.0.0.1");
-        assert_eq!(address("127.0.0.1", Some("nonsense, 198.51.100.7")), "198.51.100.7");
-        assert_eq!(address("127.0.0.1", None), "127.0.0.1");
-        assert_eq!(address("::ffff:127.0.0.1", Some("::ffff:198.51.100.7")), "198.51.100.7");
+        assert_eq!(address("192.0.2.1", "198.51.100.7"), "192.0.2.1");
+        assert_eq!(address("127.0.0.1", "198.51.100.7"), "198.51.100.7");
+        assert_eq!(address("127.0.0.1", "1.2.3.4, 198.51.100.7, 10.1.1.1"), "198.51.100.7");
+        assert_eq!(address("127.0.0.1", "1.2.3.4, nonsense"), "127.0.0.1");
+        assert_eq!(address("127.0.0.1", "nonsense, 198.51.100.7"), "198.51.100.7");
+        assert_eq!(address("127.0.0.1", ""), "127.0.0.1");
+        assert_eq!(address("::ffff:127.0.0.1", "::ffff:198.51.100.7"), "198.51.100.7");
     }
 }

@@ -46,7 +46,8 @@ struct FailurePage<'a> {
 impl Asked {
     /// What this request asks.
     pub fn of(request: &HttpRequest) -> Self {
-        let path = request.path().to_owned();
+        // As the routes are found by: decoded. Judged by any other spelling, a route could be had that was not judged.
+        let path = request.match_info().as_str().to_owned();
         let surface = match () {
             () if path.starts_with("/static/") => Surface::Static,
             () if path.starts_with("/api/") => Surface::Api,
@@ -68,13 +69,12 @@ impl Asked {
 
     /// Where somebody who is sent to the sign-in page wanted to go.
     fn wanted(&self) -> String {
-        let is_page = routes::find(&Method::GET, &self.path).is_some();
-        let target = match (self.method == Method::GET, is_page) {
-            (true, _) => &self.target,
-            (false, true) => &self.path,
-            (false, false) => "/",
-        };
-        next_query(target)
+        if self.method == Method::GET {
+            return next_query(&self.target);
+        }
+        // The page that the form stands on: of this path, or of one above it.
+        let mut paths = std::iter::successors(Some(self.path.as_str()), |path| Some(path.rsplit_once('/')?.0));
+        next_query(paths.find(|path| routes::find(&Method::GET, path).is_some()).unwrap_or("/"))
     }
 }
 

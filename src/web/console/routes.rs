@@ -209,7 +209,7 @@ impl<'p> Place<'p> {
 
 /// What no route answers.
 pub(super) async fn unrouted(request: HttpRequest) -> Result<HttpResponse, Failure> {
-    let there = ROUTES.iter().filter(|route| matches(route.path, request.path()));
+    let there = ROUTES.iter().filter(|route| matches(route.path, request.match_info().as_str()));
     let methods: Vec<String> = there.map(|route| route.method.to_uppercase()).collect();
     if methods.is_empty() {
         return Err(Failure::NotFound);

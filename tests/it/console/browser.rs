@@ -226,6 +226,12 @@ impl Browser {
         self.special("goog/cdp/execute", json!({"cmd": cmd, "params": {"source": script}})).await;
     }
 
+    /// Says from now on that it is another browser.
+    pub async fn set_user_agent(&self, user_agent: &str) {
+        let cmd = "Network.setUserAgentOverride";
+        self.special("goog/cdp/execute", json!({"cmd": cmd, "params": {"userAgent": user_agent}})).await;
+    }
+
     async fn special(&self, path: &'static str, body: Value) -> Value {
         self.client.issue_cmd(Special { path, body }).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }

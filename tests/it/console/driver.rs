@@ -49,8 +49,7 @@ impl Driver {
         let profiles = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&profiles).expect("the target folder can be written");
         // All of them are of one group, which ends with this process's end of the pipe.
-        let script =
-            r#"chromedriver --port=0 </dev/null & read -r _; trap "" TERM; kill -TERM 0; wait; rm -rf "$TMPDIR""#;
+        let script = r#"chromedriver --port=0 </dev/null & read -r _; trap "" TERM; kill -TERM 0; wait; until rm -rf "$TMPDIR"; do sleep 0.1; done"#;
         let mut keeper = Command::new("sh")
             .args(["-c", script])
             .env("TMPDIR", &profiles)

@@ -1,8 +1,10 @@
 //! From a service that nobody runs yet to the first event that arrives.
 
+use serde_json::json;
+
 use super::browser::Scripts;
 use super::stage::{PASSWORD, Stage, play};
-use crate::harness::texts;
+use crate::harness::{Source, events, texts};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_first_start_to_six_test_events() {
@@ -60,12 +62,27 @@ async fn set_up(stage: &Stage) {
     assert!(texts(&messages, "/userId").iter().all(|user| user == "nudgespot-source-test"), "{messages:?}");
     assert!(messages.iter().all(|message| message["properties"]["test"] == true), "{messages:?}");
     let set_up = browser.path().await;
-    browser.see_at(&set_up, "Webhooks are verified, and Segment's API has accepted events").await;
+    browser.see_at(&set_up, "Segment's API has accepted the test event").await;
+    // The sender itself has not come yet.
+    browser.see("No webhook came yet").await;
+    browser.see_no("Webhooks are verified").await;
     browser.click("Its journey").await;
     browser.see("Received").await;
     browser.see("accepted, 200").await;
     browser.see("\"test\": true").await;
+    browser.go(&set_up).await;
+    let url = browser.content("#webhook-url").await;
+    browser.click("Make a signing secret and see it").await;
+    browser.click("Make a new secret").await;
+    browser.see("It is shown only now.").await;
+    let created = json!({
+        "source_id": "", "signing_secret": browser.content("#secret").await,
+        "webhook_path": url[url.find("/webhooks/").expect("its path")..],
+    });
+    Source::new("acme", &created).accept(service, &events(1..=1)).await;
+    context.messages(7).await;
+    browser.see_at(&set_up, "Webhooks are verified, and Segment's API has accepted events").await;
     browser.click("Overview").await;
     browser.see("Delivering").await;
-    browser.see("6 delivered").await;
+    browser.see("7 delivered").await;
 }

@@ -35,7 +35,8 @@ const LOOK: &str = r"
         wide.push(`${root.scrollWidth} px`);
     }
     const strange = [...document.querySelectorAll('img, iframe, object, embed, base, script:not([src]), [onerror], a[href^=javascript]')];
-    return { wide: wide.slice(-4), strange: strange.map((element) => element.outerHTML), hit: window.hit_by ?? null,
+    const hidden = root.outerHTML.match(/.{0,40}[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069].{0,40}/);
+    return { wide: wide.slice(-4), strange: strange.map((element) => element.outerHTML), hit: window.hit_by ?? hidden?.[0] ?? null,
              status: performance.getEntriesByType('navigation')[0].responseStatus, text: document.body.textContent.length };
 ";
 
@@ -56,6 +57,7 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
         browser.go(&stage.service.first_operator_link().await).await;
         faults.extend(look_here(browser, "the first link", has_axe).await);
         let scene = Scene::set(&stage.context, &stage.service).await;
+        browser.set_user_agent(&format!("{MARKUP} {}", "U".repeat(400))).await;
         stage.enter_as_operator("olga@example.com").await;
         let searches = [
             format!("/operator?q={}", encoded(MARKUP)),
@@ -63,13 +65,75 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
             format!("/sign-in?next={}", encoded("javascript:hit()")),
             format!("/confirm?next={}", encoded("//elsewhere.example")),
             format!("/sources/{}/set-up?test={}", scene.full.id, encoded(MARKUP)),
+            format!("/sources/{}/events?recipient={}", scene.full.id, encoded(MARKUP)),
+            format!("/sources/{}/events?campaign_id={}&state=rejected", scene.full.id, "c".repeat(400)),
+            format!("/sources/{}/events?since={}", scene.full.id, encoded(MARKUP)),
+            format!("/sources/{}/events?state=ignored", scene.full.id),
         ];
         for path in scene.pages().iter().chain(&searches) {
             faults.extend(look(browser, path, has_axe).await);
         }
+        for answer in ANSWERS {
+            browser.go(&answer.path(&scene)).await;
+            for (label, text) in answer.fields {
+                browser.fill(label, text).await;
+            }
+            browser.click(answer.button).await;
+            browser.see(answer.sees).await;
+            faults.extend(look_here(browser, answer.button, has_axe).await);
+        }
         assert!(faults.is_empty(), "{faults:#?}");
     })
     .await;
+}
+
+/// A page that answers a form.
+struct Form {
+    /// With `A` for the account, and `S` for the source.
+    path: &'static str,
+    fields: &'static [(&'static str, &'static str)],
+    button: &'static str,
+    sees: &'static str,
+}
+
+const ANSWERS: [Form; 6] = [
+    Form {
+        path: "/accounts/A/new-token",
+        fields: &[("What is it for?", MARKUP)],
+        button: "Create it",
+        sees: "It is shown only now.",
+    },
+    Form {
+        path: "/accounts/A/invite",
+        fields: &[("Email address", "ann'&@example.com")],
+        button: "Make the link",
+        sees: "A one-time link for ann'&@example.com",
+    },
+    Form {
+        path: "/accounts/A/new-source",
+        fields: &[("Name", MARKUP)],
+        button: "Add the source",
+        sees: "has a source",
+    },
+    Form {
+        path: "/sources/S/doctor",
+        fields: &[("Headers, one a line", MARKUP), ("Body, byte for byte", MARKUP)],
+        button: "Judge it",
+        sees: "Paste a header a line",
+    },
+    Form { path: "/sources/S/rotate-secret", fields: &[], button: "Make a new secret", sees: "It is shown only now." },
+    Form {
+        path: "/sources/S/delete",
+        fields: &[("Type its name", MARKUP)],
+        button: "Delete it",
+        sees: "Nothing was deleted.",
+    },
+];
+
+impl Form {
+    fn path(&self, scene: &Scene) -> String {
+        self.path.replace("/A/", &format!("/{}/", scene.account)).replace("/S/", &format!("/{}/", scene.full.id))
+    }
 }
 
 async fn look(browser: &Browser, path: &str, has_axe: bool) -> Vec<String> {

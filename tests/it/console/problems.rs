@@ -42,8 +42,9 @@ async fn send_again(stage: &Stage) {
     browser.see("Paused. Webhooks are taken as ever").await;
     browser.go(&format!("{base}/problems")).await;
     browser.click("Send 3 again").await;
-    browser.see("Nothing is sent again at the moment").await;
+    browser.arrive(&format!("{base}/replays/")).await;
     let cancelled = browser.path().await;
+    browser.see_at(&cancelled, "Nothing is sent again at the moment").await;
     browser.click("Cancel").await;
     browser.see_at(&cancelled, "Cancelled 0 sent again, 3 not sent.").await;
 

@@ -12,6 +12,9 @@ pub const MARKUP: &str = r#""><img src=x onerror=hit()><script>hit()<'`{{7*7}}&l
 /// Turns the direction of writing, gives orders to a terminal.
 const HIDDEN: &str = "\u{202e}gnp\u{2066}.exe\u{7}\u{1b}[31m\u{85}\u{2028}";
 
+/// Pages that say other things of a source that is empty, or paused.
+const DIFFER: [&str; 6] = ["{source}", "{source}/events", "/problems", "/set-up", "/settings", "/rotate-secret"];
+
 /// What there is to look at.
 pub struct Scene {
     pub account: String,
@@ -175,8 +178,10 @@ impl Scene {
             let mut paths: Vec<_> = of_full.chain([strange]).map(|event| place(path, sources[0], &event)).collect();
             paths.push(place(path, sources[2], "waits"));
             paths
-        } else if path.contains("{source}") {
+        } else if DIFFER.iter().any(|end| path.ends_with(end)) {
             sources.map(|source| place(path, source, "")).into()
+        } else if path.contains("{source}") {
+            vec![place(path, sources[0], "")]
         } else {
             vec![place(path, "", "")]
         };

@@ -102,7 +102,8 @@ pub async fn rename(console: Data<Console>, visit: Visit, body: Json<AccountChan
     responses((status = 204), Problems))]
 pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let account = visit.account()?;
-    console.admin.delete_account(&account.id.to_string()).await?;
+    // First: a deletion that is broken off, and goes on by itself, is told of as well.
     console.admin.record(&visit.actor(), Some(account.id), Action::AccountDeleted, &account.name).await?;
+    console.admin.delete_account(&account.id.to_string()).await?;
     Ok(done())
 }

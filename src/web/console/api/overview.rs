@@ -16,7 +16,7 @@ use crate::admin::overview::{DeliveryHealth, Overview, TrafficBucket, TrafficRan
 use crate::domain::timestamp::rfc3339;
 
 /// How a source is doing. The counts add up: `received` is `duplicates + ignored + rejected + accepted`, and `accepted` is
-/// `waiting + delivered + gave_up + missing + erased`.
+/// `waiting + delivered + gave_up + forgotten + missing + erased`.
 #[derive(Serialize, ToSchema)]
 pub struct SourceOverview {
     source_id: Uuid,
@@ -36,7 +36,10 @@ pub struct SourceOverview {
     accepted_today: i64,
     waiting: i64,
     delivered: i64,
+    /// Events that were given up, and can be sent again.
     gave_up: i64,
+    /// Events that were given up, and are not kept any more.
+    forgotten: i64,
     missing: i64,
     /// Events that were erased before they were delivered.
     erased: i64,
@@ -97,6 +100,7 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
         waiting: standing.waiting,
         delivered: standing.delivered,
         gave_up: standing.gave_up,
+        forgotten: standing.forgotten,
         missing: standing.missing,
         erased: standing.erased,
         replayed: standing.replayed,

@@ -155,8 +155,9 @@ pub async fn edit(console: Data<Console>, visit: Visit, body: Json<SourceChange>
     responses((status = 204), Problems))]
 pub async fn delete(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
-    console.admin.delete_source(&source.id.to_string()).await?;
+    // First: a deletion that is broken off, and goes on by itself, is told of as well.
     console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceDeleted, &source.name).await?;
+    console.admin.delete_source(&source.id.to_string()).await?;
     Ok(done())
 }
 

@@ -75,8 +75,9 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
     if form.typed.trim() != account.name {
         return page_again(&delete_page(&visit, Some("That is another name. Nothing was deleted.".to_owned()))?);
     }
-    console.admin.delete_account(&account.id.to_string()).await?;
+    // First: a deletion that is broken off, and goes on by itself, is told of as well.
     console.admin.record(&visit.actor(), Some(account.id), Action::AccountDeleted, &account.name).await?;
+    console.admin.delete_account(&account.id.to_string()).await?;
     Ok(see_other("/operator?notice=deleted"))
 }
 

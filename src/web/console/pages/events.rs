@@ -44,6 +44,8 @@ struct EventsList {
     query: String,
     error: Option<String>,
     rows: Vec<Line>,
+    /// Below new rows: that more may have come between them and those of before.
+    gap: Option<String>,
     /// What there is to say of a list without events, and where it may lead.
     empty: Option<String>,
     is_new_source: bool,
@@ -113,10 +115,12 @@ pub async fn show(
     if let Some(after) = &place.after {
         let after: ListPlace = after.parse().map_err(none)?;
         let new = console.admin.new_events(source.id, &filter, after, MAX_NEW).await?;
-        if new.data.is_empty() {
+        if new.data.is_empty() && new.is_complete {
             return Ok(HttpResponse::NoContent().finish());
         }
-        return page(&list(&visit, source.id, &query, &filter, &new, None).as_rows());
+        let mut shown = list(&visit, source.id, &query, &filter, &new, None);
+        shown.gap = (!new.is_complete).then(|| gap(new.data.len()));
+        return page(&shown.as_rows());
     }
     let cursor: Option<EventCursor> = place.cursor.as_deref().map(|text| text.parse().map_err(none)).transpose()?;
     let found = console.admin.events(source.id, &filter, cursor, PAGE).await?;
@@ -164,6 +168,13 @@ fn list(
     list
 }
 
+fn gap(n_found: usize) -> String {
+    match n_found {
+        MAX_NEW.. => format!("{MAX_NEW} or more are new, and only the newest {MAX_NEW} are shown."),
+        _ => "Not all that is new was looked through.".to_owned(),
+    }
+}
+
 /// How far back it was looked: `back to 3 May, 14:02 UTC, 12 of 30 days`.
 fn searched(at: OffsetDateTime, oldest: Option<OffsetDateTime>, now: OffsetDateTime) -> String {
     let back = format!("back to {} UTC", clock(at, now));
@@ -177,10 +188,10 @@ fn searched(at: OffsetDateTime, oldest: Option<OffsetDateTime>, now: OffsetDateT
 /// A list without events.
 fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let input = |at: Option<OffsetDateTime>, typed: &Option<String>| {
+    // A field for times shows nothing else.
+    let input = |at: Option<OffsetDateTime>| {
         let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]");
-        let written = at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(format).ok());
-        written.unwrap_or_else(|| text(typed))
+        at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(format).ok()).unwrap_or_default()
     };
     let filter = query.parse().unwrap_or_default();
     let kinds = Kind::ALL.into_iter().map(|kind| (kind.as_str(), title(kind), filter.kind == Some(kind)));
@@ -192,8 +203,8 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
             recipient: text(&query.recipient),
             email_id: text(&query.email_id),
             campaign_id: text(&query.campaign_id),
-            since: input(filter.since, &query.since),
-            until: input(filter.until, &query.until),
+            since: input(filter.since),
+            until: input(filter.until),
         },
         kinds: kinds.collect(),
         states: states.collect(),
@@ -201,6 +212,7 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
         query: query.to_query(),
         error: None,
         rows: Vec::new(),
+        gap: None,
         empty: None,
         is_new_source: false,
         unreadable: None,
@@ -276,7 +288,10 @@ pub async fn export(
         .ok_or_else(|| Failure::Malformed("`format` is ndjson or csv.".to_owned()))?;
     let filter = query.parse()?;
     let permit = console.admin.begin_export(source.account_id).ok_or(Failure::Busy)?;
-    let detail = format!("{}: {} {}", source.name, format.extension(), query.to_query().trim_end_matches('&'));
+    // What was looked for is personal, and stays for as long as the entry does: only by what it was.
+    let by = query.to_query();
+    let by: Vec<&str> = by.split('&').filter_map(|pair| Some(pair.split_once('=')?.0)).collect();
+    let detail = format!("{}: {} {}", source.name, format.extension(), by.join(", "));
     console.admin.record(&visit.actor(), Some(source.account_id), Action::EventsExported, detail.trim_end()).await?;
     let name = file_name(&source, format);
     let parts = try_unfold(Some((console, None)), move |state| {

@@ -7,6 +7,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Form, Query};
 use askama::Template;
 use serde::Deserialize;
+use time::OffsetDateTime;
 
 use super::super::Console;
 use super::super::failure::Failure;
@@ -19,7 +20,7 @@ use crate::admin::{AccountView, AdminError, NewSource, SourceView};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
-use crate::domain::words::span;
+use crate::domain::words::{clock, grouped, span};
 use crate::sources::Kind;
 
 /// How many rows the page shows at most.
@@ -34,11 +35,21 @@ struct Operator {
     n_sources: usize,
     n_waiting: i64,
     oldest: String,
+    /// Events that came since then.
+    n_lately: String,
+    lately: Lately,
     n_bad: usize,
     rows: Vec<Row>,
     n_more: usize,
     operators: Vec<OperatorView>,
     version: &'static str,
+}
+
+/// The last whole hour and what there is of this one.
+struct Lately {
+    since: String,
+    /// Events a minute.
+    rate: String,
 }
 
 struct Row {
@@ -105,7 +116,8 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
     let mut rows: Vec<Row> = accounts.into_iter().flat_map(|account| rows(account, &judged)).collect();
     let n_waiting = rows.iter().map(|row| row.waiting).sum();
     let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
-    let n_bad = rows.iter().filter(|row| row.state.class == "bad").count();
+    let n_bad = overviews.iter().filter(|of| !of.judgement.is_ok).count();
+    let n_lately = overviews.iter().map(|of| of.standing.accepted_lately).sum();
     let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
     rows.retain(|row| is_wanted(&row.account) || row.source.as_deref().is_some_and(is_wanted));
     // Stable: within a state, by name.
@@ -119,6 +131,8 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         n_sources,
         n_waiting,
         oldest: seconds(oldest),
+        n_lately: grouped(n_lately),
+        lately: lately(n_lately, visit.now),
         n_bad,
         rows,
         n_more,
@@ -158,6 +172,9 @@ pub async fn create_account(
             Err(error) => return again(error.to_string()),
         },
     };
+    if admin.is_some() {
+        visit.needs_password()?;
+    }
     let (kind, region) = (Kind::Nudgespot, Region::Us);
     let first = NewSource { kind, name: None, write_key: None, region, signing_secret: None };
     let made = match console.admin.create_account(&parsed_name, first).await {
@@ -213,6 +230,14 @@ fn rows(account: AccountView, judged: &HashMap<String, StateMark>) -> Vec<Row> {
         error: source.paused_reason.or(source.last_error),
     };
     account.sources.into_iter().map(row).collect()
+}
+
+fn lately(n: i64, now: OffsetDateTime) -> Lately {
+    let seconds = now.unix_timestamp();
+    let since = seconds - seconds.rem_euclid(3600) - 3600;
+    let (n_minutes, since) = ((seconds - since) / 60, OffsetDateTime::from_unix_timestamp(since).unwrap_or(now));
+    let tenths = n * 10 / n_minutes.max(1);
+    Lately { since: clock(since, now), rate: format!("{}.{}", grouped(tenths / 10), tenths % 10) }
 }
 
 /// The worst first.

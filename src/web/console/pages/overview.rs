@@ -6,6 +6,8 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
 use uuid::Uuid;
 
 use super::super::Console;
@@ -17,6 +19,7 @@ use crate::admin::audit::Action;
 use crate::admin::overview::{DeliveryHealth, Overview, SourceState, Standing, TrafficBucket, TrafficRange};
 use crate::domain::event::Kind;
 use crate::domain::text::visible;
+use crate::domain::timestamp::rfc3339;
 use crate::domain::words::{grouped, since, span};
 
 #[derive(Template)]
@@ -27,6 +30,9 @@ struct OverviewPage {
     may_change: bool,
     /// Where the live parts stand, so that they are sent again only when something is new.
     now_place: String,
+    /// When the live part was made.
+    as_of: String,
+    as_of_iso: String,
     past_place: String,
     state: StateMark,
     sentence: String,
@@ -56,7 +62,7 @@ struct Card {
     name: &'static str,
     figure: String,
     note: String,
-    query: Option<&'static str>,
+    query: String,
 }
 
 /// A term of a sum.
@@ -120,8 +126,11 @@ fn fill(
 ) -> OverviewPage {
     let (standing, judgement) = (&overview.standing, &overview.judgement);
     let state = StateMark::from(judgement);
-    let mut now_place = format!("{}.{}", state.word, judgement.sentence.len());
-    for n in [overview.received(), standing.waiting, standing.delivered, standing.gave_up, standing.replayed] {
+    // With the minute: what it says of "now" is never older than that, though nothing came.
+    let minute = visit.now.unix_timestamp().div_euclid(60);
+    let mut now_place = format!("{}.{}.{minute}", state.word, judgement.sentence.len());
+    let Standing { waiting, delivered, gave_up, forgotten, replayed, .. } = *standing;
+    for n in [overview.received(), waiting, delivered, gave_up, forgotten, replayed] {
         let _ = write!(now_place, ".{n}");
     }
     let sum = |of: fn(&TrafficBucket) -> i64| buckets.iter().map(of).sum::<i64>();
@@ -141,6 +150,8 @@ fn fill(
         id,
         may_change: visit.may_change,
         now_place: query_text(&now_place),
+        as_of: time_of_day(visit.now),
+        as_of_iso: rfc3339(visit.now),
         past_place: query_text(&past_place),
         state,
         sentence: visible(&judgement.sentence).into_owned(),
@@ -171,25 +182,25 @@ fn cards(visit: &Visit, overview: &Overview) -> [Card; 4] {
             name: "Accepted today",
             figure: grouped(standing.accepted_today),
             note: overview.last_seen_at.map_or_else(|| "nothing yet".to_owned(), |at| format!("last {}", ago(at))),
-            query: None,
+            query: format!("since={}", visit.now.to_offset(UtcOffset::UTC).date()),
         },
         Card {
             name: "Waiting",
             figure: grouped(standing.waiting),
             note: oldest.map_or_else(|| "none".to_owned(), |at| format!("oldest {}", span(since(at, visit.now)))),
-            query: Some("state=waiting"),
+            query: "state=waiting".to_owned(),
         },
         Card {
             name: "Delivered",
             figure: grouped(standing.delivered),
             note: "accepted by Segment's API".to_owned(),
-            query: Some("state=delivered"),
+            query: "state=delivered".to_owned(),
         },
         Card {
             name: "Gave up",
             figure: grouped(standing.gave_up),
             note: if standing.gave_up > 0 { "lost unless you act" } else { "none" }.to_owned(),
-            query: Some("state=gave_up"),
+            query: "state=gave_up".to_owned(),
         },
     ]
 }
@@ -201,7 +212,7 @@ fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
         term("received", received, "", None),
         term("duplicates", standing.duplicates, "", None),
         term("ignored", standing.ignored, "", Some("state=ignored")),
-        term("rejected", standing.rejected, if standing.rejected > 0 { "waiting" } else { "" }, Some("state=rejected")),
+        term("rejected", standing.rejected, if standing.has_rejected { "waiting" } else { "" }, Some("state=rejected")),
         term("accepted", standing.accepted, "", Some("")),
     ];
     let mut became = vec![
@@ -210,8 +221,8 @@ fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
         term("delivered", standing.delivered, "good", Some("state=delivered")),
         term("gave up", standing.gave_up, if standing.gave_up > 0 { "bad" } else { "" }, Some("state=gave_up")),
     ];
-    if standing.erased > 0 {
-        became.push(term("erased before that", standing.erased, "", None));
+    if standing.forgotten > 0 {
+        became.push(term("forgotten: given up, and no longer kept", standing.forgotten, "", None));
     }
     if standing.missing > 0 {
         became.push(term("missing from the log", standing.missing, "bad", None));
@@ -232,6 +243,10 @@ pub fn title(kind: Kind) -> &'static str {
         Kind::MarkedAsSpam => "Marked as spam",
         Kind::Unsubscribed => "Unsubscribed",
     }
+}
+
+fn time_of_day(at: OffsetDateTime) -> String {
+    at.to_offset(UtcOffset::UTC).format(format_description!("[hour]:[minute]:[second] UTC")).unwrap_or_default()
 }
 
 /// Text as a part of a query: what has a meaning there, or in a path, becomes a dash.

@@ -27,6 +27,8 @@ pub(super) struct ProblemsPage {
     may_change: bool,
     error: Option<String>,
     gave_up: Severity,
+    /// Those that were given up and are not kept any more.
+    forgotten: Option<String>,
     rejected: Severity,
     ignored: Severity,
     refused: Vec<Refused>,
@@ -93,6 +95,10 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
         may_change: visit.may_change,
         error,
         gave_up: severity(standing.gave_up, gave_up, "event was given up", "events were given up"),
+        forgotten: (standing.forgotten > 0).then(|| {
+            let n = count(standing.forgotten, "event that was given up is", "events that were given up are");
+            format!("{n} no longer kept, and cannot be sent again.")
+        }),
         rejected: severity(standing.rejected, rejected, "event was rejected", "events were rejected"),
         ignored: severity(standing.ignored, ignored, "event was ignored", "events were ignored"),
         refused_sentence: refused_sentence(&seen),

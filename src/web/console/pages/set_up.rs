@@ -125,6 +125,7 @@ pub async fn save_signing_secret(
     visit: Visit,
     form: Form<SecretForm>,
 ) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
     let source = visit.source()?;
     let secret = match SigningSecret::parse(form.signing_secret.expose_secret().trim()) {
         Ok(secret) => secret,

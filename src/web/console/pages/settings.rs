@@ -115,8 +115,9 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
         let error = "That is another name. Nothing was deleted.".to_owned();
         return page_again(&delete_page(&console, &visit, Some(error)).await?);
     }
-    console.admin.delete_source(&source.id.to_string()).await?;
+    // First: a deletion that is broken off, and goes on by itself, is told of as well.
     console.admin.record(&visit.actor(), Some(source.account_id), Action::SourceDeleted, &source.name).await?;
+    console.admin.delete_source(&source.id.to_string()).await?;
     Ok(see_other(&format!("/accounts/{}?notice=deleted", source.account_id)))
 }
 
