@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Admin, AdminError, DeadLetterFilter, new_id, violates};
 use crate::domain::timestamp::rfc3339;
+use crate::domain::words::grouped;
 use crate::store::replay_job::{self, ReplayJob};
 
 /// How many replays of a source are listed.
@@ -99,16 +100,14 @@ impl ReplayView {
     /// What came of it so far, in words.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let mut text = format!("{} sent again", self.sent);
+        let mut text = format!("{} sent again", grouped(self.sent));
         // What became of those, nobody has looked at after the end.
-        let in_flight = if self.goes_on() { "on their way" } else { "on their way when it ended" };
-        for (n, what) in [(self.refused, "refused again"), (self.in_flight, in_flight)] {
+        let (left, in_flight) =
+            if self.goes_on() { ("to go", "on their way") } else { ("not sent", "on their way when it ended") };
+        for (n, what) in [(self.refused, "refused again"), (self.in_flight, in_flight), (self.remaining, left)] {
             if n > 0 {
-                write!(text, ", {n} {what}").expect("a String takes all");
+                write!(text, ", {} {what}", grouped(n)).expect("a String takes all");
             }
-        }
-        if self.remaining > 0 {
-            write!(text, ", {} not sent", self.remaining).expect("a String takes all");
         }
         text
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use nudgespot_source::sources::signature::SigningScheme;
+use nudgespot_source::sources::signature::{SigningScheme, sign};
 use nudgespot_source::store::retention;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -90,6 +90,11 @@ async fn a_pasted_webhook_is_judged_and_shown_harmlessly() {
     assert!(judge(&headers(&body), &body).await.body.contains("It verifies"));
     let altered = judge(&headers(&body), &format!("{body}\n")).await;
     assert!(altered.body.contains("White space or a line end") && !altered.body.contains("<script>alert"));
+    let signed_at = OffsetDateTime::now_utc().unix_timestamp() - 4_000;
+    let late = sign(&source.secret, SigningScheme::Timestamped, "", signed_at, body.as_bytes());
+    let late = judge(&format!("{}: {}", late[0].0, late[0].1), &body).await;
+    assert!(late.body.contains("4000 s behind") || late.body.contains("4001 s behind"), "{}", late.body);
+    assert!(late.body.contains("the signature is right"), "{}", late.body);
     assert!(judge("", &body).await.body.contains("has no header"));
     assert_eq!(judge("no header", &body).await.status, 422);
     // A viewer may ask: it changes nothing.

@@ -52,7 +52,7 @@ async fn dead_letters_are_sent_again_and_what_is_refused_again_is_told() {
         (done.state.as_str(), done.sent, done.refused, done.in_flight, done.remaining),
         ("done", N - 1, 1, 0, 0)
     );
-    assert_eq!(done.sentence(), "1199 sent again, 1 refused again");
+    assert_eq!(done.sentence(), "1,199 sent again, 1 refused again");
     let since = OffsetDateTime::parse(&done.created_at, &Rfc3339).ok();
     let refused = EventFilter { state: Some(EventState::GaveUp), since, ..EventFilter::default() };
     let page = admin.events(id, &refused, None, 10).await.expect("a page");

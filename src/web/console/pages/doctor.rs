@@ -21,6 +21,8 @@ struct Doctor {
     body: String,
     error: Option<String>,
     judgement: Option<Judgement>,
+    /// The signature is right, and only its time is not: as of any webhook that is pasted later.
+    is_only_late: bool,
 }
 
 /// A webhook, as it is pasted.
@@ -58,7 +60,9 @@ fn doctor(
     judgement: Option<Judgement>,
 ) -> Result<Doctor, Failure> {
     let id = visit.source()?.id;
-    Ok(Doctor { frame: Frame::new(visit, "Problems"), id, headers, body, error, judgement })
+    let faults = judgement.as_ref().map(|judgement| judgement.faults.as_slice());
+    let is_only_late = matches!(faults, Some([fault]) if fault.code == "clock_off");
+    Ok(Doctor { frame: Frame::new(visit, "Problems"), id, headers, body, error, judgement, is_only_late })
 }
 
 /// Headers as `curl -v` and most tools show them, a line each; what such tools write before them is no header.

@@ -13,6 +13,7 @@ use super::super::visit::Visit;
 use super::utc;
 use crate::admin::audit::Action;
 use crate::admin::{ErasureView, Recipient};
+use crate::domain::words::{count, grouped};
 
 #[derive(Template)]
 #[template(path = "erase.html")]
@@ -34,7 +35,8 @@ struct ErasurePage {
     erasure: ErasureView,
     created: String,
     ended: Option<String>,
-    removed: [(&'static str, i64); 6],
+    sources_done: String,
+    removed: [(&'static str, String); 6],
 }
 
 /// Whom.
@@ -85,13 +87,14 @@ pub async fn receipt(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)
         id,
         created: utc(&erasure.created_at),
         ended: erasure.ended_at.as_deref().map(utc),
+        sources_done: count(erasure.sources_done.into(), "source is done", "sources are done"),
         removed: [
-            ("Events, whatever became of them", removed.events),
-            ("Of these, waiting: not sent any more, unless on their way", removed.waiting),
-            ("Dead letters", removed.dead_letters),
-            ("Ignored and rejected events", removed.ignored_or_rejected),
-            ("Refused webhooks", removed.refused_webhooks),
-            ("Answers of Segment that named them", removed.answers),
+            ("Events, whatever became of them", grouped(removed.events)),
+            ("Of these, waiting: not sent any more, unless on their way", grouped(removed.waiting)),
+            ("Dead letters", grouped(removed.dead_letters)),
+            ("Ignored and rejected events", grouped(removed.ignored_or_rejected)),
+            ("Refused webhooks", grouped(removed.refused_webhooks)),
+            ("Answers of Segment that named them", grouped(removed.answers)),
         ],
         erasure,
     };

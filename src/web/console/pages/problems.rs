@@ -33,6 +33,7 @@ pub(super) struct ProblemsPage {
     ignored: Severity,
     refused: Vec<Refused>,
     refused_sentence: String,
+    refused_class: &'static str,
     replays: Vec<ReplayView>,
     /// A replay that goes on.
     running: Option<ReplayView>,
@@ -101,6 +102,11 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
         rejected: severity(standing.rejected, rejected, "event was rejected", "events were rejected"),
         ignored: severity(standing.ignored, ignored, "event was ignored", "events were ignored"),
         refused_sentence: refused_sentence(&seen),
+        refused_class: match (seen.n_refused_since_verified, seen.n_refused) {
+            (0, 0) => "good",
+            (0, _) => "none",
+            _ => "bad",
+        },
         refused: refused.into_iter().map(row_of_refused).collect(),
         replays,
         running,

@@ -14,6 +14,7 @@ use super::problems::problems;
 use super::utc;
 use crate::admin::audit::Action;
 use crate::admin::{AdminError, DeadLetterFilter, ReplayView};
+use crate::domain::words::count;
 
 #[derive(Template)]
 #[template(path = "replay.html", blocks = ["progress"])]
@@ -23,6 +24,7 @@ struct ReplayPage {
     may_change: bool,
     replay: ReplayView,
     sentence: String,
+    total: String,
     n_done: i64,
     created: String,
     ended: Option<String>,
@@ -61,6 +63,7 @@ pub async fn show(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)>) 
         id,
         may_change: visit.may_change,
         sentence: replay.sentence(),
+        total: count(replay.total, "event", "events"),
         n_done: replay.sent + replay.refused,
         created: utc(&replay.created_at),
         ended: replay.ended_at.as_deref().map(utc),
