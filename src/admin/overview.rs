@@ -140,6 +140,8 @@ impl TrafficBucket {
             (Kind::Bounced, traffic.n_bounced),
             (Kind::MarkedAsSpam, traffic.n_marked_as_spam),
             (Kind::Unsubscribed, traffic.n_unsubscribed),
+            (Kind::Identify, traffic.n_identify),
+            (Kind::Track, traffic.n_track),
         ] {
             *self.by_kind.entry(kind.as_str()).or_default() += n;
         }

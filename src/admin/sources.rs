@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Account, Admin, AdminError, new_id, violates};
+use crate::domain::call::UnknownUsers;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
@@ -127,6 +128,11 @@ impl Admin {
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
             status_token: new_token(),
+            unknown_users: UnknownUsers::default().as_str().to_owned(),
+            event_traits: true,
+            carrier: None,
+            learn_identities: true,
+            identity_key: None,
         };
         let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
         let inserted = inserted.map_err(|error| {

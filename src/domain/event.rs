@@ -10,7 +10,8 @@ use super::properties::{Client, Properties};
 use super::recipient::Recipient;
 use super::unsubscribe_event::UnsubscribeEvent;
 
-/// The kinds of email event that Segment has a name for (docs/contract.md, Events). The numbers are what the log stores.
+/// What the log holds: the kinds of email event that Segment has a name for (docs/contract.md, Events), and the kinds of call
+/// that go to Nudgespot (The other direction). The numbers are what the log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "each says it by its name")]
@@ -21,14 +22,29 @@ pub enum Kind {
     Bounced = 4,
     MarkedAsSpam = 5,
     Unsubscribed = 6,
+    Identify = 7,
+    Track = 8,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
+    pub const ALL: [Self; 8] = [
+        Self::Delivered,
+        Self::Opened,
+        Self::Clicked,
+        Self::Bounced,
+        Self::MarkedAsSpam,
+        Self::Unsubscribed,
+        Self::Identify,
+        Self::Track,
+    ];
+    /// The kinds of email event.
+    pub const EMAIL: [Self; 6] =
         [Self::Delivered, Self::Opened, Self::Clicked, Self::Bounced, Self::MarkedAsSpam, Self::Unsubscribed];
+    /// The kinds of call.
+    pub const CALLS: [Self; 2] = [Self::Identify, Self::Track];
 
-    /// The kind that a sender's name for it means, and the bounce type where the name tells it. `None`: there is no
+    /// The kind of email event that a sender's name for it means, and the bounce type where the name tells it. `None`: there is no
     /// Segment event for it.
     #[must_use]
     pub fn from_name(name: &str) -> Option<(Self, Option<&'static str>)> {
@@ -48,7 +64,7 @@ impl Kind {
         Some((kind, None))
     }
 
-    /// The event's name at Segment.
+    /// The event's name at Segment; of a call, its type.
     #[must_use]
     pub fn segment_event(self, unsubscribe: UnsubscribeEvent) -> &'static str {
         match self {
@@ -58,6 +74,7 @@ impl Kind {
             Self::Bounced => "Email Bounced",
             Self::MarkedAsSpam => "Email Marked as Spam",
             Self::Unsubscribed => unsubscribe.as_str(),
+            Self::Identify | Self::Track => self.as_str(),
         }
     }
 
@@ -71,6 +88,8 @@ impl Kind {
             Self::Bounced => "bounced",
             Self::MarkedAsSpam => "marked_as_spam",
             Self::Unsubscribed => "unsubscribed",
+            Self::Identify => "identify",
+            Self::Track => "track",
         }
     }
 

@@ -3,6 +3,7 @@
 //! In the order in which an event meets them: a webhook's signature is verified under a source's [`secret`], and its body
 //! parsed, as [`sources`](crate::sources) say; each [`event`] is mapped to a [`track`].
 
+pub mod call;
 pub mod canonical;
 pub mod email_address;
 pub mod event;

@@ -63,9 +63,11 @@ impl Webhook {
                     let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
                     events.push(Record { kind, received_at, event_id, track, keys });
                 }
-                Disposition::Ignored { name } => {
+                Disposition::Call(_) => {}
+                Disposition::Ignored { name, reason } => {
                     receipt.ignored += 1;
-                    quarantine.push((QuarantineReason::Ignored { name: name.into_owned() }, element.raw.into_owned()));
+                    let why = QuarantineReason::Ignored { name: name.into_owned(), reason };
+                    quarantine.push((why, element.raw.into_owned()));
                 }
                 Disposition::Rejected(rejection) => {
                     let reason = rejection.to_string();
@@ -83,7 +85,7 @@ impl Webhook {
     pub fn n_bytes(&self) -> usize {
         let texts = |(why, payload): &(QuarantineReason, String)| {
             let why = match why {
-                QuarantineReason::Ignored { name } => name.len(),
+                QuarantineReason::Ignored { name, .. } => name.len(),
                 QuarantineReason::Rejected { reason } => 2 * reason.len(),
             };
             why + payload.len() + SET_ASIDE_OVERHEAD_BYTES

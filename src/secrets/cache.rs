@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::activity::WebhookActivity;
 use super::vault::Vault;
 use super::{DecryptError, decrypt_previous_secret, decrypt_secret};
+use crate::domain::call::CallSettings;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::metrics::Metrics;
@@ -47,6 +48,8 @@ pub struct Source {
     pub account_id: Uuid,
     /// Its name, which its account's other sources do not have.
     pub name: String,
+    /// What it makes of calls.
+    pub calls: CallSettings,
     /// Whether it has a signing secret. Without one, `keyring` verifies nothing.
     pub has_secret: bool,
     /// What is seen of its webhooks.
@@ -260,6 +263,11 @@ impl SourceCache {
             kind: sealed.kind.parse().ok(),
             region: sealed.region.parse().ok(),
             endpoint: sealed.endpoint.clone(),
+            calls: CallSettings {
+                unknown_users: sealed.unknown_users.parse().unwrap_or_default(),
+                without_event_traits: !sealed.event_traits,
+                carrier: sealed.carrier.clone(),
+            },
             keyring,
         };
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);

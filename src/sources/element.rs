@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use crate::domain::call::Call;
 use crate::domain::event::{EventId, Kind};
 use crate::domain::json;
 use crate::domain::rejection::Rejection;
@@ -44,10 +45,14 @@ pub struct BodyElement<'a> {
 pub enum Disposition<'a> {
     /// It is an email event, to be forwarded as this track.
     Event(Kind, EventId<'a>, Track),
-    /// Segment has no event for it.
+    /// It is a call that concerns a user, for Nudgespot.
+    Call(Call<'a>),
+    /// It is not forwarded.
     Ignored {
         /// What the sender calls it.
         name: Cow<'a, str>,
+        /// Why not, in a word; `None`: Segment has no event of this name.
+        reason: Option<&'static str>,
     },
     /// It cannot be used.
     Rejected(Rejection),

@@ -5,12 +5,14 @@
 pub mod element;
 mod nudgespot;
 mod resend;
+pub mod segment;
 pub mod signature;
 
 use std::str::FromStr;
 
 use time::OffsetDateTime;
 
+use crate::domain::call::CallSettings;
 use crate::domain::event;
 use crate::domain::track::Envelope;
 use element::{BodyElement, BodyError};
@@ -26,16 +28,18 @@ pub enum Kind {
     Nudgespot,
     /// Resend's webhooks.
     Resend,
+    /// Calls of Segment's API, for Nudgespot.
+    Segment,
 }
 
 /// The text names no kind.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a kind of source is `nudgespot` or `resend`")]
+#[error("a kind of source is `nudgespot`, `resend` or `segment`")]
 pub struct UnknownKind;
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Nudgespot, Self::Resend];
+    pub const ALL: [Self; 3] = [Self::Nudgespot, Self::Resend, Self::Segment];
 
     /// Its name: in paths, on the command line, in the database, and in `context.integration` of a track.
     #[must_use]
@@ -43,6 +47,7 @@ impl Kind {
         match self {
             Self::Nudgespot => "nudgespot",
             Self::Resend => "resend",
+            Self::Segment => "segment",
         }
     }
 
@@ -52,11 +57,20 @@ impl Kind {
         format!("/webhooks/{}/{token}", self.as_str())
     }
 
+    /// What its log holds.
+    #[must_use]
+    pub fn event_kinds(self) -> &'static [event::Kind] {
+        match self {
+            Self::Nudgespot | Self::Resend => &event::Kind::EMAIL,
+            Self::Segment => &event::Kind::CALLS,
+        }
+    }
+
     /// Whether its sender makes the signing secret, and the customer enters it here.
     #[must_use]
     pub fn sender_makes_secret(self) -> bool {
         match self {
-            Self::Nudgespot => false,
+            Self::Nudgespot | Self::Segment => false,
             Self::Resend => true,
         }
     }
@@ -72,17 +86,24 @@ impl Kind {
         match self {
             Self::Nudgespot => Signature::from_headers(headers),
             Self::Resend => resend::read_signature(headers),
+            Self::Segment => Signature::from_headers(headers),
         }
     }
 
-    /// Takes the body of a request apart. `received_at` stands in for the time of events that say none.
+    /// Takes the body of a request apart. `received_at` stands in for the time of events that say none; `settings` are for calls.
     ///
     /// # Errors
     /// [`BodyError`]: nothing of the body is used. What is wrong with a single event is its `Disposition`.
-    pub fn parse(self, body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
+    pub fn parse<'a>(
+        self,
+        body: Verified<'a>,
+        received_at: OffsetDateTime,
+        settings: &CallSettings,
+    ) -> Result<Vec<BodyElement<'a>>, BodyError> {
         match self {
             Self::Nudgespot => nudgespot::parse(body, received_at),
             Self::Resend => resend::parse(body, received_at),
+            Self::Segment => segment::parse(body, received_at, settings),
         }
     }
 
@@ -93,6 +114,7 @@ impl Kind {
         match self {
             Self::Nudgespot => Some(nudgespot::test_event(event, id, now)),
             Self::Resend => resend::test_event(event, now),
+            Self::Segment => None,
         }
     }
 
@@ -104,8 +126,8 @@ impl Kind {
             Self::Nudgespot => {
                 Envelope { integration: self.as_str(), integrations: r#"{"All":true,"Nudgespot":false}"# }
             }
-            // Segment has no destination of this name.
-            Self::Resend => Envelope { integration: self.as_str(), integrations: r#"{"All":true}"# },
+            // Segment has no destination of this name; calls get no envelope.
+            Self::Resend | Self::Segment => Envelope { integration: self.as_str(), integrations: r#"{"All":true}"# },
         }
     }
 }

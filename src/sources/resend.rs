@@ -60,7 +60,7 @@ fn disposition<'a>(
         "email.clicked" => Kind::Clicked,
         "email.complained" => Kind::MarkedAsSpam,
         "email.bounced" => Kind::Bounced,
-        _ => return Ok(Disposition::Ignored { name }),
+        _ => return Ok(Disposition::Ignored { name, reason: None }),
     };
     let id = signed_id.filter(|id| !id.trim().is_empty()).ok_or(Rejection::NoId)?;
     if id.len() > MAX_EVENT_ID_BYTES {
@@ -99,7 +99,7 @@ pub(super) fn test_event(event: Kind, now: OffsetDateTime) -> Option<String> {
         Kind::Clicked => "email.clicked",
         Kind::Bounced => "email.bounced",
         Kind::MarkedAsSpam => "email.complained",
-        Kind::Unsubscribed => return None,
+        _ => return None,
     };
     let mut data = serde_json::json!({
         "email_id": TEST_USER, "subject": "A test event of the console", "to": ["test@example.com"],
@@ -241,7 +241,8 @@ mod tests {
                 track::write(&mut call, message_id, name, track.as_json().as_bytes(), envelope);
                 (Some(id.as_str().to_owned()), serde_json::from_slice(&call).expect("JSON"))
             }
-            Disposition::Ignored { name } => (None, json!(format!("ignored: {name}"))),
+            Disposition::Call(call) => panic!("an email event became {call:?}"),
+            Disposition::Ignored { name, .. } => (None, json!(format!("ignored: {name}"))),
             Disposition::Rejected(reason) => (None, json!(format!("rejected: {reason}"))),
         })
     }

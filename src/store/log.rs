@@ -58,7 +58,7 @@ impl Lane {
 pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
     let (source_ids, event_ids) = append.events().ids();
-    let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed] = &blocks.counts_by_kind;
+    let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] = &blocks.counts_by_kind;
     let n_advanced = sqlx::query_scalar!(
         r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
@@ -70,11 +70,12 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
                 n_email_delivered = n_email_delivered + delivered, n_opened = n_opened + opened,
                 n_clicked = n_clicked + clicked, n_bounced = n_bounced + bounced,
                 n_marked_as_spam = n_marked_as_spam + marked_as_spam,
-                n_unsubscribed = n_unsubscribed + unsubscribed
+                n_unsubscribed = n_unsubscribed + unsubscribed, n_identify = n_identify + identify,
+                n_track = n_track + track
             from locked, unnest($3::uuid[], $4::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-                $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[])
+                $16::bigint[], $17::bigint[], $18::bigint[], $19::bigint[], $21::bigint[], $22::bigint[])
                 as counted (source_id, n, n_before, n_duplicates, delivered, opened, clicked, bounced, marked_as_spam,
-                    unsubscribed)
+                    unsubscribed, identify, track)
             where log_head.source_id = counted.source_id
             returning log_head.source_id, head_seq - counted.n as base, counted.n_before
         ),
@@ -112,6 +113,8 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
         marked_as_spam,
         unsubscribed,
         append.filters(),
+        identify,
+        track,
     )
     .fetch_one(db)
     .await?;

@@ -12,6 +12,8 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::event::Kind;
+
 /// How a source stands.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
@@ -57,7 +59,7 @@ pub struct Standing {
     /// Events that were given up and sent again.
     pub replayed: i64,
     /// Events by kind, in the order of [`Kind::ALL`](crate::domain::event::Kind::ALL).
-    pub by_kind: [i64; 6],
+    pub by_kind: [i64; Kind::ALL.len()],
     /// Why it is paused.
     pub paused_reason: Option<String>,
     /// Since when it is paused.
@@ -94,7 +96,7 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
             ) as "is_write_key_unknown!",
             n_erased + n_dead_erased as "erased!",
             array[log_head.n_email_delivered, log_head.n_opened, log_head.n_clicked, log_head.n_bounced,
-                log_head.n_marked_as_spam, log_head.n_unsubscribed] as "by_kind!",
+                log_head.n_marked_as_spam, log_head.n_unsubscribed, log_head.n_identify, log_head.n_track] as "by_kind!",
             paused_reason, paused_at, last_error, oldest.since as "oldest_waiting_since?",
             newest.since as "last_event_at?",
             head_seq - n_replayed - mark.n_accepted + recent.today as "accepted_today!",

@@ -11,10 +11,12 @@ use super::{lock, storable};
 /// Why an event is set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuarantineReason {
-    /// Segment has no event of this name.
+    /// It is not forwarded.
     Ignored {
         /// What the sender calls it.
         name: String,
+        /// Why not, in a word; `None`: Segment has no event of this name.
+        reason: Option<&'static str>,
     },
     /// It cannot be used.
     Rejected {
@@ -41,7 +43,9 @@ impl Quarantine {
         let mut digest = [0; 16];
         digest.copy_from_slice(&Sha256::digest(&payload)[..16]);
         let (disposition, name, reason) = match why {
-            QuarantineReason::Ignored { name } => ("ignored", Some(storable(&name)), None),
+            QuarantineReason::Ignored { name, reason } => {
+                ("ignored", Some(storable(&name)), reason.map(str::to_owned))
+            },
             QuarantineReason::Rejected { reason } => ("rejected", None, Some(storable(&reason))),
         };
         self.source_ids.push(source);

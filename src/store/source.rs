@@ -26,6 +26,11 @@ pub struct SealedSource {
     pub unsubscribe_event: String,
     pub allow_untimestamped: bool,
     pub status_token: String,
+    pub unknown_users: String,
+    pub event_traits: bool,
+    pub carrier: Option<String>,
+    pub learn_identities: bool,
+    pub identity_key: Option<Vec<u8>>,
 }
 
 /// Whose a new source is.
@@ -100,7 +105,8 @@ pub async fn list(
     sqlx::query_as!(
         SealedSource,
         "select source.id, account_id, account.name as account_name, kind, source.name, token, region, endpoint,
-            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token
+            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token,
+            unknown_users, event_traits, carrier, learn_identities, identity_key
         from source join account on account.id = account_id
         where ($1::uuid[] is null or source.id = any($1)) and ($2::uuid[] is null or account_id = any($2))
         order by account.name, source.name",
@@ -123,7 +129,8 @@ pub async fn candidates(db: impl PgExecutor<'_>, text: &str) -> sqlx::Result<Vec
     sqlx::query_as!(
         SealedSource,
         "select source.id, account_id, account.name as account_name, kind, source.name, token, region, endpoint,
-            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token
+            write_key, secret, previous_secret, previous_secret_until, unsubscribe_event, allow_untimestamped, status_token,
+            unknown_users, event_traits, carrier, learn_identities, identity_key
         from source join account on account.id = account_id
         where source.id = $1 or account_id = $1 or account.name = $2
             or (account.name = $3 or account_id = $4) and source.name = $5

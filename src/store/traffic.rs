@@ -55,6 +55,8 @@ pub struct Traffic {
     pub n_bounced: i64,
     pub n_marked_as_spam: i64,
     pub n_unsubscribed: i64,
+    pub n_identify: i64,
+    pub n_track: i64,
 }
 
 /// Adds what was counted since the last time to this minute and this hour; returns how many sources had something.
@@ -65,7 +67,8 @@ pub async fn roll(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
     let n_sources = sqlx::query_scalar!(
         r#"with counted as (
             select source_id, head_seq - n_replayed as n_accepted, n_duplicates, n_ignored, n_rejected, n_delivered,
-                n_dead, n_email_delivered, n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed,
+                n_dead, n_email_delivered, n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed, n_identify,
+                n_track,
                 head_seq - n_replayed + n_duplicates + n_ignored + n_rejected + n_delivered + n_dead as total
             from log_head join delivery using (source_id)
         ),
@@ -84,14 +87,15 @@ pub async fn roll(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
                 n_delivered = counted.n_delivered, n_dead = counted.n_dead,
                 n_email_delivered = counted.n_email_delivered, n_opened = counted.n_opened,
                 n_clicked = counted.n_clicked, n_bounced = counted.n_bounced,
-                n_marked_as_spam = counted.n_marked_as_spam, n_unsubscribed = counted.n_unsubscribed
+                n_marked_as_spam = counted.n_marked_as_spam, n_unsubscribed = counted.n_unsubscribed,
+                n_identify = counted.n_identify, n_track = counted.n_track
             from mark join counted using (source_id)
             where traffic_mark.source_id = mark.source_id
         ),
         added as (
             insert into traffic
                 (source_id, step, starts_at, n_accepted, n_duplicates, n_ignored, n_rejected, n_delivered, n_dead,
-                n_email_delivered, n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed)
+                n_email_delivered, n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed, n_identify, n_track)
             select source_id, step, date_trunc(step::text, now(), 'UTC'),
                 greatest(counted.n_accepted - mark.n_accepted, 0), greatest(counted.n_duplicates - mark.n_duplicates, 0),
                 greatest(counted.n_ignored - mark.n_ignored, 0), greatest(counted.n_rejected - mark.n_rejected, 0),
@@ -100,7 +104,8 @@ pub async fn roll(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
                 greatest(counted.n_opened - mark.n_opened, 0), greatest(counted.n_clicked - mark.n_clicked, 0),
                 greatest(counted.n_bounced - mark.n_bounced, 0),
                 greatest(counted.n_marked_as_spam - mark.n_marked_as_spam, 0),
-                greatest(counted.n_unsubscribed - mark.n_unsubscribed, 0)
+                greatest(counted.n_unsubscribed - mark.n_unsubscribed, 0),
+                greatest(counted.n_identify - mark.n_identify, 0), greatest(counted.n_track - mark.n_track, 0)
             from mark join counted using (source_id), unnest(enum_range(null::traffic_step)) as step
             on conflict (source_id, step, starts_at) do update
             set n_accepted = traffic.n_accepted + excluded.n_accepted,
@@ -114,7 +119,8 @@ pub async fn roll(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
                 n_clicked = traffic.n_clicked + excluded.n_clicked,
                 n_bounced = traffic.n_bounced + excluded.n_bounced,
                 n_marked_as_spam = traffic.n_marked_as_spam + excluded.n_marked_as_spam,
-                n_unsubscribed = traffic.n_unsubscribed + excluded.n_unsubscribed
+                n_unsubscribed = traffic.n_unsubscribed + excluded.n_unsubscribed,
+                n_identify = traffic.n_identify + excluded.n_identify, n_track = traffic.n_track + excluded.n_track
         )
         select count(*) as "n!" from mark"#
     )
@@ -138,7 +144,7 @@ pub async fn list(
         Traffic,
         r#"with part as (
             select starts_at, n_accepted, n_duplicates, n_ignored, n_rejected, n_delivered, n_dead, n_email_delivered,
-                n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed
+                n_opened, n_clicked, n_bounced, n_marked_as_spam, n_unsubscribed, n_identify, n_track
             from traffic where source_id = $1 and step = $2::text::traffic_step and starts_at >= $3
             union all
             select date_trunc($2::text, now(), 'UTC'), head_seq - n_replayed - mark.n_accepted,
@@ -147,7 +153,8 @@ pub async fn list(
                 delivery.n_dead - mark.n_dead, log_head.n_email_delivered - mark.n_email_delivered,
                 log_head.n_opened - mark.n_opened, log_head.n_clicked - mark.n_clicked,
                 log_head.n_bounced - mark.n_bounced, log_head.n_marked_as_spam - mark.n_marked_as_spam,
-                log_head.n_unsubscribed - mark.n_unsubscribed
+                log_head.n_unsubscribed - mark.n_unsubscribed, log_head.n_identify - mark.n_identify,
+                log_head.n_track - mark.n_track
             from log_head join delivery using (source_id) join traffic_mark as mark using (source_id)
             where source_id = $1
                 and head_seq - n_replayed + log_head.n_duplicates + log_head.n_ignored + log_head.n_rejected
@@ -159,7 +166,8 @@ pub async fn list(
             sum(n_dead)::bigint as "n_dead!", sum(n_email_delivered)::bigint as "n_email_delivered!",
             sum(n_opened)::bigint as "n_opened!", sum(n_clicked)::bigint as "n_clicked!",
             sum(n_bounced)::bigint as "n_bounced!", sum(n_marked_as_spam)::bigint as "n_marked_as_spam!",
-            sum(n_unsubscribed)::bigint as "n_unsubscribed!"
+            sum(n_unsubscribed)::bigint as "n_unsubscribed!", sum(n_identify)::bigint as "n_identify!",
+            sum(n_track)::bigint as "n_track!"
         from part group by starts_at order by starts_at"#,
         source,
         step.as_str(),

@@ -116,7 +116,7 @@ async fn accept(
     if !mark.is_some_and(|mark| state.own_posts.is_mark(mark.as_bytes())) {
         source.activity.verified(verified.signed_with(), received_at);
     }
-    let webhook = Webhook::new(source.id, received_at, kind.parse(verified, received_at)?);
+    let webhook = Webhook::new(source.id, received_at, kind.parse(verified, received_at, &source.calls)?);
     drop(body);
     hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
     Ok(state.ingest.accept(webhook, memory).await?)

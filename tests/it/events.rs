@@ -251,7 +251,7 @@ async fn the_numbers_add_up_and_none_is_counted_twice() {
     assert_eq!((standing.accepted, standing.duplicates, standing.ignored, standing.rejected), (9, 4, 1, 1));
     assert_eq!((standing.waiting, standing.delivered, standing.gave_up, standing.replayed), (0, 8, 1, 1));
     assert_eq!(standing.accepted, standing.waiting + standing.delivered + standing.gave_up + standing.missing);
-    assert_eq!(standing.by_kind, [0, 8, 0, 1, 0, 0]);
+    assert_eq!(standing.by_kind, [0, 8, 0, 1, 0, 0, 0, 0]);
     assert_eq!(standing.accepted_today, 9);
     for range in TrafficRange::ALL {
         let buckets = admin.traffic(source, range, now()).await.expect("buckets");

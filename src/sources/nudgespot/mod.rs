@@ -188,7 +188,7 @@ fn fate_of<'a>(
 ) -> Result<Disposition<'a>, Rejection> {
     let mut draft = Draft::of(object)?;
     let (name_key, name) = draft.name.take().ok_or(Rejection::NoName)?;
-    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Disposition::Ignored { name }) };
+    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Disposition::Ignored { name, reason: None }) };
     if !defaults.is_empty() {
         draft.add_defaults(defaults);
     }

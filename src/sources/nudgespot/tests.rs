@@ -51,7 +51,8 @@ fn fates(body: &[u8]) -> Option<Vec<Json>> {
                         assert!(call.len() <= crate::domain::rejection::MAX_TRACK_BYTES);
                         serde_json::from_slice(&call).expect("a track is JSON")
                     }
-                    Disposition::Ignored { name } => json!(format!("ignored: {name}")),
+                    Disposition::Call(call) => panic!("an email event became {call:?}"),
+                    Disposition::Ignored { name, .. } => json!(format!("ignored: {name}")),
                     Disposition::Rejected(reason) => json!(format!("rejected: {reason}")),
                 })
                 .collect()

@@ -135,6 +135,7 @@ fn find<'a>(evidence: &Evidence<'a>) -> Result<Found<'a>, Fault> {
                 Kind::Nudgespot if found.is_some() => vec![OWN_NAME],
                 Kind::Nudgespot => vec![OWN_NAME, "webhook-signature"],
                 Kind::Resend => vec!["svix-signature"],
+                Kind::Segment => vec!["X-Signature"],
             };
             Err(Fault::HeaderMissing { names, found })
         }

@@ -216,12 +216,12 @@ pub async fn send_test_events(
 ) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
     let kind = |name: &String| {
-        let known = event::Kind::ALL.into_iter().find(|kind| kind.as_str() == name);
+        let known = event::Kind::EMAIL.into_iter().find(|kind| kind.as_str() == name);
         known.ok_or_else(|| invalid("kinds", format!("`{name}` is none")))
     };
     let kinds = match &body.kinds {
         None => vec![event::Kind::Delivered],
-        Some(names) if names.len() > event::Kind::ALL.len() => return Err(invalid("kinds", "there are six")),
+        Some(names) if names.len() > event::Kind::EMAIL.len() => return Err(invalid("kinds", "there are six")),
         Some(names) => names.iter().map(kind).collect::<Result<_, _>>()?,
     };
     let event_ids = console.set_up.send_test_events(source.id, &kinds, visit.now).await?;

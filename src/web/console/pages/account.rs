@@ -44,7 +44,7 @@ struct NewSourcePage {
     frame: Frame,
     account: Uuid,
     error: Option<String>,
-    kinds: [KindChoice; 2],
+    kinds: [KindChoice; Kind::ALL.len()],
     chosen: String,
     name: String,
 }
@@ -125,6 +125,11 @@ fn new_source_page(
         Kind::Nudgespot => {
             KindChoice { name: kind.as_str(), title: "Nudgespot", what: "The signing secret is made here." }
         }
+        Kind::Segment => KindChoice {
+            name: kind.as_str(),
+            title: "Segment",
+            what: "Segment's identify and track calls go to Nudgespot.",
+        },
         Kind::Resend => KindChoice { name: kind.as_str(), title: "Resend", what: "Resend shows the signing secret." },
     };
     let account = visit.account()?.id;

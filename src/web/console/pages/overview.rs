@@ -242,6 +242,8 @@ pub fn title(kind: Kind) -> &'static str {
         Kind::Bounced => "Bounced",
         Kind::MarkedAsSpam => "Marked as spam",
         Kind::Unsubscribed => "Unsubscribed",
+        Kind::Identify => "Identify",
+        Kind::Track => "Track",
     }
 }
 

@@ -149,7 +149,7 @@ pub async fn send_test_events(
         let error = "Nothing was sent: say that it may go to all tools behind Segment.".to_owned();
         return page_again(&set_up(&console, &visit, None, Some(error)).await?);
     }
-    let kinds: &[event::Kind] = if form.kinds == "all" { &event::Kind::ALL } else { &[event::Kind::Delivered] };
+    let kinds: &[event::Kind] = if form.kinds == "all" { &event::Kind::EMAIL } else { &[event::Kind::Delivered] };
     let ids = console.set_up.send_test_events(source.id, kinds, visit.now).await?;
     let detail = format!("{}: {} events", source.name, ids.len());
     console.record(&visit, Action::TestEventsSent, &detail).await?;
