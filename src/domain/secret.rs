@@ -65,6 +65,13 @@ impl SigningSecret {
         self.text.expose_secret()
     }
 
+    /// The key by which Segment's libraries and destination functions name the source of calls that has this secret, where
+    /// they sign nothing. Made of the secret, so that both are renewed together; the secret cannot be made of it.
+    #[must_use]
+    pub fn ingest_key(&self) -> String {
+        hex::encode(&self.tag(KeyPart::Decoded, &[b"nudgespot-source ingest key"])[..16])
+    }
+
     /// What it is told from others by.
     #[must_use]
     pub fn id(&self) -> SecretId {
