@@ -57,3 +57,11 @@ create table held_call (
 );
 create index held_call_user_hash_idx on held_call (source_id, user_hash, id);
 create index held_call_received_at_idx on held_call (received_at);
+
+-- Users whom a `delete` told to forget: their calls up to that number, as far as they wait, are not sent any more.
+create table forgotten_user (
+    source_id uuid not null,
+    user_hash uuid not null,
+    up_to_seq bigint not null,
+    primary key (source_id, user_hash)
+);

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     segment_answers: Family<Labels<1>, Counter>,
     segment_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    nudgespot_answers: Family<Labels<1>, Counter>,
+    nudgespot_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    /// From sending a call to its answer, in seconds.
+    pub nudgespot_seconds: Histogram,
     /// Numbers of the log that had no event.
     pub missing_events: Counter,
     unreadable_blocks: Family<[(&'static str, &'static str); 1], Counter>,
@@ -62,6 +66,8 @@ impl Tally {
 pub enum EventDisposition {
     Accepted,
     Duplicate,
+    Held,
+    Released,
     Ignored,
     Rejected,
     Delivered,
@@ -73,6 +79,8 @@ impl EventDisposition {
         match self {
             Self::Accepted => "accepted",
             Self::Duplicate => "duplicate",
+            Self::Held => "held",
+            Self::Released => "released",
             Self::Ignored => "ignored",
             Self::Rejected => "rejected",
             Self::Delivered => "delivered",
@@ -92,6 +100,9 @@ impl Default for Metrics {
             commit_seconds: seconds(),
             segment_answers: Family::default(),
             segment_failures: Family::default(),
+            nudgespot_answers: Family::default(),
+            nudgespot_failures: Family::default(),
+            nudgespot_seconds: seconds(),
             missing_events: Counter::default(),
             unreadable_blocks: Family::default(),
             unopened_secrets: Family::default(),
@@ -121,6 +132,17 @@ impl Default for Metrics {
             "Batches that Segment did not answer, by the cause",
             m.segment_failures.clone(),
         );
+        registry.register(
+            "nudgespot_answers",
+            "Calls by the status that Nudgespot answered with (none: no answer)",
+            m.nudgespot_answers.clone(),
+        );
+        registry.register(
+            "nudgespot_failures",
+            "Calls that Nudgespot did not answer, by the cause",
+            m.nudgespot_failures.clone(),
+        );
+        registry.register("nudgespot_seconds", "How long Nudgespot takes to answer a call", m.nudgespot_seconds.clone());
         registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
         registry.register(
             "unreadable_blocks",
@@ -184,6 +206,17 @@ impl Metrics {
     /// Counts a batch that Segment did not answer, by the cause.
     pub fn segment_failure(&self, cause: &'static str) {
         self.segment_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Counts a call by Nudgespot's answer; `None`: there was none.
+    pub fn nudgespot_answer(&self, status: Option<u16>) {
+        let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
+        self.nudgespot_answers.get_or_create(&[("status", status)]).inc();
+    }
+
+    /// Counts a call that Nudgespot did not answer, by the cause.
+    pub fn nudgespot_failure(&self, cause: &'static str) {
+        self.nudgespot_failures.get_or_create(&[("cause", cause)]).inc();
     }
 
     /// Counts `n` blocks of the log that could not be read, by the cause.

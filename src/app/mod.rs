@@ -21,9 +21,10 @@ use crate::admin::{Admin, OwnPosts, SetUp, Urls};
 use crate::config::Config;
 use crate::database::{AdminPool, DatabaseHandle};
 use crate::delivery::{Delivery, DeliveryWorker, DuePoller, RequestBatcher};
+use crate::destinations::nudgespot;
 use crate::destinations::segment::Client;
 use crate::domain::text::with_causes;
-use crate::ingest::Ingest;
+use crate::ingest::{HeldCalls, Ingest};
 use crate::jobs::JobWorker;
 use crate::local_postgres::PrivateCluster;
 use crate::metrics::Metrics;
@@ -168,6 +169,7 @@ struct Parts<W> {
     set_up: Arc<SetUp>,
     console: SocketAddr,
     commit_workers: Vec<W>,
+    held_calls: HeldCalls,
     delivery: Delivery,
     poller: DuePoller,
     recorder: ActivityRecorder,
@@ -192,7 +194,7 @@ impl Parts<()> {
                 "the count of a source's events lay behind its log; raised. Was a part of the database restored?"
             );
         }
-        let (ingest, commit_workers) = Ingest::new(&database.connector, config.max_waiting, &due, &metrics);
+        let (ingest, commit_workers, held_calls) = Ingest::new(&database.connector, config.max_waiting, &due, &metrics);
         let poller = DuePoller::new(&database.connector, Arc::clone(&due)).await?;
         let client = Client::new().context(
             "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
@@ -202,6 +204,7 @@ impl Parts<()> {
         let worker = DeliveryWorker {
             vault: Arc::clone(&database.vault),
             client: client.clone(),
+            nudgespot: nudgespot::Client::new()?,
             endpoints: config.endpoints.clone(),
             max_age: config.max_delivery_age,
             holder: poller.lease_owner(),
@@ -225,6 +228,7 @@ impl Parts<()> {
             set_up,
             console,
             commit_workers,
+            held_calls,
             delivery,
             poller,
             recorder,
@@ -244,6 +248,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             set_up,
             console,
             commit_workers,
+            held_calls,
             delivery,
             poller,
             recorder,
@@ -263,6 +268,8 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
         let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
         supervisor.spawn(Stage::Support, "the search for due deliveries", unfailing(poller.run(stop_support.clone())));
+        let held_calls = held_calls.run(stop_support.clone());
+        supervisor.spawn(Stage::Support, "the search for calls that need wait no longer", unfailing(held_calls));
         supervisor.spawn(Stage::Support, "the jobs", unfailing(jobs.run(stop_support.clone())));
         let recorder = recorder.run(stop_support.clone());
         supervisor.spawn(Stage::Support, "the record of verified and refused webhooks", unfailing(recorder));

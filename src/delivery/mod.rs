@@ -9,6 +9,8 @@
 
 mod batcher;
 mod bisection;
+mod call_window;
+mod calls;
 mod open_files;
 mod plan;
 mod poller;
@@ -29,8 +31,9 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::config::Endpoints;
-use crate::destinations::segment::InFlight;
+use crate::destinations::InFlight;
 use crate::secrets::{Source, SourceCache};
+use crate::sources::Kind;
 use crate::wakeups::Wakeups;
 pub use batcher::{BatchError, RequestBatcher};
 use bisection::Bisection;
@@ -73,11 +76,13 @@ impl Delivery {
     pub async fn run(self, stop: CancellationToken) -> Result<(), DeliveryError> {
         let Self { worker, wakeups, sources } = self;
         let address_of = |id| address_of(&worker.endpoints, sources.find_by_id(id).as_deref());
-        let in_flight = || worker.client.in_flight();
+        let in_flight = || worker.client.in_flight() + worker.nudgespot.in_flight();
         let run_step = |source, mut bisection: Bisection| {
             let worker = Arc::clone(&worker);
+            let kind = sources.find_by_id(source).and_then(|source| source.kind);
+            let takes_calls = kind.is_some_and(Kind::takes_calls);
             async move {
-                let outcome = worker.step(source, &mut bisection).await.unwrap_or_else(|error| {
+                let outcome = worker.step(source, takes_calls, &mut bisection).await.unwrap_or_else(|error| {
                     tracing::debug!(%error, "a step of the delivery could not be stored");
                     StepOutcome::Backoff(DB_RETRY_DELAY)
                 });
@@ -93,6 +98,8 @@ impl Delivery {
 fn address_of(endpoints: &Endpoints, source: Option<&Source>) -> Address {
     let Some(source) = source else { return Address::default() };
     let own = source.endpoint.as_deref().and_then(|endpoint| endpoint.parse().ok());
+    let takes_calls = source.kind.is_some_and(Kind::takes_calls);
+    let own = own.or_else(|| takes_calls.then(|| endpoints.nudgespot.clone()));
     let endpoint = own.or_else(|| source.region.map(|region| endpoints.of(region).clone()));
     let Some(endpoint): Option<Url> = endpoint else { return Address::default() };
     let mut hasher = DefaultHasher::new();

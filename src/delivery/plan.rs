@@ -91,7 +91,9 @@ impl Reader {
                     track: String::from_utf8_lossy(event.track).into_owned(),
                     reason,
                 };
-                if event.is_erased() {
+                if lease.done_ahead.contains(&seq) {
+                    // A call that is done: nothing is to become of it.
+                } else if event.is_erased() {
                     plan.n_erased += 1;
                 } else if stored.since <= deadline {
                     plan.expired.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));

@@ -28,7 +28,8 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::destinations::segment::{InFlight, MAX_BATCH_BYTES};
+use crate::destinations::InFlight;
+use crate::destinations::segment::MAX_BATCH_BYTES;
 use crate::wakeups::WakeReason;
 use pool::{Pool, PoolLimits};
 

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::batcher::BatchError;
+use crate::domain::call::SOURCE_KIND;
 use crate::store::block::StoredBlock;
+use crate::store::calls;
 use crate::store::connection::Connection;
 use crate::store::is_of_one_source;
 use crate::store::lease::{self, Lease};
@@ -17,6 +19,8 @@ pub struct Acquired {
     pub blocks: Vec<StoredBlock>,
     /// Where the log goes on, if the event after the cursor is not in `blocks`.
     pub next_seq: Option<i64>,
+    /// Of a source of calls: users who are forgotten, and up to which number.
+    pub forgotten: HashMap<Uuid, i64>,
 }
 
 /// By source: what was asked for, or why it failed for this source alone.
@@ -54,10 +58,16 @@ async fn acquire_together(
     if !lacking.is_empty() {
         next_seqs = db.run(async |db| lease::next_seqs(db, &lacking).await).await?;
     }
-    let acquired = acquired
-        .into_iter()
-        .map(|(source, (lease, blocks))| (source, Acquired { lease, blocks, next_seq: next_seqs.remove(&source) }));
-    Ok(acquired.collect())
+    let mut all = HashMap::new();
+    for (source, (lease, blocks)) in acquired {
+        let mut forgotten = HashMap::new();
+        if lease.kind == SOURCE_KIND {
+            let cursor = lease.cursor;
+            forgotten = db.run(async |db| calls::forgotten_after(db, source, cursor).await).await?;
+        }
+        all.insert(source, Acquired { lease, blocks, next_seq: next_seqs.remove(&source), forgotten });
+    }
+    Ok(all)
 }
 
 /// Settles leases. Says of each source whether more events wait; those whose lease was not ours any more are left out.

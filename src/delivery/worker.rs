@@ -3,22 +3,25 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use reqwest::Url;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::batcher::{BatchError, RequestBatcher};
 use super::bisection::Bisection;
+use super::call_window::{CallWindow, MAX_CALLS};
 use super::plan::{BatchPlan, Reader, Unreadable, Writing};
 use super::scheduler::StepOutcome;
 use super::statements::{self, Acquired};
 use crate::config::Endpoints;
-use crate::destinations::segment::{Answer, Client, Destination, Failure, Outcome};
+use crate::destinations::segment::Client;
+use crate::destinations::{Answer, Failure, Outcome, nudgespot, segment};
 use crate::domain::event::Kind;
 use crate::domain::region::Region;
 use crate::domain::retry::{self, LONGEST_WAIT};
 use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::random;
-use crate::secrets::decrypt_write_key;
+use crate::secrets::{DecryptError, decrypt_nudgespot_key, decrypt_write_key};
 use crate::secrets::vault::Vault;
 use crate::sources;
 use crate::store::block::UnreadableBlock;
@@ -44,8 +47,10 @@ const INCONSISTENT_LOG_DELAY: Duration = Duration::from_mins(1);
 pub struct DeliveryWorker {
     /// Opens write keys.
     pub vault: Arc<Vault>,
-    /// Sends.
+    /// Sends events.
     pub client: Client,
+    /// Sends calls.
+    pub nudgespot: nudgespot::Client,
     /// Where to.
     pub endpoints: Endpoints,
     /// The age at which an event is not sent any more.
@@ -61,14 +66,14 @@ pub struct DeliveryWorker {
 }
 
 /// What came of a step, to be settled.
-struct StepResult {
-    settlement: Settlement,
-    /// The events that Segment took.
-    delivered: Vec<Kind>,
+pub(super) struct StepResult {
+    pub settlement: Settlement,
+    /// The events that were taken.
+    pub delivered: Vec<Kind>,
     /// Since when the first of them waited.
-    since: Option<OffsetDateTime>,
+    pub since: Option<OffsetDateTime>,
     /// What to do if more waits.
-    next: StepOutcome,
+    pub next: StepOutcome,
 }
 
 impl StepResult {
@@ -82,7 +87,14 @@ impl StepResult {
 struct Settings {
     /// Where its events go; `None`: they must wait for an admin.
     destination: Option<Destination>,
+    /// How its tracks are written; of a source of calls, it says nothing.
     writing: Writing,
+}
+
+/// Where a source's events or calls go.
+enum Destination {
+    Segment(segment::Destination),
+    Nudgespot(nudgespot::Destination),
 }
 
 /// This program cannot make use of a source's settings; one with another master key, or a newer one, may.
@@ -93,10 +105,16 @@ impl DeliveryWorker {
     ///
     /// # Errors
     /// Where the database did not store it: try again. What was sent and could not be settled will be sent again.
-    pub async fn step(&self, source: Uuid, bisection: &mut Bisection) -> Result<StepOutcome, BatchError> {
-        let n_events = bisection.limit().unwrap_or(MAX_EVENTS_PER_STEP).min(MAX_EVENTS_PER_STEP);
+    pub async fn step(
+        &self,
+        source: Uuid,
+        takes_calls: bool,
+        bisection: &mut Bisection,
+    ) -> Result<StepOutcome, BatchError> {
+        let most = if takes_calls { MAX_CALLS } else { MAX_EVENTS_PER_STEP };
+        let n_events = bisection.limit().unwrap_or(most).min(most);
         let acquire = async |db: &mut Connection, sources: Vec<_>| statements::acquire(db, &sources, self.holder).await;
-        let Acquired { lease, blocks, next_seq } =
+        let Acquired { lease, blocks, next_seq, forgotten } =
             match self.leases.submit(source, (source, to_i64(n_events)), acquire).await? {
                 None => return Ok(StepOutcome::Idle),
                 Some(Ok(acquired)) => acquired,
@@ -111,6 +129,15 @@ impl DeliveryWorker {
         let Ok(Settings { destination, writing }) = self.settings(&lease) else {
             return self.settle(StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD))).await;
         };
+        if let Some(Destination::Nudgespot(destination)) = &destination {
+            let window = CallWindow::read(&lease, &blocks, &forgotten, self.max_age, OffsetDateTime::now_utc());
+            drop(blocks);
+            let done = match &window.unreadable {
+                Some(unreadable) => self.stop_at(&lease, unreadable),
+                None => self.send_calls(&lease, destination, window).await,
+            };
+            return self.settle(done).await;
+        }
         let reader = Reader {
             writing: destination.is_some().then_some(writing),
             max_age: self.max_age,
@@ -120,7 +147,7 @@ impl DeliveryWorker {
         drop(blocks);
         let done = match (destination, &plan.unreadable) {
             (_, Some(unreadable)) => self.stop_at(&lease, unreadable),
-            (Some(destination), None) if !plan.batch.is_empty() => {
+            (Some(Destination::Segment(destination)), None) if !plan.batch.is_empty() => {
                 self.send(&lease, &destination, plan, bisection).await
             }
             _ => settle_unsent(&lease, plan),
@@ -139,12 +166,12 @@ impl DeliveryWorker {
             match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
                 Ok(settled) => break settled,
                 // Segment has been asked: to ask it again, because the answer cannot be stored, would double its load.
-                Err(error) if done.settlement.attempt.is_some() && n_failed < MAX_SETTLE_RETRIES => {
+                Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {
                     n_failed += 1;
                     tracing::warn!(source.id = %source, %error, "an answer of Segment's could not be stored yet");
                     tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
                 }
-                Err(error) if done.settlement.attempt.is_some() => {
+                Err(error) if !done.settlement.attempts.is_empty() => {
                     tracing::error!(source.id = %source, %error, "an answer of Segment's could not be stored; its batch is repeated");
                     return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
@@ -184,20 +211,28 @@ impl DeliveryWorker {
         let Some(sealed) = lease.write_key.as_deref().filter(|_| !lease.is_paused) else {
             return Ok(Settings { destination: None, writing });
         };
-        let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
-        let write_key = decrypt_write_key(&self.vault, lease.source_id, sealed).map_err(|error| {
+        let endpoint = lease.endpoint.as_ref();
+        let own_endpoint = endpoint.map(|endpoint| endpoint.parse().map_err(|_| unknown("endpoint", endpoint)));
+        let own_endpoint: Option<Url> = own_endpoint.transpose()?;
+        let unopened = |error: DecryptError| {
             tracing::error!(
                 source.id = %lease.source_id, %error,
-                "a write key cannot be opened; the source is left to programs that can"
+                "a key cannot be opened; the source is left to programs that can"
             );
             self.metrics.unopened_secret("write_key");
             UnusableSettings
-        })?;
-        let endpoint = match &lease.endpoint {
-            Some(endpoint) => endpoint.parse().map_err(|_| unknown("endpoint", endpoint))?,
-            None => self.endpoints.of(region).clone(),
         };
-        Ok(Settings { destination: Some(Destination { endpoint, write_key }), writing })
+        if kind.takes_calls() {
+            let key = decrypt_nudgespot_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
+            let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.nudgespot.clone());
+            let destination = Destination::Nudgespot(nudgespot::Destination { endpoint, key });
+            return Ok(Settings { destination: Some(destination), writing });
+        }
+        let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
+        let write_key = decrypt_write_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
+        let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.of(region).clone());
+        let destination = Destination::Segment(segment::Destination { endpoint, write_key });
+        Ok(Settings { destination: Some(destination), writing })
     }
 
     /// What to do where the block after the cursor cannot be read.
@@ -228,7 +263,7 @@ impl DeliveryWorker {
     async fn send(
         &self,
         lease: &Lease,
-        destination: &Destination,
+        destination: &segment::Destination,
         plan: BatchPlan,
         bisection: &mut Bisection,
     ) -> StepResult {
@@ -256,7 +291,7 @@ impl DeliveryWorker {
             reason: answer.reason.clone(),
         };
         let reason = answer.reason.unwrap_or_default();
-        let stay = Settlement { attempt: Some(attempt), ..Settlement::stay(lease) };
+        let stay = Settlement { attempts: vec![attempt], ..Settlement::stay(lease) };
         match answer.outcome {
             Outcome::Delivered => {
                 bisection.settled(last);
@@ -352,7 +387,7 @@ fn settle_unsent(lease: &Lease, plan: BatchPlan) -> StepResult {
     )
 }
 
-fn log_unsent(lease: &Lease, n_events: usize) {
+pub(super) fn log_unsent(lease: &Lease, n_events: usize) {
     if n_events > 0 {
         tracing::warn!(source.id = %lease.source_id, n_events, "events were too old (or too large) to deliver");
     }
@@ -371,6 +406,6 @@ fn log_answer(lease: &Lease, answer: &Answer, n_events: usize) {
     }
 }
 
-fn to_i64(n: usize) -> i64 {
+pub(super) fn to_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }

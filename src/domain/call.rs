@@ -7,9 +7,14 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::event::{EventId, Kind};
 use super::json;
+
+/// The kind of those sources that take calls, by its name.
+pub const SOURCE_KIND: &str = "segment";
 
 /// A call that concerns a user, borrowing from the request that brought it.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,6 +121,14 @@ impl<'a> CallFields<'a> {
     pub fn user_id(&self) -> Option<Cow<'a, str>> {
         json::string(self.user_id)
     }
+}
+
+/// What a user is known by where the id itself need not be kept: half of a hash of it.
+#[must_use]
+pub fn user_hash(user_id: &str) -> Uuid {
+    let mut half = [0; 16];
+    half.copy_from_slice(&Sha256::digest(user_id)[..16]);
+    Uuid::from_bytes(half)
 }
 
 /// What a source of calls makes of them, as its admin has set it.

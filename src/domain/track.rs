@@ -9,11 +9,13 @@ use super::event::{EmailEvent, MessageId};
 use super::properties::{Properties, Value};
 use super::recipient::Identity;
 use super::rejection::{MAX_TRACK_BYTES, TrackTooLarge};
-use super::search_key::{SearchField, SearchKey, SearchKeys};
+use super::search_key::{SearchField, SearchKey, SearchKeys, TrackFields};
 use super::timestamp;
 
 /// The most bytes that [`write()`] adds to a [`Track`].
 const MAX_ENVELOPE_BYTES: usize = 400;
+/// How a track begins that says no user id.
+const ANONYMOUS: &str = r#"{"anonymousId":"#;
 const LIBRARY: &str = concat!(
     r#"","version":"1.0.0"},"library":{"name":"nudgespot-source","version":""#,
     env!("CARGO_PKG_VERSION"),
@@ -94,6 +96,22 @@ fn keys(event: &EmailEvent<'_>) -> SearchKeys {
         key(SearchField::EmailId, properties.find("email_id")),
         key(SearchField::CampaignId, properties.find("campaign_id")),
     ])
+}
+
+/// Whether a track, as [`Track::as_json`] returned it, says no user id.
+#[must_use]
+pub fn is_anonymous(track: &[u8]) -> bool {
+    track.starts_with(ANONYMOUS.as_bytes())
+}
+
+/// An anonymous track with a user id in place of its anonymous one; `None`: it is none, or would be too large.
+#[must_use]
+pub fn identified(track: &[u8], user_id: &str) -> Option<Vec<u8>> {
+    let anonymous_id = TrackFields::parse(track)?.anonymous_id?.get();
+    let rest = track.strip_prefix(ANONYMOUS.as_bytes())?.strip_prefix(anonymous_id.as_bytes())?;
+    let user_id = serde_json::to_string(user_id).ok()?;
+    let identified = [br#"{"userId":"#, user_id.as_bytes(), rest].concat();
+    (identified.len() + MAX_ENVELOPE_BYTES <= MAX_TRACK_BYTES).then_some(identified)
 }
 
 fn write_traits(json: &mut String, context_start: usize, traits: &Properties<'_>) {

@@ -5,6 +5,8 @@
 //! a sender that hangs up.
 
 mod batch;
+mod calls;
+mod held_calls;
 mod queue;
 mod reply;
 mod webhook;
@@ -23,6 +25,7 @@ use crate::wakeups::Wakeups;
 use batch::PendingWebhook;
 use queue::Queued;
 use reply::ReplyChannel;
+pub use held_calls::HeldCalls;
 pub use webhook::{Receipt, RejectedElement, Webhook};
 use worker::{CommitWorkers, LaneState, SharedQueue};
 
@@ -56,14 +59,15 @@ pub struct Ingest {
 
 impl Ingest {
     /// An intake in which at most `max_waiting` webhooks wait at a time, and the workers that commit them: to be run until
-    /// they end, which they do when the intake is dropped and all that it took is answered.
+    /// they end, which they do when the intake is dropped and all that it took is answered. And who looks after calls that
+    /// wait.
     #[must_use]
     pub fn new(
         connector: &Arc<Connector>,
         max_waiting: usize,
         due: &Arc<Wakeups>,
         metrics: &Arc<Metrics>,
-    ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
+    ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>, HeldCalls) {
         let queue = Arc::new(SharedQueue::new((max_waiting / 4).max(1)));
         let workers = Arc::new(CommitWorkers {
             due: Arc::clone(due),
@@ -76,7 +80,10 @@ impl Ingest {
             prober: Mutex::new(Connection::new(connector, Session::COMMIT)),
         });
         let workers = (0..WORKERS).map(|_| Arc::clone(&workers).run()).collect();
-        (Self { queue, permits: Arc::new(Semaphore::new(max_waiting)) }, workers)
+        let permits = Arc::new(Semaphore::new(max_waiting));
+        let connection = Connection::new(connector, Session::BACKGROUND);
+        let held_calls = HeldCalls { queue: Arc::clone(&queue), permits: Arc::clone(&permits), connection };
+        (Self { queue, permits }, workers, held_calls)
     }
 
     /// Commits a webhook's events and returns what became of them. `memory` is what it was given to be in memory: it is given

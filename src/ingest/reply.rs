@@ -32,6 +32,17 @@ impl ReplyChannel {
         (Self { thread: CHANNEL.with(Clone::clone), sender }, receiver)
     }
 
+    /// A channel to a task on any thread, which awaits the reply itself; `None`: there will be none.
+    pub fn anywhere() -> (Self, impl Future<Output = Option<Reply>>) {
+        let (sender, receiver) = oneshot::channel();
+        let (thread, mut batches) = mpsc::unbounded_channel::<ReplyBatch>();
+        let replied = async move {
+            let _waiting = receiver;
+            batches.recv().await?.pop().map(|(_, reply)| reply)
+        };
+        (Self { thread, sender }, replied)
+    }
+
     /// Whether nobody waits for the reply any more.
     pub fn is_abandoned(&self) -> bool {
         self.sender.is_closed()

@@ -6,9 +6,15 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::calls::PendingCall;
 use crate::domain::event::Kind;
+use crate::domain::search_key::TrackFields;
+use crate::domain::{json, track};
+use crate::secrets::Source;
+use crate::sources;
 use crate::sources::element::{BodyElement, Disposition};
 use crate::store::block::{Block, Record};
+use crate::store::calls::User;
 use crate::store::quarantine::QuarantineReason;
 
 /// About what an event, kept or set aside, takes on its way into the database beside its own texts: its place in the
@@ -20,9 +26,16 @@ const SET_ASIDE_OVERHEAD_BYTES: usize = 256;
 #[derive(Debug)]
 pub struct Webhook {
     pub(super) source: Uuid,
+    pub(super) account: Uuid,
     pub(super) received_at: OffsetDateTime,
     pub(super) events: Block,
     pub(super) kinds: Vec<Kind>,
+    /// Of the events: those that say an address and no user id, by their place, with the address's hash.
+    pub(super) unidentified: Vec<(usize, Uuid)>,
+    /// Of a source of calls; `events` is empty then.
+    pub(super) calls: Vec<PendingCall>,
+    /// Users whose calls wait no longer. No sender asks for that: see [`held_calls`](super::held_calls).
+    pub(super) release: Vec<User>,
     pub(super) quarantine: Vec<(QuarantineReason, String)>,
     pub(super) receipt: Receipt,
 }
@@ -34,8 +47,11 @@ pub struct Receipt {
     pub accepted: usize,
     /// Events that the source has sent before.
     pub duplicates: usize,
-    /// Events that Segment has no name for.
+    /// Events that are not forwarded.
     pub ignored: usize,
+    /// Of calls: those that wait for their user to be identified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<usize>,
     /// Events that cannot be used.
     pub rejected: Vec<RejectedElement>,
 }
@@ -52,31 +68,58 @@ pub struct RejectedElement {
 impl Webhook {
     /// Sorts a body's elements into what is appended and what is set aside.
     #[must_use]
-    pub fn new(source: Uuid, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
-        let (mut events, mut kinds) = (Block::default(), Vec::with_capacity(elements.len()));
-        let (mut quarantine, mut receipt) = (Vec::new(), Receipt::default());
+    pub fn new(source: &Source, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
+        let mut webhook = Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(source.id, received_at) };
+        webhook.account = source.account_id;
+        webhook.receipt.held = source.kind.is_some_and(sources::Kind::takes_calls).then_some(0);
         for (index, element) in elements.into_iter().enumerate() {
             match element.disposition {
                 Disposition::Event(kind, id, track) => {
-                    kinds.push(kind);
                     let keys = Some(track.keys());
                     let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
-                    events.push(Record { kind, received_at, event_id, track, keys });
+                    if let Some(hash) = source.identity_key.as_ref().and_then(|key| {
+                        Some(key.address_hash(&unidentified_address(track)?))
+                    }) {
+                        webhook.unidentified.push((webhook.kinds.len(), hash));
+                    }
+                    webhook.kinds.push(kind);
+                    webhook.events.push(Record { kind, received_at, event_id, track, keys });
                 }
-                Disposition::Call(_) => {}
+                Disposition::Call(call) => webhook.calls.push(PendingCall::new(source, call, element.raw)),
                 Disposition::Ignored { name, reason } => {
-                    receipt.ignored += 1;
+                    webhook.receipt.ignored += 1;
                     let why = QuarantineReason::Ignored { name: name.into_owned(), reason };
-                    quarantine.push((why, element.raw.into_owned()));
+                    webhook.quarantine.push((why, element.raw.into_owned()));
                 }
                 Disposition::Rejected(rejection) => {
                     let reason = rejection.to_string();
-                    receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
-                    quarantine.push((QuarantineReason::Rejected { reason }, element.raw.into_owned()));
+                    webhook.receipt.rejected.push(RejectedElement { index, reason: reason.clone() });
+                    webhook.quarantine.push((QuarantineReason::Rejected { reason }, element.raw.into_owned()));
                 }
             }
         }
-        Self { source, received_at, events, kinds, quarantine, receipt }
+        webhook
+    }
+
+    /// No webhook of a sender's: the calls of these users of a source go into the log, where they wait no longer.
+    #[must_use]
+    pub fn release(source: Uuid, received_at: OffsetDateTime, users: Vec<User>) -> Self {
+        Self { release: users, ..Self::empty(source, received_at) }
+    }
+
+    fn empty(source: Uuid, received_at: OffsetDateTime) -> Self {
+        Self {
+            source,
+            account: Uuid::nil(),
+            received_at,
+            events: Block::default(),
+            kinds: Vec::new(),
+            unidentified: Vec::new(),
+            calls: Vec::new(),
+            release: Vec::new(),
+            quarantine: Vec::new(),
+            receipt: Receipt::default(),
+        }
     }
 
     /// About how much memory it holds until it is answered, in bytes: far more than its body, where the elements are
@@ -91,11 +134,38 @@ impl Webhook {
             why + payload.len() + SET_ASIDE_OVERHEAD_BYTES
         };
         let quarantine: usize = self.quarantine.iter().map(texts).sum();
-        size_of::<Self>() + self.events.n_bytes() + self.events.len() * EVENT_OVERHEAD_BYTES + quarantine
+        let calls: usize = self.calls.iter().map(|call| call.n_bytes() + SET_ASIDE_OVERHEAD_BYTES).sum();
+        size_of::<Self>() + self.events.n_bytes() + self.events.len() * EVENT_OVERHEAD_BYTES + quarantine + calls
     }
 
     /// How many events there are to write.
     pub(super) fn len(&self) -> usize {
-        self.events.len() + self.quarantine.len()
+        self.events.len() + self.calls.len() + self.release.len() + self.quarantine.len()
     }
+
+    /// Its events, those of them whose users are known by their addresses told so.
+    pub(super) fn identified(&self, user_of: impl Fn(Uuid) -> Option<String>) -> Option<Block> {
+        let users: Vec<(usize, String)> =
+            self.unidentified.iter().filter_map(|(at, hash)| Some((*at, user_of(*hash)?))).collect();
+        if users.is_empty() {
+            return None;
+        }
+        let (mut block, mut users) = (Block::default(), users.into_iter().peekable());
+        for (at, record) in self.events.records().enumerate() {
+            let user = users.next_if(|(of, _)| *of == at);
+            match user.and_then(|(_, user)| track::identified(record.track, &user)) {
+                Some(track) => block.push(Record { track: &track, keys: None, ..record }),
+                None => block.push(record),
+            }
+        }
+        Some(block)
+    }
+}
+
+/// The address of a track's recipient, where it says no user id.
+fn unidentified_address(track: &[u8]) -> Option<String> {
+    if !track::is_anonymous(track) {
+        return None;
+    }
+    Some(json::string(TrackFields::parse(track)?.traits.email?)?.into_owned())
 }

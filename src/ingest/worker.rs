@@ -10,10 +10,11 @@ use tokio::time::sleep_until;
 use uuid::Uuid;
 
 use super::IngestError;
-use super::batch::{CommitBatch, PendingWebhook, Stored, appended_sources, refuse};
+use super::batch::{CommitBatch, PendingWebhook, People, Stored, appended_sources, refuse};
 use super::queue::{Commit, CommitQueue, Queued, Work};
 use crate::metrics::Metrics;
 use crate::store::append::Append;
+use crate::store::calls;
 use crate::store::connection::{Connection, is_lock_timeout};
 use crate::store::is_of_one_source;
 use crate::store::log::{self, Lane};
@@ -148,8 +149,9 @@ impl CommitWorkers {
                     continue;
                 }
             };
-            // Made ready while other commits may be in flight.
-            let mut batch = CommitBatch::new(&webhooks);
+            // Made ready while other commits may be in flight, but where those decide what becomes of it.
+            let concerns_people = People::concern(&webhooks);
+            let mut batch = (!concerns_people).then(|| CommitBatch::new(&webhooks, People::default()));
             let mut lanes = Lanes::new();
             for lane in &ids {
                 lanes.push(self.lanes[lane.index()].lock().await);
@@ -158,7 +160,7 @@ impl CommitWorkers {
             let n_taken = webhooks.len();
             self.queue.change(|queue| queue.hold_back(&mut webhooks));
             if webhooks.len() < n_taken {
-                batch = CommitBatch::new(&webhooks);
+                batch = None;
             }
             let began = Instant::now();
             self.commit(&ids, webhooks, batch, &mut lanes).await;
@@ -180,9 +182,10 @@ impl CommitWorkers {
         }
     }
 
-    async fn commit(&self, ids: &[Lane], webhooks: Webhooks, batch: CommitBatch, lanes: &mut Lanes<'_>) {
-        match store(ids, &batch, lanes).await {
-            Ok(stored) => self.reply(webhooks, batch, stored),
+    /// `batch` is what these webhooks come to, where that is known by now.
+    async fn commit(&self, ids: &[Lane], webhooks: Webhooks, batch: Option<CommitBatch>, lanes: &mut Lanes<'_>) {
+        match store(ids, &webhooks, batch, lanes).await {
+            Ok((batch, stored)) => self.reply(webhooks, batch, stored),
             // It may be one source alone that fails: because another session holds its rows, or because they are damaged.
             Err(error) if is_of_one_source(&error) => self.commit_apart(ids, webhooks, lanes).await,
             Err(error) => not_stored(webhooks, &error),
@@ -207,9 +210,8 @@ impl CommitWorkers {
             return self.commit_each(ids, webhooks, lanes).await;
         }
         self.hold(held);
-        let batch = CommitBatch::new(&webhooks);
-        match store(ids, &batch, lanes).await {
-            Ok(stored) => self.reply(webhooks, batch, stored),
+        match store(ids, &webhooks, None, lanes).await {
+            Ok((batch, stored)) => self.reply(webhooks, batch, stored),
             Err(error) if is_of_one_source(&error) => self.commit_each(ids, webhooks, lanes).await,
             Err(error) => not_stored(webhooks, &error),
         }
@@ -222,14 +224,13 @@ impl CommitWorkers {
         }
         let began = Instant::now();
         for (_, webhooks) in by_source {
-            let batch = CommitBatch::new(&webhooks);
             if began.elapsed() > MAX_APART {
                 // Others wait as well.
                 self.hold(webhooks);
                 continue;
             }
-            match store(ids, &batch, lanes).await {
-                Ok(stored) => self.reply(webhooks, batch, stored),
+            match store(ids, &webhooks, None, lanes).await {
+                Ok((batch, stored)) => self.reply(webhooks, batch, stored),
                 Err(error) if is_lock_timeout(&error) => self.hold(webhooks),
                 Err(error) => not_stored(webhooks, &error),
             }
@@ -259,23 +260,44 @@ fn not_stored(webhooks: Webhooks, error: &sqlx::Error) {
     }
 }
 
-/// Stores what is set aside first: if the events' statement then fails, the webhook comes again, and sets aside nothing
-/// twice.
-async fn store(ids: &[Lane], batch: &CommitBatch, lanes: &mut Lanes<'_>) -> sqlx::Result<Stored> {
-    let mut all_there = true;
+/// Stores these webhooks: first what is set aside, and calls that are to wait. If the events' statement then fails, the
+/// webhooks come again, and set aside nothing twice.
+async fn store(
+    ids: &[Lane],
+    webhooks: &[Queued<PendingWebhook>],
+    batch: Option<CommitBatch>,
+    lanes: &mut Lanes<'_>,
+) -> sqlx::Result<(CommitBatch, Stored)> {
+    let batch = match batch {
+        Some(batch) => batch,
+        None if People::concern(webhooks) => {
+            let people = lanes[0].connection.run(async |db| People::find(db, webhooks).await).await?;
+            CommitBatch::new(webhooks, people)
+        }
+        None => CommitBatch::new(webhooks, People::default()),
+    };
+    let db = &mut lanes[0].connection;
+    let (mut all_there, mut held) = (true, HashSet::new());
     if !batch.quarantine.is_empty() {
-        let insert = lanes[0].connection.run(async |db| quarantine::insert(db, ids, &batch.quarantine).await);
-        all_there &= insert.await?;
+        all_there &= db.run(async |db| quarantine::insert(db, ids, &batch.quarantine).await).await?;
     }
-    let (new, appended) = append(ids, batch, lanes).await?;
-    let mut stored = Stored { new, gone: HashSet::new() };
+    let (accounts, users) = &batch.forgotten;
+    if !users.is_empty() {
+        db.run(async |db| calls::forget(db, accounts, users).await).await?;
+    }
+    if !batch.holds.is_empty() {
+        held = db.run(async |db| calls::hold(db, &batch.holds).await).await?;
+        // Where none is new, that may be because its source is gone.
+        all_there &= !held.is_empty();
+    }
+    let (new, appended) = append(ids, &batch, lanes).await?;
+    let mut stored = Stored { new, held, gone: HashSet::new() };
     if !(all_there && appended) {
-        let mut sources = batch.quarantine.sources();
-        sources.extend(batch.append.events().sources());
+        let sources = batch.sources();
         let existing = lanes[0].connection.run(async |db| log::existing(db, &sources).await).await?;
         stored.gone = sources.into_iter().filter(|source| !existing.contains(source)).collect();
     }
-    Ok(stored)
+    Ok((batch, stored))
 }
 
 /// Says which events are new, by the place of their source (`None`: all), and whether all sources are there.
@@ -305,7 +327,7 @@ async fn append(
     let mut n_attempts = 1;
     loop {
         let (new, is_new) = db.run(async |db| events.filter_duplicates(db).await).await?;
-        let append = Append::without_duplicates(events, new, &is_new);
+        let append = Append::without_duplicates(&batch.append, new, &is_new);
         match db.run(async |db| log::append(db, ids, &append).await).await {
             Err(error) if log::is_duplicate(&error) && n_attempts < MAX_CONFLICT_RETRIES => n_attempts += 1,
             done => return done.map(|all_there| (Some(is_new), all_there)),

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::block::{Block, CountsByKind, FULL_BYTES};
+use super::calls::Effects;
 use crate::domain::event::Kind;
 
 /// The most events of a block.
@@ -147,6 +148,8 @@ pub struct Append {
     filters: Vec<Vec<u8>>,
     /// How many events were left out, as the log has them already.
     n_duplicates: HashMap<Uuid, i64>,
+    /// What its calls do beside being appended.
+    pub(super) effects: Effects,
 }
 
 /// The blocks of an [`Append`], column by column.
@@ -169,21 +172,24 @@ pub(super) struct Columns {
 impl Append {
     /// Compresses the events.
     #[must_use]
-    pub fn new(events: Events) -> Self {
+    pub fn new(events: Events, effects: Effects) -> Self {
         let blocks = || events.parts.iter().flat_map(|part| &part.blocks);
         let (stored, filters) = (blocks().map(Block::compress).collect(), blocks().map(Block::filter).collect());
-        Self { events, stored, filters, n_duplicates: HashMap::new() }
+        Self { events, stored, filters, n_duplicates: HashMap::new(), effects }
     }
 
     /// What is left of `all` when its duplicates are taken out, as [`Events::filter_duplicates`] says. The duplicates are
     /// counted.
     #[must_use]
-    pub fn without_duplicates(all: &Events, new: Events, stays: &[Vec<bool>]) -> Self {
-        let n_duplicates = all.parts.iter().zip(stays).map(|(part, stays)| {
+    pub fn without_duplicates(all: &Self, new: Events, stays: &[Vec<bool>]) -> Self {
+        let n_duplicates = all.events.parts.iter().zip(stays).map(|(part, stays)| {
             let n = stays.iter().filter(|stays| !**stays).count();
             (part.source, i64::try_from(n).unwrap_or(i64::MAX))
         });
-        Self { n_duplicates: n_duplicates.filter(|(_, n)| *n > 0).collect(), ..Self::new(new) }
+        let (source_ids, event_ids) = new.ids();
+        let is_new: HashSet<_> = source_ids.into_iter().zip(event_ids).collect();
+        let effects = all.effects.learning_from(|source, event_id| is_new.contains(&(source, event_id)));
+        Self { n_duplicates: n_duplicates.filter(|(_, n)| *n > 0).collect(), ..Self::new(new, effects) }
     }
 
     /// The blocks, as they are stored.

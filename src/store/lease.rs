@@ -95,6 +95,8 @@ pub struct Lease {
     pub number: i64,
     /// Events after it wait.
     pub cursor: i64,
+    /// But for these numbers: calls that are done while one before them is not.
+    pub done_ahead: Vec<i64>,
     /// Failed attempts in a row.
     pub n_attempts: i32,
     /// Events refused one by one, in a row.
@@ -151,10 +153,10 @@ pub async fn acquire(
                 next_attempt_at = '-infinity'
             from free join source on source.id = free.source_id
             where delivery.source_id = free.source_id
-            returning delivery.source_id, n_events as n_asked, lease, cursor_seq, n_attempts, n_refused, paused_by is not null as is_paused,
+            returning delivery.source_id, n_events as n_asked, lease, cursor_seq, done_ahead, n_attempts, n_refused, paused_by is not null as is_paused,
                 write_key, kind, region, endpoint, unsubscribe_event
         )
-        select source_id as "source_id!", lease as "lease!", cursor_seq as "cursor!", n_attempts as "n_attempts!",
+        select source_id as "source_id!", lease as "lease!", cursor_seq as "cursor!", done_ahead as "done_ahead!", n_attempts as "n_attempts!",
             n_refused as "n_refused!", is_paused as "is_paused!", write_key, kind as "kind!", region as "region!", endpoint, unsubscribe_event as "unsubscribe_event!",
             last_seq as "last_seq?", n_events as "n_events?", since as "since?", events as "events?"
         from leased
@@ -184,6 +186,7 @@ pub async fn acquire(
             source_id: row.source_id,
             number: row.lease,
             cursor: row.cursor,
+            done_ahead: row.done_ahead,
             n_attempts: row.n_attempts,
             n_refused: row.n_refused,
             is_paused: row.is_paused,

@@ -11,6 +11,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::append::Append;
+use super::calls::Effects;
 use super::lock;
 
 /// One of the few parts of the log that are written independently of each other.
@@ -57,6 +58,7 @@ impl Lane {
 /// [`is_lock_timeout`]: super::connection::is_lock_timeout
 pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
+    let Effects { users, learnt, released } = &append.effects;
     let (source_ids, event_ids) = append.events().ids();
     let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] = &blocks.counts_by_kind;
     let n_advanced = sqlx::query_scalar!(
@@ -92,6 +94,25 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
             from advanced join unnest($10::uuid[], $11::bytea[]) with ordinality as new (source_id, event_id, place)
                 using (source_id)
         )
+        identified as (
+            insert into identified_user (source_id, user_hash)
+            select source_id, user_hash
+            from advanced join unnest($23::uuid[], $24::uuid[]) as new (source_id, user_hash) using (source_id)
+            on conflict do nothing
+        ),
+        learnt as (
+            insert into identity (account_id, address_hash, user_id, user_hash)
+            select account_id, address_hash, user_id, user_hash
+            from advanced join unnest($25::uuid[], $26::uuid[], $27::uuid[], $28::bytea[], $29::uuid[])
+                as new (source_id, account_id, address_hash, user_id, user_hash) using (source_id)
+            on conflict (account_id, address_hash)
+                do update set user_id = excluded.user_id, user_hash = excluded.user_hash
+        ),
+        released as (
+            delete from held_call
+            using advanced join unnest($30::uuid[], $31::bytea[]) as done (source_id, event_id) using (source_id)
+            where held_call.source_id = done.source_id and held_call.event_id = done.event_id
+        )
         select count(*) as "n!" from advanced"#,
         lock::LANE,
         &Lane::locks(lanes),
@@ -115,6 +136,15 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
         append.filters(),
         identify,
         track,
+        &users.source_ids,
+        &users.user_hashes,
+        &learnt.source_ids,
+        &learnt.account_ids,
+        &learnt.address_hashes,
+        &learnt.user_ids as _,
+        &learnt.user_hashes,
+        &released.source_ids,
+        &released.event_ids as _,
     )
     .fetch_one(db)
     .await?;

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::append::{Append, Events};
 use super::block::{Block, Record};
+use super::calls::Effects;
 use super::connection::Connection;
 use super::lock;
 use super::log::Lane;
@@ -40,7 +41,7 @@ async fn replay_for(db: &mut Connection, source: Uuid, seqs: &[i64], job: Option
         if seqs.is_empty() {
             return Ok(0);
         }
-        let append = Append::new(events);
+        let append = Append::new(events, Effects::default());
         let job = job.zip(last_asked);
         match db.run(async |db| move_to_log(db, source, &seqs, &append, job).await).await? {
             Moved::All => return Ok(seqs.len()),

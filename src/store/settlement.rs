@@ -22,13 +22,15 @@ pub struct Settlement {
     pub before: i64,
     /// Where the cursor moves to.
     pub cursor: i64,
-    /// How many of the events that it passes Segment took.
+    /// The numbers beyond that whose calls are done as well.
+    pub done_ahead: Vec<i64>,
+    /// How many events the destination took.
     pub n_delivered: i64,
-    /// The others that it passes.
+    /// Those that were given up.
     pub dead: Vec<NewDeadLetter>,
-    /// The numbers that it passes and that have no event.
+    /// The numbers that the cursor passes and that have no event.
     pub n_missing: i64,
-    /// The numbers that it passes and whose events were erased.
+    /// How many events turned out to be erased.
     pub n_erased: i64,
     /// Failed attempts in a row, from now.
     pub n_attempts: i32,
@@ -40,8 +42,8 @@ pub struct Settlement {
     pub last_error: Option<String>,
     /// Pause the source.
     pub pause: Option<Pause>,
-    /// The request to Segment, if one was made.
-    pub attempt: Option<Attempt>,
+    /// The requests that were made.
+    pub attempts: Vec<Attempt>,
 }
 
 impl Settlement {
@@ -53,6 +55,7 @@ impl Settlement {
             lease: lease.number,
             before: lease.cursor,
             cursor: lease.cursor,
+            done_ahead: lease.done_ahead.clone(),
             n_delivered: 0,
             dead: Vec::new(),
             n_missing: 0,
@@ -62,7 +65,7 @@ impl Settlement {
             wait: Duration::ZERO,
             last_error: None,
             pause: None,
-            attempt: None,
+            attempts: Vec::new(),
         }
     }
 }
@@ -88,7 +91,7 @@ pub struct NewDeadLetter {
     pub reason: String,
 }
 
-/// A request to Segment.
+/// A request, or several that went well.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
 pub struct Attempt {
@@ -119,6 +122,8 @@ struct Settlements {
     last_errors: Vec<Option<String>>,
     pauses: Vec<Option<String>>,
     pause_authors: Vec<Option<String>>,
+    /// As PostgreSQL writes arrays: there are none of arrays of different lengths.
+    done_ahead: Vec<String>,
 }
 
 /// Requests to Segment, column by column.
@@ -168,6 +173,8 @@ impl Settlements {
         self.last_errors.push(settlement.last_error.as_deref().map(storable));
         self.pauses.push(reason.map(|reason| storable(reason)));
         self.pause_authors.push(author.map(str::to_owned));
+        let ahead = settlement.done_ahead.iter().filter(|seq| **seq > settlement.cursor);
+        self.done_ahead.push(format!("{{{}}}", ahead.map(i64::to_string).collect::<Vec<_>>().join(",")));
     }
 }
 
@@ -208,7 +215,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         r#"
         with settled as (
             update delivery
-            set cursor_seq = done.cursor_seq, n_delivered = delivery.n_delivered + done.n_delivered,
+            set cursor_seq = done.cursor_seq, done_ahead = done.done_ahead::bigint[], n_delivered = delivery.n_delivered + done.n_delivered,
                 n_missing = delivery.n_missing + done.n_missing, n_dead = delivery.n_dead + done.n_dead,
                 n_erased = delivery.n_erased + done.n_erased,
                 -- Where an admin has called since the lease, what failed with the settings of before says nothing.
@@ -222,7 +229,9 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 waiting_since = now(),
                 leased_until = '-infinity',
                 last_error = case
-                    when done.n_delivered = 0 and pause is null then coalesce(done.last_error, delivery.last_error)
+                    when pause is not null then null
+                    when done.n_delivered = 0 then coalesce(done.last_error, delivery.last_error)
+                    else done.last_error
                 end,
                 paused_by = case
                     when pause is null or next_attempt_at > '-infinity' or paused_by = 'admin' then paused_by
@@ -237,9 +246,10 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                     else coalesce(paused_at, now())
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
-                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[], $30::bigint[])
+                $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[], $30::bigint[],
+                $31::text[])
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
-                    n_refused, last_error, n_dead, n_erased)
+                    n_refused, last_error, n_dead, n_erased, done_ahead)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
             returning delivery.source_id, delivery.cursor_seq
         ),
@@ -294,6 +304,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.last_errors as _,
         &all.n_dead,
         &all.n_erased,
+        &all.done_ahead,
     )
     .fetch_all(db)
     .await?;
@@ -304,7 +315,7 @@ fn columns(settlements: &[Settlement]) -> (Settlements, Attempts, DeadLetters) {
     let (mut all, mut attempts, mut dead) = (Settlements::default(), Attempts::default(), DeadLetters::default());
     for settlement in settlements {
         all.push(settlement);
-        settlement.attempt.iter().for_each(|attempt| attempts.push(settlement.source_id, attempt));
+        settlement.attempts.iter().for_each(|attempt| attempts.push(settlement.source_id, attempt));
         settlement.dead.iter().for_each(|event| dead.push(settlement.source_id, event));
     }
     (all, attempts, dead)

@@ -78,6 +78,14 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
+        self.response(false)
+    }
+}
+
+impl Problem {
+    /// The answer. Segment shows people the `message` of an answer, if it has one.
+    #[must_use]
+    pub fn response(self, with_message: bool) -> HttpResponse {
         let status = self.status_code();
         let mut response = HttpResponse::build(status);
         response.content_type("application/problem+json");
@@ -90,12 +98,14 @@ impl ResponseError for Problem {
             }
             _ => {}
         }
-        response.body(
-            serde_json::json!({
-                "type": "about:blank", "title": self.title(), "status": status.as_u16(), "code": self.code(),
-            })
-            .to_string(),
-        )
+        let mut body = serde_json::json!({
+            "type": "about:blank", "title": self.title(), "status": status.as_u16(), "code": self.code(),
+        });
+        if with_message {
+            body["detail"] = self.title().into();
+            body["message"] = self.title().into();
+        }
+        response.body(body.to_string())
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use actix_cors::Cors;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use futures_util::future::join_all;
@@ -15,6 +16,8 @@ use super::problem::Problem;
 use super::state::State;
 use super::webhook;
 
+/// How long browsers remember that they may send calls here: the longest that they do.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(24);
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the webhooks in flight have to be answered when the service stops.
@@ -54,6 +57,11 @@ impl Servers {
                 .app_data(shared.clone())
                 // A prefix: matching a pattern would cost a regular expression for each webhook.
                 .service(web::scope("/webhooks").default_service(web::to(webhook::receive)))
+                .service(
+                    web::scope("/v1")
+                        .wrap(any_origin())
+                        .default_service(web::to(webhook::receive_sdk)),
+                )
                 .route("/healthz", web::get().to(health::healthz))
                 .route("/readyz", web::get().to(health::readyz))
                 .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))
@@ -120,4 +128,10 @@ impl Servers {
             tracing::warn!("a server did not stop in time");
         }
     }
+}
+
+/// Pages of any origin may send calls: who they are for, their key says. Browsers send no credentials along.
+fn any_origin() -> Cors {
+    let max_age = usize::try_from(PREFLIGHT_MAX_AGE.as_secs()).ok();
+    Cors::default().allow_any_origin().send_wildcard().allowed_methods(["POST"]).allow_any_header().max_age(max_age)
 }

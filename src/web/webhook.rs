@@ -1,4 +1,4 @@
-//! `POST /webhooks/{kind}/{token}`: limits, then signature, then parsing, then storing.
+//! Takes webhooks, and calls of Segment's libraries: limits, then signature, then parsing, then storing.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,41 +6,123 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{self, Bytes, BytesMut};
+use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::StreamExt;
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
+use super::body;
 use super::problem::Problem;
 use super::refusals::{PendingNote, Refused};
 use super::state::{State, UNIT};
 use crate::admin::OWN_POST_HEADER;
 use crate::ingest::{IngestError, Receipt, Webhook};
 use crate::secrets::Source;
-use crate::sources::Kind;
-use crate::sources::signature::{Verified, VerifyError, verify};
+use crate::sources::signature::{Signature, Verified, VerifyError, verify};
+use crate::sources::{Kind, segment};
 
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest body with calls: Segment sends up to 4,000 of them at a time.
+const MAX_CALLS_BYTES: usize = 16 << 20;
 /// How long it may take to make sure that all changes to sources are known.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Where a request comes in, and so whose it is.
+#[derive(Clone, Copy)]
+enum Entrance<'a> {
+    /// A source's webhook URL.
+    Webhook(Kind, &'a str),
+    /// An address of Segment's API, for its libraries: a source is named by its ingest key. With the type of call that the
+    /// address stands for, where it stands for one.
+    Sdk(Option<&'static str>),
+}
+
+impl<'a> Entrance<'a> {
+    /// `/webhooks/{kind}/{token}`.
+    fn webhook(request: &'a HttpRequest) -> Option<Self> {
+        let path = request.match_info().unprocessed().strip_prefix('/')?;
+        let (kind, token) = path.split_once('/').filter(|(_, token)| !token.contains('/'))?;
+        Some(Self::Webhook(kind.parse().ok()?, token))
+    }
+
+    /// `/v1/batch`, `/v1/identify`, … and their short forms, by which browsers call them.
+    fn sdk(request: &HttpRequest) -> Option<Self> {
+        let call_type = match request.match_info().unprocessed().strip_prefix('/')? {
+            "batch" | "b" => None,
+            "identify" | "i" => Some("identify"),
+            "track" | "t" => Some("track"),
+            "page" | "p" => Some("page"),
+            "screen" | "s" => Some("screen"),
+            "group" | "g" => Some("group"),
+            "alias" | "a" => Some("alias"),
+            _ => return None,
+        };
+        Some(Self::Sdk(call_type))
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::Webhook(kind, _) => kind,
+            Self::Sdk(_) => Kind::Segment,
+        }
+    }
+
+    fn read_signature<'b>(self, headers: &'b HeaderMap, body: &'b [u8]) -> Result<Signature<'b>, VerifyError> {
+        let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        match self {
+            Self::Webhook(kind, _) => kind.read_signature(headers),
+            Self::Sdk(_) => segment::read_sdk_signature(headers, body),
+        }
+    }
+
+    fn find(self, state: &State, signature: &Signature<'_>) -> Option<Arc<Source>> {
+        match self {
+            Self::Webhook(kind, token) => state.sources.find(kind, token),
+            Self::Sdk(_) => state.sources.find_by_ingest_key(signature.ingest_key()?),
+        }
+    }
+
+    fn max_body_bytes(self, state: &State) -> usize {
+        if self.kind().takes_calls() { MAX_CALLS_BYTES } else { state.max_body_bytes }
+    }
+}
+
 /// Takes a webhook. A 200 means: every event is on disk.
 pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<InFlightBody> {
-    let (token, mut payload, mut note) = (state.in_flight(), body, None);
+    let entrance = Entrance::webhook(&request);
+    let is_of_calls = entrance.is_some_and(|entrance| entrance.kind().takes_calls());
+    respond(&state, &request, body, entrance, is_of_calls, |receipt| HttpResponse::Ok().json(receipt)).await
+}
+
+/// Takes what a library of Segment's sends. A 200 means: every call is on disk.
+pub async fn receive_sdk(
+    state: web::Data<State>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> HttpResponse<InFlightBody> {
+    let success = |_| HttpResponse::Ok().json(serde_json::json!({"success": true}));
+    respond(&state, &request, body, Entrance::sdk(&request), true, success).await
+}
+
+async fn respond(
+    state: &State,
+    request: &HttpRequest,
+    mut payload: web::Payload,
+    entrance: Option<Entrance<'_>>,
+    with_message: bool,
+    success: impl Fn(Receipt) -> HttpResponse,
+) -> HttpResponse<InFlightBody> {
+    let (token, mut note) = (state.in_flight(), None);
     let span = tracing::debug_span!("webhook", source.id = tracing::field::Empty);
-    let answer = accept(&state, &request, &mut payload, &mut note).instrument(span).await;
+    let answer = accept(state, request, &mut payload, entrance, &mut note).instrument(span).await;
     let mut response = match answer {
-        Ok(receipt) => HttpResponse::Ok().json(receipt),
+        Ok(receipt) => success(receipt),
         Err(problem) => {
             tracing::debug!(?problem, code = problem.code(), "a webhook was not accepted");
-            actix_web::ResponseError::error_response(&problem)
+            problem.response(with_message)
         }
     };
     state.metrics.webhook(response.status().as_u16());
@@ -88,25 +170,33 @@ async fn accept(
     state: &State,
     request: &HttpRequest,
     payload: &mut web::Payload,
+    entrance: Option<Entrance<'_>>,
     note: &mut Option<PendingNote>,
 ) -> Result<Receipt, Problem> {
-    let path = request.match_info().unprocessed().strip_prefix('/').and_then(|rest| rest.split_once('/'));
-    let (kind, token) = path.filter(|(_, token)| !token.contains('/')).ok_or(Problem::NotFound)?;
-    let kind: Kind = kind.parse().map_err(|_| Problem::NotFound)?;
+    let entrance = entrance.ok_or(Problem::NotFound)?;
     if request.method() != Method::POST {
         return Err(Problem::MethodNotAllowed);
     }
     if state.is_drained() {
         return Err(IngestError::Stopping.into());
     }
-    let (body, mut memory) = read(state, request.headers(), payload).await?;
+    let max_bytes = entrance.max_body_bytes(state);
+    let (raw, mut memory) = body::read(state, request.headers(), payload, max_bytes).await?;
+    // A signature covers what was sent; a library of Segment's signs nothing, and its key may be in the body.
+    let body = match entrance {
+        Entrance::Sdk(_) => body::unpack(state, request.headers(), raw, &mut memory, max_bytes)?,
+        Entrance::Webhook(..) => raw,
+    };
     let received_at = OffsetDateTime::now_utc();
-    let authentic = authenticate(state, kind, token, request.headers(), &body, received_at).await;
+    let authentic = authenticate(state, entrance, request.headers(), &body, received_at).await;
     if matches!(authentic, Err(Problem::InvalidSignature)) {
         // The same work whether the token exists.
-        let source = state.sources.find(kind, token);
+        let source = match entrance {
+            Entrance::Webhook(kind, token) => state.sources.find(kind, token),
+            Entrance::Sdk(_) => None,
+        };
         source.as_ref().map_or(state.sources.dummy_activity(), |source| &source.activity).refused(received_at);
-        let refused = Refused::new(source, kind, received_at, request.headers(), &body);
+        let refused = Refused::new(source, entrance.kind(), received_at, request.headers(), &body);
         *note = Some(state.refusals.note_later(refused));
     }
     let (source, verified) = authentic?;
@@ -116,71 +206,28 @@ async fn accept(
     if !mark.is_some_and(|mark| state.own_posts.is_mark(mark.as_bytes())) {
         source.activity.verified(verified.signed_with(), received_at);
     }
-    let webhook = Webhook::new(source.id, received_at, kind.parse(verified, received_at, &source.calls)?);
-    drop(body);
-    hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
-    Ok(state.ingest.accept(webhook, memory).await?)
-}
-
-/// Reads the body, within its limits of size and time, and the service's limit of memory.
-async fn read(
-    state: &State,
-    headers: &HeaderMap,
-    payload: &mut web::Payload,
-) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > state.max_body_bytes) {
-        return Err(Problem::BodyTooLarge);
-    }
-    let read = async {
-        let mut body = BytesMut::new();
-        let mut memory: Option<OwnedSemaphorePermit> = None;
-        while let Some(chunk) = payload.next().await {
-            // The sender broke off: it will not see this answer.
-            let chunk = chunk.map_err(|_| Problem::MalformedBody)?;
-            if body.len() + chunk.len() > state.max_body_bytes {
-                return Err(Problem::BodyTooLarge);
-            }
-            hold(&state.body_memory, &mut memory, (body.len() + chunk.len()).div_ceil(UNIT))?;
-            if body.is_empty() && announced == Some(chunk.len()) {
-                return Ok((chunk, memory));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((body.freeze(), memory))
+    let elements = match entrance {
+        Entrance::Webhook(kind, _) => kind.parse(verified, received_at, &source.calls)?,
+        Entrance::Sdk(call_type) => segment::parse_sdk(verified, call_type, received_at, &source.calls)?,
     };
-    timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(Problem::BodyTooSlow))
-}
-
-/// Makes sure that `held` is of `n_units` at least.
-fn hold(memory: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, n_units: usize) -> Result<(), Problem> {
-    let more = n_units.saturating_sub(held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-    if more == 0 {
-        return Ok(());
-    }
-    let more = u32::try_from(more).unwrap_or(u32::MAX);
-    let more = Arc::clone(memory).try_acquire_many_owned(more).map_err(|_| IngestError::TooManyWaiting)?;
-    match held {
-        Some(held) => held.merge(more),
-        None => *held = Some(more),
-    }
-    Ok(())
+    let webhook = Webhook::new(&source, received_at, elements);
+    drop(body);
+    body::hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
+    Ok(state.ingest.accept(webhook, memory).await?)
 }
 
 /// Whose webhook is it? Whoever may not know, learns nothing: an unknown token costs the same work as a wrong
 /// signature, and gets the same answer.
 async fn authenticate<'b>(
     state: &State,
-    kind: Kind,
-    token: &str,
+    entrance: Entrance<'_>,
     headers: &'b HeaderMap,
     body: &'b [u8],
     now: OffsetDateTime,
 ) -> Result<(Arc<Source>, Verified<'b>), Problem> {
-    let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let signature = kind.read_signature(headers).map_err(|_| Problem::InvalidSignature)?;
+    let signature = entrance.read_signature(headers, body).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
-        let source = state.sources.find(kind, token);
+        let source = entrance.find(state, &signature);
         let Some(keyring) =
             source.as_ref().map_or(Some(state.sources.dummy_keyring()), |source| source.keyring.as_ref())
         else {

@@ -1,13 +1,10 @@
-//! Segment's HTTP Tracking API: the only HTTP client of the program.
+//! Segment's HTTP Tracking API.
 
 mod batch;
 mod client;
-mod failure;
 mod key_check;
 mod outcome;
 
 pub use batch::{Batch, MAX_BATCH_BYTES, MAX_BATCH_EVENTS};
-pub use client::{Answer, Client, Destination, InFlight};
-pub use failure::Failure;
+pub use client::{Client, Destination};
 pub use key_check::KeyVerdict;
-pub use outcome::Outcome;

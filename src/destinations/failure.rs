@@ -2,8 +2,11 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::time::Duration;
 
 use rustls::CertificateError;
+
+use super::http::CONNECT_TIMEOUT;
 
 /// What kept an answer from coming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,22 +57,23 @@ impl Failure {
         }
     }
 
-    /// For the source's admin and the operator. `host` is a name and a port, nothing else of the URL.
+    /// For the source's admin and the operator. `host` is a name and a port, nothing else of the URL; `timeout` how long an
+    /// answer was waited for.
     #[must_use]
-    pub fn words(self, host: &str) -> String {
+    pub fn words(self, host: &str, timeout: Duration) -> String {
         match self {
             Self::NameNotResolved => format!("the name of {host} cannot be resolved (DNS)"),
             Self::ConnectionRefused => format!("{host} refused the connection"),
             Self::Unreachable => format!("{host} cannot be reached over the network"),
             Self::ConnectTimeout => {
-                format!("no connection to {host} in {} s", super::client::CONNECT_TIMEOUT.as_secs())
+                format!("no connection to {host} in {} s", CONNECT_TIMEOUT.min(timeout).as_secs())
             }
             Self::CertificateUntrusted => format!("the certificate of {host} is not trusted (unknown issuer)"),
             Self::CertificateExpired => format!("the certificate of {host} has expired or is not valid yet"),
             Self::CertificateWrongName => format!("the certificate of {host} is for another name"),
             Self::Tls => format!("no secure connection (TLS) to {host}"),
             Self::ConnectionLost => format!("the connection to {host} was lost before the answer (reset or closed)"),
-            Self::NoAnswer => format!("no answer from {host} in {} s", super::client::TIMEOUT.as_secs()),
+            Self::NoAnswer => format!("no answer from {host} in {} s", timeout.as_secs()),
             Self::BrokenResponse => format!("the answer of {host} is not HTTP"),
         }
     }
