@@ -168,8 +168,10 @@ impl CommitBatch {
                     Fate::Appended(kind) => count(kind, is_new()),
                     Fate::Released(_) => n_released += usize::from(is_new()),
                     // Where it is there twice, it is held once.
-                    Fate::Held(id) if held.remove(&(queued.source, id)) => n_held += 1,
-                    Fate::Held(_) => count(Kind::Track, false),
+                    Fate::Held(id) => match held.remove(&(queued.source, id)) {
+                        true => n_held += 1,
+                        false => count(Kind::Track, false),
+                    },
                     Fate::Forgotten => count(Kind::Track, true),
                     Fate::Ignored => n_ignored += 1,
                 }

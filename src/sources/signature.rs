@@ -139,6 +139,7 @@ impl<'a> Headers<'a> {
 }
 
 impl<'a> Signature<'a> {
+    #[must_use] pub fn ingest_key(&self) -> Option<&str> { None }
     /// Reads the signature from a request's headers, given by name and value.
     ///
     /// # Errors

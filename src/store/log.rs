@@ -93,7 +93,7 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
             select source_id, base + place - n_before, event_id
             from advanced join unnest($10::uuid[], $11::bytea[]) with ordinality as new (source_id, event_id, place)
                 using (source_id)
-        )
+        ),
         identified as (
             insert into identified_user (source_id, user_hash)
             select source_id, user_hash
