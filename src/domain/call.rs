@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use super::event::{EventId, Kind};
 use super::json;
 
+/// The kind of those sources that take calls, by its name.
+pub const SOURCE_KIND: &str = "segment";
+
 /// A call that concerns a user, borrowing from the request that brought it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Call<'a> {

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use crate::domain::call::CallSettings;
+use crate::domain::call::{self, CallSettings};
 use crate::domain::event;
 use crate::domain::track::Envelope;
 use element::{BodyElement, BodyError};
@@ -47,7 +47,7 @@ impl Kind {
         match self {
             Self::Nudgespot => "nudgespot",
             Self::Resend => "resend",
-            Self::Segment => "segment",
+            Self::Segment => call::SOURCE_KIND,
         }
     }
 
@@ -63,6 +63,15 @@ impl Kind {
         match self {
             Self::Nudgespot | Self::Resend => &event::Kind::EMAIL,
             Self::Segment => &event::Kind::CALLS,
+        }
+    }
+
+    /// Whether it takes calls, which go to Nudgespot. The others take email events, which go to Segment.
+    #[must_use]
+    pub fn takes_calls(self) -> bool {
+        match self {
+            Self::Nudgespot | Self::Resend => false,
+            Self::Segment => true,
         }
     }
 

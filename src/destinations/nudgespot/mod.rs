@@ -1,0 +1,5 @@
+//! Nudgespot's REST API.
+
+mod key_check;
+
+pub use key_check::check_key;
