@@ -15,6 +15,19 @@ alter table account
     -- Sealed: the key of the hashes in `identity`. Null: the account has had no source of calls yet.
     add column identity_key bytea;
 
+-- Programs keep an account's key with each of its sources.
+create function record_identity_key_change() returns trigger language plpgsql as $$
+begin
+    -- As in record_source_change(). A source that is added at the same time is recorded after this, or is seen here.
+    perform pg_advisory_xact_lock(hashtext('source_change'));
+    insert into source_change (source_id) select id from source where account_id = new.id;
+    return null;
+end
+$$;
+
+create trigger identity_key_change after update of identity_key on account
+    for each row when (old.identity_key is distinct from new.identity_key) execute function record_identity_key_change();
+
 -- Calls that came, by kind.
 alter table log_head add column n_identify bigint not null default 0, add column n_track bigint not null default 0;
 alter table traffic add column n_identify bigint not null default 0, add column n_track bigint not null default 0;
@@ -34,7 +47,8 @@ create table identified_user (
 
 -- Whose an email address is, by the newest `identify` in the account that said one.
 create table identity (
-    account_id uuid not null references account (id) on delete cascade,
+    -- No reference: an account may have millions, which a deletion must not meet in one statement.
+    account_id uuid not null,
     -- HMAC-SHA256 of the address under the account's key, the first half.
     address_hash uuid not null,
     -- The user's id; bytes, not text: it may hold any character.

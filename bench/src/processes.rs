@@ -74,6 +74,7 @@ impl Program {
             .env("INTERNAL_BIND", "127.0.0.1:0")
             .env("CONSOLE_BIND", "127.0.0.1:0")
             .env("SEGMENT_US_URL", format!("http://{}", self.sink))
+            .env("NUDGESPOT_URL", format!("http://{}", self.sink))
             .env("LOG_FORMAT", "json")
             .env("RUST_LOG", "info,sqlx=warn");
         command

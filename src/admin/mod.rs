@@ -141,8 +141,8 @@ impl Admin {
         self.connection().await.run(statement).await
     }
 
-    fn seal(&self, source: Uuid, field: Field, text: &str) -> Vec<u8> {
-        self.vault.seal(source, field, text, random::bytes())
+    fn seal(&self, owner: Uuid, field: Field, text: &str) -> Vec<u8> {
+        self.vault.seal(owner, field, text, random::bytes())
     }
 }
 

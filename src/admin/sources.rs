@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{Account, Admin, AdminError, new_id, violates};
 use crate::domain::call::UnknownUsers;
+use crate::domain::identity_key::IdentityKey;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
@@ -132,7 +133,11 @@ impl Admin {
             event_traits: true,
             carrier: None,
             learn_identities: true,
-            identity_key: None,
+            // Kept where its account has none yet.
+            identity_key: new.kind.takes_calls().then(|| {
+                let key = IdentityKey::from_random(random::bytes());
+                self.seal(account_id, Field::IdentityKey, key.expose())
+            }),
         };
         let inserted = self.db(async |db| source::insert(db, &sealed, owner).await).await;
         let inserted = inserted.map_err(|error| {

@@ -187,6 +187,7 @@ fn environment(env: &Environment, dir: &Path, segment: &str) -> Result<Environme
         ("INTERNAL_BIND", env.get("INTERNAL_BIND")?.unwrap_or(free)),
         ("SEGMENT_US_URL", &format!("http://{segment}")),
         ("SEGMENT_CDN_URL", &format!("http://{segment}")),
+        ("NUDGESPOT_URL", &format!("http://{segment}")),
     ];
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }

@@ -43,7 +43,7 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// How long a connection to webhooks stays open while nothing is asked on it.
     pub keep_alive: Duration,
-    /// Segment's two endpoints.
+    /// Where events and calls go.
     pub endpoints: Endpoints,
     /// Where a write key is looked up.
     pub segment_cdn: Url,
@@ -100,13 +100,15 @@ impl std::fmt::Display for Database {
     }
 }
 
-/// The base URLs of Segment's regions.
+/// The base URLs of Segment's regions, and of Nudgespot.
 #[derive(Clone, Debug)]
 pub struct Endpoints {
     /// Region `us`.
     pub us: Url,
     /// Region `eu`.
     pub eu: Url,
+    /// Nudgespot's REST API.
+    pub nudgespot: Url,
 }
 
 impl Endpoints {
@@ -148,6 +150,7 @@ impl Config {
             endpoints: Endpoints {
                 us: env.parse("SEGMENT_US_URL", url("https://api.segment.io"), endpoint)?,
                 eu: env.parse("SEGMENT_EU_URL", url("https://events.eu1.segmentapis.com"), endpoint)?,
+                nudgespot: env.parse("NUDGESPOT_URL", url("https://api.nudgespot.com/201507"), endpoint)?,
             },
             segment_cdn: env.parse("SEGMENT_CDN_URL", url("https://cdn-settings.segment.com"), endpoint)?,
             max_body_bytes: env.parse("MAX_BODY_BYTES", 1 << 20, |text| number(text, 64 << 20))?,
@@ -156,6 +159,7 @@ impl Config {
             retention: env.parse("RETENTION", Duration::from_hours(30 * 24), duration)?,
         })
     }
+
     /// What is allowed, but hardly meant: each in one line for the operator.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

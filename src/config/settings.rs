@@ -44,6 +44,11 @@ const SETTINGS: &[Setting] = &[
     setting("`SEGMENT_US_URL`, `SEGMENT_EU_URL`", "Segment's", "base URLs; plain `http` only to loopback"),
     setting("`SEGMENT_CDN_URL`", "Segment's", "where a write key is looked up; a hint, never a gate"),
     setting(
+        "`NUDGESPOT_URL`",
+        "`https://api.nudgespot.com/201507`",
+        "Nudgespot's REST API, for sources of kind `segment`; plain `http` only to loopback",
+    ),
+    setting(
         "`MAX_BODY_BYTES`, `MAX_WAITING`",
         "1 MiB, 4096",
         "size of one webhook; webhooks that may wait for a commit",

@@ -12,6 +12,7 @@ fn nothing_needs_to_be_set() {
     assert_eq!(config.max_delivery_age, Duration::from_hours(168));
     assert_eq!(config.keep_alive, Duration::from_secs(75), "longer than the 60 s of most load balancers");
     assert_eq!(config.endpoints.of(Region::Eu).as_str(), "https://events.eu1.segmentapis.com/");
+    assert_eq!(config.endpoints.nudgespot.as_str(), "https://api.nudgespot.com/201507");
 }
 
 #[test]
@@ -71,6 +72,7 @@ fn no_error_repeats_a_key_or_a_password() {
         ("SEGMENT_US_URL", "https://x:s3cret@example.com".to_owned()),
         ("SEGMENT_US_URL", "http://s3cret@example.com".to_owned()),
         ("SEGMENT_EU_URL", "s3cret".to_owned()),
+        ("NUDGESPOT_URL", "https://api:s3cret@example.com".to_owned()),
         ("SEGMENT_EU_URL", "https://example.com/?token=s3cret".to_owned()),
     ] {
         let error = config(&[(variable, &value)]).expect_err("wrong");
@@ -91,6 +93,7 @@ fn an_empty_variable_is_not_taken_for_one_that_is_not_set() {
         "MASTER_KEY",
         "SEGMENT_US_URL",
         "SEGMENT_EU_URL",
+        "NUDGESPOT_URL",
         "MAX_BODY_BYTES",
         "MAX_WAITING",
         "MAX_DELIVERY_AGE",

@@ -51,7 +51,8 @@ pub(super) fn loopback() -> Vec<IpNet> {
     ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a constant network")).to_vec()
 }
 
-/// A base URL of Segment, or of a compatible API. In the clear only to this machine: the write key goes with every request.
+/// A base URL of Segment or Nudgespot, or of a compatible API. In the clear only to this machine: a key goes with every
+/// request.
 ///
 /// # Errors
 /// In words for the person who typed it.
@@ -65,7 +66,7 @@ pub fn endpoint(text: &str) -> Result<Url, String> {
     if url.scheme() == "https" || is_loopback {
         Ok(url)
     } else {
-        Err("plain http would send write keys in the clear; use https (http only to loopback)".to_owned())
+        Err("plain http would send keys in the clear; use https (http only to loopback)".to_owned())
     }
 }
 

@@ -11,14 +11,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::activity::WebhookActivity;
+use super::ingest_keys::{IngestKeys, KeyHash};
 use super::vault::Vault;
-use super::{DecryptError, decrypt_previous_secret, decrypt_secret};
+use super::{DecryptError, decrypt_identity_key, decrypt_previous_secret, decrypt_secret};
 use crate::domain::call::CallSettings;
+use crate::domain::identity_key::IdentityKey;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::metrics::Metrics;
@@ -50,11 +53,18 @@ pub struct Source {
     pub name: String,
     /// What it makes of calls.
     pub calls: CallSettings,
+    /// What email addresses are hashed under to find out whose they are; `None`: its account has had no source of calls, or
+    /// no master key of this program opens the key.
+    pub identity_key: Option<Arc<IdentityKey>>,
+    /// Whether its `identify` calls tell the account whose an email address is.
+    pub learns_identities: bool,
     /// Whether it has a signing secret. Without one, `keyring` verifies nothing.
     pub has_secret: bool,
     /// What is seen of its webhooks.
     pub activity: Arc<WebhookActivity>,
     token: String,
+    /// Of a source of calls: the keys that name it.
+    ingest_keys: Option<IngestKeys>,
 }
 
 /// The sources by token, current to within a second.
@@ -71,6 +81,9 @@ pub struct SourceCache {
 struct Sources {
     by_token: HashMap<String, Arc<Source>>,
     token_of: HashMap<Uuid, String>,
+    by_ingest_key: HashMap<KeyHash, Uuid>,
+    /// How many sources of calls there are whose secret no master key of this program opens.
+    n_unopened_of_calls: usize,
     /// What was seen of sources before their secrets changed, until it is written down.
     retired: Vec<Arc<WebhookActivity>>,
 }
@@ -146,6 +159,24 @@ impl SourceCache {
     pub fn find_by_id(&self, id: Uuid) -> Option<Arc<Source>> {
         let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
         sources.by_token.get(sources.token_of.get(&id)?).cloned()
+    }
+
+    /// The source of calls that this ingest key names: the current one or, for a while after a rotation, the one before.
+    #[must_use]
+    pub fn find_by_ingest_key(&self, key: &str) -> Option<Arc<Source>> {
+        let hash = KeyHash::of(key);
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        let source = sources.by_token.get(sources.token_of.get(sources.by_ingest_key.get(&hash)?)?)?;
+        let is_valid = source.ingest_keys.as_ref().is_some_and(|keys| keys.has(hash, OffsetDateTime::now_utc()));
+        is_valid.then(|| Arc::clone(source))
+    }
+
+    /// Whether an ingest key that is not found may be a good one all the same: the secret of a source of calls does not open
+    /// here, and its keys are made of it.
+    #[must_use]
+    pub fn may_miss_ingest_keys(&self) -> bool {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        0 < sources.n_unopened_of_calls
     }
 
     /// A keyring that verifies nothing, for tokens that do not exist: refusing them costs the same work.
@@ -231,10 +262,7 @@ impl SourceCache {
         Ok(Keyring {
             // Without a secret, nothing verifies.
             current: decrypt_secret(&self.vault, sealed)?.unwrap_or_else(|| self.dummy_keyring.current.clone()),
-            previous_until: previous
-                .as_ref()
-                .and(sealed.previous_secret_until)
-                .map(time::OffsetDateTime::unix_timestamp),
+            previous_until: previous.as_ref().and(sealed.previous_secret_until).map(OffsetDateTime::unix_timestamp),
             previous: previous.unwrap_or_else(|| self.dummy_keyring.previous.clone()),
             allow_untimestamped: sealed.allow_untimestamped,
         })
@@ -248,6 +276,8 @@ impl SourceCache {
             tracing::error!(source.id = %sealed.id, %error, "a signing secret cannot be opened; its webhooks are answered 503");
         }
         let keyring = keyring.ok();
+        let kind: Option<Kind> = sealed.kind.parse().ok();
+        let takes_calls = kind.is_some_and(Kind::takes_calls) && sealed.secret.is_some();
         let of = keyring.as_ref().unwrap_or(&self.dummy_keyring);
         let (activity, retired) = match seen {
             Some(seen) if seen.is_of(of) => (seen, None),
@@ -260,7 +290,7 @@ impl SourceCache {
             has_secret: sealed.secret.is_some(),
             activity,
             token: sealed.token.clone(),
-            kind: sealed.kind.parse().ok(),
+            kind,
             region: sealed.region.parse().ok(),
             endpoint: sealed.endpoint.clone(),
             calls: CallSettings {
@@ -268,10 +298,16 @@ impl SourceCache {
                 without_event_traits: !sealed.event_traits,
                 carrier: sealed.carrier.clone(),
             },
+            identity_key: self.open_identity_key(sealed),
+            learns_identities: sealed.learn_identities,
+            ingest_keys: keyring.as_ref().filter(|_| takes_calls).map(IngestKeys::of),
             keyring,
         };
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         sources.retired.extend(retired);
+        let hashes = source.ingest_keys.iter().flat_map(IngestKeys::hashes);
+        sources.by_ingest_key.extend(hashes.map(|hash| (hash, source.id)));
+        sources.n_unopened_of_calls += usize::from(source.is_unopened_of_calls());
         sources.token_of.insert(source.id, source.token.clone());
         sources.by_token.insert(source.token.clone(), Arc::new(source));
     }
@@ -280,6 +316,30 @@ impl SourceCache {
     fn remove(&self, id: Uuid) -> Option<Arc<WebhookActivity>> {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         let token = sources.token_of.remove(&id)?;
-        Some(Arc::clone(&sources.by_token.remove(&token)?.activity))
+        let source = sources.by_token.remove(&token)?;
+        for hash in source.ingest_keys.iter().flat_map(IngestKeys::hashes) {
+            sources.by_ingest_key.remove(&hash);
+        }
+        sources.n_unopened_of_calls -= usize::from(source.is_unopened_of_calls());
+        Some(Arc::clone(&source.activity))
+    }
+
+    /// That it does not open is no fault of any sender: webhooks are taken as ever, and nobody is recognised by an address.
+    fn open_identity_key(&self, sealed: &SealedSource) -> Option<Arc<IdentityKey>> {
+        let opened = decrypt_identity_key(&self.vault, sealed.account_id, sealed.identity_key.as_deref()?);
+        if let Err(error) = &opened {
+            self.metrics.unopened_secret("identity_key");
+            tracing::error!(
+                source.id = %sealed.id, %error,
+                "an identity key cannot be opened; nobody is recognised by an email address"
+            );
+        }
+        opened.ok().map(Arc::new)
+    }
+}
+
+impl Source {
+    fn is_unopened_of_calls(&self) -> bool {
+        self.keyring.is_none() && self.kind.is_some_and(Kind::takes_calls)
     }
 }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod cache;
+mod ingest_keys;
 pub mod vault;
 
 pub use activity::WebhookActivity;
@@ -9,6 +10,8 @@ pub use cache::{Source, SourceCache, SourceCacheError};
 
 use uuid::Uuid;
 
+use crate::domain::identity_key::{IdentityKey, InvalidIdentityKey};
+use crate::domain::nudgespot_key::{InvalidNudgespotKey, NudgespotKey};
 use crate::domain::secret::{InvalidSecret, SigningSecret};
 use crate::domain::write_key::{InvalidWriteKey, WriteKey};
 use crate::store::source::SealedSource;
@@ -26,6 +29,12 @@ pub enum DecryptError {
     /// It opens to something that is no write key.
     #[error("a stored write key is damaged")]
     WriteKey(#[from] InvalidWriteKey),
+    /// It opens to something that is no Nudgespot key.
+    #[error("a stored Nudgespot key is damaged")]
+    NudgespotKey(#[from] InvalidNudgespotKey),
+    /// It opens to something that is no identity key.
+    #[error("a stored identity key is damaged")]
+    IdentityKey(#[from] InvalidIdentityKey),
 }
 
 /// Opens a write key.
@@ -34,6 +43,22 @@ pub enum DecryptError {
 /// [`DecryptError`].
 pub fn decrypt_write_key(vault: &Vault, source: Uuid, sealed: &[u8]) -> Result<WriteKey, DecryptError> {
     Ok(WriteKey::parse(&vault.open(source, Field::WriteKey, sealed)?)?)
+}
+
+/// Opens the key of a source whose destination is Nudgespot. It is stored where the others have their write key.
+///
+/// # Errors
+/// [`DecryptError`].
+pub fn decrypt_nudgespot_key(vault: &Vault, source: Uuid, sealed: &[u8]) -> Result<NudgespotKey, DecryptError> {
+    Ok(NudgespotKey::parse(&vault.open(source, Field::WriteKey, sealed)?)?)
+}
+
+/// Opens an account's identity key.
+///
+/// # Errors
+/// [`DecryptError`].
+pub fn decrypt_identity_key(vault: &Vault, account: Uuid, sealed: &[u8]) -> Result<IdentityKey, DecryptError> {
+    Ok(IdentityKey::parse(&vault.open(account, Field::IdentityKey, sealed)?)?)
 }
 
 /// Opens a signing secret; `None`: the customer has not entered it yet.

@@ -1,7 +1,7 @@
-//! Encryption at rest of write keys and signing secrets.
+//! Encryption at rest of keys and secrets.
 //!
-//! XChaCha20-Poly1305 under the first of the master keys, with the source and the field as associated data: a
-//! ciphertext moved to another source, or another column, does not open. The key's id stands in front of each
+//! XChaCha20-Poly1305 under the first of the master keys, with its owner (a source, an account) and the field as associated
+//! data: a ciphertext moved to another owner, or another column, does not open. The key's id stands in front of each
 //! ciphertext, so that several master keys can be in use while one replaces another.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -32,6 +32,8 @@ pub enum Field {
     Secret,
     PreviousSecret,
     ShownOnce,
+    /// Of an account; the others are of a source.
+    IdentityKey,
 }
 
 /// Why the text of `MASTER_KEY` cannot be used.
@@ -41,10 +43,20 @@ pub struct InvalidMasterKey;
 
 /// A ciphertext that none of the master keys opens.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no key in MASTER_KEY opens the {field:?} of source {source_id}: was the key that sealed it removed?")]
+#[error("no key in MASTER_KEY opens the {field:?} of {} {owner}: was the key that sealed it removed?", .field.owner())]
 pub struct CannotDecrypt {
-    source_id: Uuid,
+    owner: Uuid,
     field: Field,
+}
+
+impl Field {
+    /// What it belongs to.
+    fn owner(self) -> &'static str {
+        match self {
+            Self::WriteKey | Self::Secret | Self::PreviousSecret | Self::ShownOnce => "source",
+            Self::IdentityKey => "account",
+        }
+    }
 }
 
 impl Vault {
@@ -65,9 +77,9 @@ impl Vault {
 
     /// Seals `text`. `nonce` must be random: a key seals with each only once.
     #[must_use]
-    pub fn seal(&self, source: Uuid, field: Field, text: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
+    pub fn seal(&self, owner: Uuid, field: Field, text: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
         let key = &self.keys[0];
-        let associated = associated_data(source, field);
+        let associated = associated_data(owner, field);
         let sealed = key
             .cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: text.as_bytes(), aad: &associated })
@@ -79,15 +91,15 @@ impl Vault {
     ///
     /// # Errors
     /// [`CannotDecrypt`] where no master key fits, or the ciphertext belongs elsewhere.
-    pub fn open(&self, source: Uuid, field: Field, sealed: &[u8]) -> Result<String, CannotDecrypt> {
-        self.try_open(source, field, sealed).ok_or(CannotDecrypt { source_id: source, field })
+    pub fn open(&self, owner: Uuid, field: Field, sealed: &[u8]) -> Result<String, CannotDecrypt> {
+        self.try_open(owner, field, sealed).ok_or(CannotDecrypt { owner, field })
     }
 
-    fn try_open(&self, source: Uuid, field: Field, sealed: &[u8]) -> Option<String> {
+    fn try_open(&self, owner: Uuid, field: Field, sealed: &[u8]) -> Option<String> {
         let (id, rest) = sealed.split_first_chunk::<KEY_ID_BYTES>()?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>()?;
         let key = self.keys.iter().find(|key| key.id == *id)?;
-        let associated = associated_data(source, field);
+        let associated = associated_data(owner, field);
         let text = key.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &associated }).ok()?;
         String::from_utf8(text).ok()
     }
@@ -103,14 +115,15 @@ impl MasterKey {
     }
 }
 
-fn associated_data(source: Uuid, field: Field) -> Vec<u8> {
+fn associated_data(owner: Uuid, field: Field) -> Vec<u8> {
     let field: &[u8] = match field {
         Field::WriteKey => b"write_key",
         Field::Secret => b"secret",
         Field::PreviousSecret => b"previous_secret",
         Field::ShownOnce => b"shown_once",
+        Field::IdentityKey => b"identity_key",
     };
-    [source.as_bytes(), field].concat()
+    [owner.as_bytes(), field].concat()
 }
 
 #[cfg(test)]

@@ -42,16 +42,21 @@ pub enum Owner {
     New,
 }
 
-/// Inserts a source, with nothing to deliver yet, and its account where that is new: all of it or nothing. Does no harm when
-/// it is run twice. Says whether its account is there.
+/// Inserts a source, with nothing to deliver yet, and its account where that is new: all of it or nothing. An identity key
+/// that comes with it becomes its account's, unless that has one. Does no harm when it is run twice. Says whether its account
+/// is there.
 ///
 /// # Errors
 /// A unique violation of `source_name_unique` or `account_name_unique`, or the database did not answer.
 pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"with new_account as (
-            insert into account (id, name) select $2, $12 where $13 on conflict (id) do nothing
+            insert into account (id, name, identity_key) select $2, $12, $19 where $13 on conflict (id) do nothing
             returning id
+        ),
+        -- Of two who give it one at the same time, the first does.
+        keyed as (
+            update account set identity_key = $19 where id = $2 and identity_key is null and $19::bytea is not null
         ),
         owner as (
             select id from new_account union select id from account where id = $2
@@ -59,8 +64,8 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
         new as (
             insert into source
                 (id, account_id, kind, name, token, region, endpoint, write_key, secret, unsubscribe_event,
-                allow_untimestamped, status_token)
-            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $14 from owner
+                allow_untimestamped, status_token, unknown_users, event_traits, carrier, learn_identities)
+            select $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $14, $15, $16, $17, $18 from owner
             on conflict (id) do nothing
             returning id
         ),
@@ -88,6 +93,11 @@ pub async fn insert(db: impl PgExecutor<'_>, source: &SealedSource, owner: Owner
         source.account_name,
         owner == Owner::New,
         source.status_token,
+        source.unknown_users,
+        source.event_traits,
+        source.carrier,
+        source.learn_identities,
+        source.identity_key,
     )
     .fetch_one(db)
     .await

@@ -90,6 +90,7 @@ impl Context {
             ("SEGMENT_US_URL", &segment_url),
             ("SEGMENT_EU_URL", &segment_url),
             ("SEGMENT_CDN_URL", &segment_url),
+            ("NUDGESPOT_URL", &segment_url),
             ("RUST_LOG", "debug,sqlx=info,hyper_util=info"),
             ("LOG_FORMAT", "json"),
         ];

@@ -1,0 +1,25 @@
+//! Asks whether Nudgespot knows a REST key.
+//!
+//! It reads a user who does not exist. What Nudgespot answers to that is not documented, but for a key that it does not know:
+//! so this is a hint, and never a gate.
+
+use std::time::Duration;
+
+use reqwest::{StatusCode, Url};
+
+use crate::destinations::segment::KeyVerdict;
+use crate::domain::nudgespot_key::NudgespotKey;
+
+/// No answer in this time is none: a person waits for it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reads a user of no id from the API under `base`, with this key. `http` must follow no redirects: the key would go along.
+pub async fn check_key(http: &reqwest::Client, base: &Url, key: &NudgespotKey) -> KeyVerdict {
+    let url = format!("{}/subscribers.json?uid=", base.as_str().trim_end_matches('/'));
+    let request = http.get(url).basic_auth("api", Some(key.expose())).timeout(TIMEOUT);
+    match request.send().await.map(|answer| answer.status()) {
+        Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => KeyVerdict::Unknown,
+        Ok(status) if status.is_success() || status == StatusCode::NOT_FOUND => KeyVerdict::Known,
+        _ => KeyVerdict::Unclear,
+    }
+}
