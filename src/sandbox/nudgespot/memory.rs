@@ -40,7 +40,7 @@ pub struct NudgespotRequest {
 
 impl NudgespotRequest {
     /// As `GET /nudgespot/requests` lists it: without the key.
-    pub fn json(&self) -> String {
+    pub(super) fn json(&self) -> String {
         let value = json!({
             "method": self.method,
             "path": self.path,
