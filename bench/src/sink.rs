@@ -1,6 +1,6 @@
-//! A stand-in for Segment that costs as little as possible: it counts.
+//! A stand-in for Segment and Nudgespot that costs as little as possible: it counts.
 //!
-//! `GET /count` answers how many events came. From `GET /watch` on it notes of each event when it came; `GET /arrivals`
+//! `GET /count` answers how many events, or calls for Nudgespot, came. From `GET /watch` on it notes of each event when it came; `GET /arrivals`
 //! ends that, and answers with a line for each: its number (see `load`), and the microseconds since 1970.
 
 use std::fmt::Write;
@@ -48,6 +48,12 @@ async fn serve(mut stream: TcpStream, sink: Arc<Sink>) -> anyhow::Result<()> {
                 let _ = writeln!(lines, "{id} {at}");
                 lines
             })
+        } else if buffer.starts_with(b"POST /subscribers/identify ") {
+            sink.n_events.fetch_add(1, Ordering::Relaxed);
+            r#"{"subscriber":{}}"#.to_owned()
+        } else if buffer.starts_with(b"POST /activities ") {
+            sink.n_events.fetch_add(1, Ordering::Relaxed);
+            "{}".to_owned()
         } else {
             sink.take(&buffer[message.head_end..message.body_end]);
             r#"{"success":true}"#.to_owned()

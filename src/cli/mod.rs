@@ -60,7 +60,7 @@ enum Command {
     /// Administer the tokens that open the console's API.
     #[command(subcommand)]
     Token(token::Command),
-    /// Run a stand-in for Segment.
+    /// Run a stand-in for Segment and Nudgespot.
     Sandbox(sandbox::Args),
     /// Sign a webhook: prints the headers for the body on stdin, as `curl -H @-` reads them.
     Sign(sign::Args),

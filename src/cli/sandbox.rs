@@ -1,4 +1,4 @@
-//! `sandbox`: the stand-in for Segment.
+//! `sandbox`: the stand-in for Segment and Nudgespot.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::output;
 use crate::config::address;
-use crate::sandbox::{Faults, Odds, Request, Sandbox};
+use crate::domain::text::visible;
+use crate::domain::timestamp;
+use crate::sandbox::{Faults, NudgespotRequest, Odds, Request, Sandbox};
 
 /// Where to listen, and how to fail.
 #[derive(Debug, clap::Args)]
@@ -25,9 +27,20 @@ pub struct Args {
     /// Do not answer at all, with a probability (1 where none is given).
     #[arg(long, value_name = "PROBABILITY", num_args = 0..=1, default_value = "0", default_missing_value = "1", value_parser = probability)]
     hang: f64,
-    /// Refuse batches that hold this text with 400.
+    /// Refuse requests that hold this text with 400.
     #[arg(long, value_name = "TEXT")]
     refuse: Option<String>,
+    /// As which of the two to fail.
+    #[arg(long, value_enum, value_name = "WHICH", default_value = "both")]
+    faults_for: FaultsFor,
+}
+
+/// As whom to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FaultsFor {
+    Segment,
+    Nudgespot,
+    Both,
 }
 
 pub async fn run(args: Args, json: bool) -> anyhow::Result<()> {
@@ -38,7 +51,11 @@ pub async fn run(args: Args, json: bool) -> anyhow::Result<()> {
         refuse: args.refuse.map(|text| (text, 400)),
     };
     let stop = super::stop_signal()?;
-    let sandbox = Sandbox::new(Faults::by_chance(odds));
+    let faults = |other| {
+        let is_meant = args.faults_for != other;
+        if is_meant { Faults::by_chance(odds.clone()) } else { Faults::default() }
+    };
+    let sandbox = Sandbox::with_both(faults(FaultsFor::Nudgespot), faults(FaultsFor::Segment));
     let (server, handle, address) = sandbox
         .bind(args.bind)
         .map_err(|error| anyhow::anyhow!("--bind {}: cannot listen there: {error}", args.bind))?;
@@ -58,18 +75,20 @@ async fn print(sandbox: Arc<Sandbox>, address: SocketAddr, json: bool) {
         output::print(json, &json!({"url": url, "messages_url": format!("{url}/messages")}), || {
             format!(
                 "A stand-in for Segment listens on {url}; what it keeps: GET {url}/messages\n\
-                 To use it: SEGMENT_US_URL={url} nudgespot-source"
+                 It is one for Nudgespot, too: GET {url}/nudgespot/subscribers and {url}/nudgespot/activities\n\
+                 To use it: SEGMENT_US_URL={url} NUDGESPOT_URL={url} nudgespot-source"
             )
         })
     });
     if !is_read.await || json {
         return;
     }
-    let (mut n_seen, mut changed) = (0, sandbox.subscribe());
+    let (mut n_segment, mut n_nudgespot, mut changed) = (0, 0, sandbox.subscribe());
     while changed.changed().await.is_ok() {
-        let (requests, n_requests) = sandbox.requests_after(n_seen);
-        n_seen = n_requests;
-        let lines: Vec<String> = requests.iter().map(line).collect();
+        let (to_segment, to_nudgespot);
+        (to_segment, n_segment) = sandbox.requests_after(n_segment);
+        (to_nudgespot, n_nudgespot) = sandbox.nudgespot_requests_after(n_nudgespot);
+        let lines: Vec<String> = to_segment.iter().map(line).chain(to_nudgespot.iter().map(nudgespot_line)).collect();
         if !lines.is_empty() && !blocking(move || output::line(&lines.join("\n"))).await {
             return;
         }
@@ -82,9 +101,19 @@ async fn blocking(print: impl FnOnce() -> std::io::Result<()> + Send + 'static) 
 }
 
 fn line(request: &Request) -> String {
-    let status = request.status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-    let at = crate::domain::timestamp::rfc3339(request.at);
+    let (at, status) = (timestamp::rfc3339(request.at), status(request.status));
     format!("{at}  {:>5} events  {:>7} bytes  {status}", request.n_events, request.n_bytes)
+}
+
+fn nudgespot_line(request: &NudgespotRequest) -> String {
+    let (at, status) = (timestamp::rfc3339(request.at), status(request.status));
+    let what = format!("{} {}", request.method, request.path);
+    let user = request.uid.as_deref().map_or_else(String::new, |uid| format!("  user {}", visible(uid)));
+    format!("{at}  {what}{user}  {} bytes  {status}", request.body.len())
+}
+
+fn status(status: Option<u16>) -> String {
+    status.map_or_else(|| "no answer".to_owned(), |status| status.to_string())
 }
 
 fn failure(text: &str) -> Result<(u16, f64), String> {

@@ -30,6 +30,7 @@ mod replay_jobs;
 mod replicas;
 mod resend;
 mod sandbox;
+mod sandbox_nudgespot;
 mod scheduling;
 mod several_sources;
 mod surroundings;

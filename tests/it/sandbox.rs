@@ -10,15 +10,15 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, sender};
 
-struct StandIn {
+pub struct StandIn {
     child: Child,
     stdout: Option<BufReader<ChildStdout>>,
     first_line: String,
-    url: String,
+    pub url: String,
 }
 
 impl StandIn {
-    async fn start(args: &[&str]) -> Self {
+    pub async fn start(args: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_nudgespot-source"))
             .args([&["sandbox", "--bind", "127.0.0.1:0"], args].concat())
             .stdout(Stdio::piped())
@@ -35,17 +35,17 @@ impl StandIn {
         Self { child, stdout: Some(stdout), first_line, url }
     }
 
-    async fn post(&self, path: &str, body: String) -> reqwest::Response {
+    pub async fn post(&self, path: &str, body: String) -> reqwest::Response {
         let request = sender::http().post(format!("{}{path}", self.url)).basic_auth("key", Some(""));
         request.body(body).send().await.expect("an answer")
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
         let response = sender::http().get(format!("{}{path}", self.url)).send().await.expect("an answer");
         (response.status(), serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON"))
     }
 
-    async fn terminate(mut self) {
+    pub async fn terminate(mut self) {
         let pid = self.child.id().expect("it runs").to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
         let status = timeout(PATIENCE, self.child.wait()).await.expect("in time").expect("an end");
