@@ -153,11 +153,6 @@ impl CallWindow {
         self.users.push(user);
     }
 
-    /// Whether there is nothing to send.
-    pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
-    }
-
     /// The call at a place.
     pub fn call(&self, place: usize) -> &WindowCall {
         &self.calls[place]
@@ -281,7 +276,7 @@ mod tests {
     #[test]
     fn calls_that_are_too_old_are_given_up() {
         let window = CallWindow::read(&lease(0, vec![1]), &[block(&[1, 1])], &HashMap::new(), Duration::ZERO, NOW);
-        assert!(window.is_empty());
+        assert!(window.calls.is_empty());
         assert_eq!((window.expired.len(), window.progress()), (1, (2, vec![])), "but not what is done");
     }
 }

@@ -116,6 +116,12 @@ impl<'a> CallFields<'a> {
         }
     }
 
+    /// The user's email address, as JSON.
+    #[must_use]
+    pub fn email(&self) -> Option<&'a RawValue> {
+        self.contacts.iter().find(|contact| contact.kind == "email").map(|contact| contact.value)
+    }
+
     /// The user's id.
     #[must_use]
     pub fn user_id(&self) -> Option<Cow<'a, str>> {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::call::CallFields;
 use super::event::Kind;
 use super::json;
 
@@ -86,6 +87,21 @@ impl SearchKeys {
     #[must_use]
     pub fn new(keys: [Option<SearchKey>; 5]) -> Self {
         Self(keys.map(|key| key.map_or(0, |key| key.0)))
+    }
+
+    /// The keys of an event or call, read from what the log keeps of it.
+    #[must_use]
+    pub fn of(kind: Kind, stored: &[u8]) -> Self {
+        match kind {
+            Kind::Identify | Kind::Track => Self::of_call(kind, stored),
+            _ => Self::of_track(stored),
+        }
+    }
+
+    fn of_call(kind: Kind, body: &[u8]) -> Self {
+        let Some(call) = CallFields::parse(kind, body) else { return Self::default() };
+        let key = |raw: &RawValue| SearchKey::of_json(SearchField::Recipient, raw.get());
+        Self::new([key(call.user_id), call.email().and_then(key), None, None, None])
     }
 
     /// The keys of an event, read from its track (see [`Track::as_json`](super::track::Track::as_json)).

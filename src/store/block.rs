@@ -139,7 +139,7 @@ impl Block {
         self.bytes.extend_from_slice(record.event_id);
         self.bytes.extend_from_slice(record.track);
         self.n_events += 1;
-        self.keys.push(record.keys.unwrap_or_else(|| SearchKeys::of_track(record.track)));
+        self.keys.push(record.keys.unwrap_or_else(|| SearchKeys::of(record.kind, record.track)));
         self.n_by_kind[usize::from(record.kind.number()) - 1] += 1;
     }
 
@@ -162,7 +162,7 @@ impl Block {
         if self.keys.len() == self.n_events {
             return filter::of_keys(kinds.chain(self.keys.iter().flat_map(SearchKeys::iter)));
         }
-        filter::of_keys(kinds.chain(self.records().flat_map(|event| SearchKeys::of_track(event.track).iter())))
+        filter::of_keys(kinds.chain(self.records().flat_map(|event| SearchKeys::of(event.kind, event.track).iter())))
     }
 
     /// How many of its events are of each kind.

@@ -2,7 +2,7 @@
 //!
 //! Every event that was accepted waits, was delivered, was given up (and may be forgotten by now), is missing, or was erased
 //! before it was delivered; one that was sent again waits, or was delivered or given up, once more. So with what `log_head` and `delivery` count:
-//! `head_seq - n_replayed = (head_seq - cursor_seq) + n_delivered + n_dead_left + n_missing` and
+//! `head_seq - n_replayed = (head_seq - cursor_seq - cardinality(done_ahead)) + n_delivered + n_dead_left + n_missing` and
 //! `n_erased + n_dead_erased + n_dead_forgotten`, where `n_dead_left` is
 //! `n_dead - n_replayed - n_dead_erased - n_dead_forgotten`.
 
@@ -85,7 +85,7 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         r#"
         select source.id, account_id, name, kind, write_key is not null as "has_write_key!", secret is not null as "has_secret!",
             quiet_acknowledged_at, log_head.n_duplicates, log_head.n_ignored, log_head.n_rejected,
-            head_seq - n_replayed as "accepted!", head_seq - cursor_seq as "waiting!", delivery.n_delivered,
+            head_seq - n_replayed as "accepted!", head_seq - cursor_seq - cardinality(done_ahead) as "waiting!", delivery.n_delivered,
             delivery.n_dead - n_replayed - n_dead_erased - n_dead_forgotten as "gave_up!", n_dead_forgotten, n_missing,
             n_replayed,
             exists (

@@ -343,7 +343,7 @@ pub async fn list_with_status(db: impl PgExecutor<'_>, only: Option<&[Uuid]>) ->
     sqlx::query_as!(
         SourceStatus,
         r#"
-        select source_id as id, paused_reason, head_seq - cursor_seq as "waiting!", oldest.since as "oldest_waiting_since?",
+        select source_id as id, paused_reason, head_seq - cursor_seq - cardinality(done_ahead) as "waiting!", oldest.since as "oldest_waiting_since?",
             n_delivered as delivered, n_missing as missing, last_error, n_rejected as rejected, n_ignored as ignored,
             (select count(*) from dead_letter where dead_letter.source_id = delivery.source_id) as "dead_letters!"
         from delivery join log_head using (source_id)

@@ -35,7 +35,7 @@ pub async fn backlog(db: impl PgExecutor<'_>) -> sqlx::Result<Backlog> {
     sqlx::query_as!(
         Backlog,
         r#"
-        select coalesce(sum(head_seq - cursor_seq), 0)::bigint as "events!", count(*) as "sources!",
+        select coalesce(sum(head_seq - cursor_seq - cardinality(done_ahead)), 0)::bigint as "events!", count(*) as "sources!",
             coalesce(extract(epoch from now() - min(oldest.since)), 0)::float8 as "oldest_seconds!",
             count(paused_by) as "paused_sources!"
         from delivery join log_head using (source_id)
@@ -59,7 +59,7 @@ pub async fn worst_sources(db: impl PgExecutor<'_>, limit: i64) -> sqlx::Result<
         SourceBacklog,
         r#"
         with worst as (
-            select source_id, head_seq - cursor_seq as events, cursor_seq
+            select source_id, head_seq - cursor_seq - cardinality(done_ahead) as events, cursor_seq
             from delivery join log_head using (source_id)
             where cursor_seq < head_seq order by head_seq - cursor_seq desc limit $1
         )

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nudgespot_source::domain::event::Kind;
 use nudgespot_source::sandbox::Fault;
 use nudgespot_source::store::append::{Append, Events};
+use nudgespot_source::store::calls::Effects;
 use nudgespot_source::store::block::{Block, Record};
 use nudgespot_source::store::lease::{self, Lease, LeaseOwner};
 use nudgespot_source::store::log::{self, Lane};
@@ -27,7 +28,7 @@ fn append_of(source: &Source, id: &str) -> Append {
     block.push(record);
     let mut events = Events::default();
     events.push(source_id, received_at, &block);
-    Append::new(events)
+    Append::new(events, Effects::default())
 }
 
 fn lane(source: &Source) -> Lane {
