@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_macros, reason = "the test runner collects what tests print")]
 
 mod access;
+mod calls;
 mod causes;
 mod cli;
 mod configuration;
