@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use nudgespot_source::domain::call::CallSettings;
 use nudgespot_source::domain::secret::SigningSecret;
-use nudgespot_source::ingest::{Receipt, Webhook};
+use nudgespot_source::ingest::{Origin, Receipt, Webhook};
 use nudgespot_source::sources::Kind;
 use nudgespot_source::sources::signature::{Keyring, verify};
 use time::OffsetDateTime;
@@ -29,6 +30,14 @@ pub async fn run(secret: &str) -> anyhow::Result<()> {
     Ok(server.run().await?)
 }
 
+const NOBODY: Origin<'static> = Origin {
+    source_id: Uuid::nil(),
+    account_id: Uuid::nil(),
+    calls: None,
+    identity_key: None,
+    learns_identities: false,
+};
+
 async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let now = OffsetDateTime::now_utc();
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -36,9 +45,9 @@ async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::B
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };
-    let Ok(elements) = Kind::Nudgespot.parse(verified, now) else { return HttpResponse::BadRequest().finish() };
+    let Ok(elements) = Kind::Nudgespot.parse(verified, now, &CallSettings::default()) else { return HttpResponse::BadRequest().finish() };
     let n_events = elements.len();
-    let webhook = Webhook::new(Uuid::nil(), now, elements);
+    let webhook = Webhook::new(NOBODY, now, elements);
     std::hint::black_box(webhook);
     HttpResponse::Ok().json(Receipt { accepted: n_events, ..Receipt::default() })
 }

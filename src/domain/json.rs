@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// How many keys one object of an event may have. An event of 32 KB with more is nothing that a mail tool sends, and
@@ -221,7 +221,58 @@ pub fn is_portable(raw: &RawValue) -> bool {
         Some(b't' | b'f' | b'n') => true,
         _ => text.len() <= 20 && !text.contains(['e', 'E']),
     };
-    plain || serde_json::from_str::<serde_json::Value>(text).is_ok()
+    plain || serde_json::from_str::<Readable>(text).is_ok()
+}
+
+/// Any value, read to its end as [`serde_json::Value`] would be, of which nothing is kept.
+struct Readable;
+
+impl<'de> Deserialize<'de> for Readable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading;
+        impl<'de> Visitor<'de> for Reading {
+            type Value = Readable;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Readable, E> {
+                Ok(Readable)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Readable, A::Error> {
+                while seq.next_element::<Readable>()?.is_some() {}
+                Ok(Readable)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Readable, A::Error> {
+                while map.next_entry::<Readable, Readable>()?.is_some() {}
+                Ok(Readable)
+            }
+        }
+        deserializer.deserialize_any(Reading)
+    }
 }
 
 /// Writes `text` as a JSON string, always in the same way.
@@ -305,6 +356,9 @@ mod tests {
             (r#""\ud83d\ude00""#, true),
             (r#""\ud800""#, false),
             (r#"{"a":["\udc00"]}"#, false),
+            (r#"{"\udc00":1}"#, false),
+            (r#"{"a":{"b":[1.5,-1,null,true,"\u00e4"]}}"#, true),
+            (r#"{"a":[1e999]}"#, false),
             ("12345678901234567890123", true),
             ("1e999", false),
             ("[1,2,[3]]", true),
@@ -312,7 +366,10 @@ mod tests {
         ] {
             assert_eq!(is_portable(raw(text)), expected, "{text}");
         }
-        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        assert!(!is_portable(raw(&deep)));
+        for (depth, expected) in [(127, true), (128, false), (100_000, false)] {
+            let deep = "[".repeat(depth) + &"]".repeat(depth);
+            assert_eq!(is_portable(raw(&deep)), expected, "{depth}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&deep).is_ok(), expected, "{depth}");
+        }
     }
 }

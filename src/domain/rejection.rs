@@ -10,6 +10,9 @@ pub const MAX_TRACK_BYTES: usize = 32_000;
 #[error("over {MAX_TRACK_BYTES} bytes as a track call")]
 pub struct TrackTooLarge;
 
+/// The most bytes of a call of Segment's API, as it comes.
+pub const MAX_CALL_BYTES: usize = 32_000;
+
 /// Why an event cannot be used, in words for the source's admin.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Rejection {
@@ -40,6 +43,15 @@ pub enum Rejection {
     /// Segment takes 32 KB an event.
     #[error(transparent)]
     TooLarge(#[from] TrackTooLarge),
+    /// A call that does not say which of Segment's calls it is.
+    #[error("no type: neither `identify` nor `track`, nor another of Segment's calls")]
+    NoCallType,
+    /// A call of a type that Segment's API does not have.
+    #[error("unknown type of call: {0}")]
+    UnknownCallType(String),
+    /// A call over [`MAX_CALL_BYTES`].
+    #[error("over {MAX_CALL_BYTES} bytes as a call")]
+    CallTooLarge,
     /// JSON that parsers do not agree on.
     #[error("unreadable: {0}")]
     Unreadable(String),

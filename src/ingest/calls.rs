@@ -9,11 +9,10 @@ use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::webhook::Webhook;
+use super::webhook::{Origin, Webhook};
 use crate::domain::call::{Action, Call, CallFields, UnknownUsers, user_hash};
 use crate::domain::event::Kind;
 use crate::domain::json;
-use crate::secrets::Source;
 use crate::store::block::{Block, Record};
 use crate::store::calls::{Effects, HeldCall, Holds, KnownUsers, Learnt, Lesson, User, Users};
 use crate::store::quarantine::QuarantineReason;
@@ -57,17 +56,17 @@ pub enum Fate {
 
 impl PendingCall {
     /// A call of this source, with its text as it came.
-    pub fn new(source: &Source, call: Call<'_>, raw: Cow<'_, str>) -> Self {
+    pub fn new(origin: Origin<'_>, call: Call<'_>, raw: Cow<'_, str>) -> Self {
         let Call { id, user_id, action } = call;
         let (event_id, user_hash) = (id.as_str().as_bytes().to_vec(), user_hash(&user_id));
-        let unknown_users = source.calls.unknown_users;
+        let unknown_users = origin.calls.map(|calls| calls.unknown_users).unwrap_or_default();
         let action = match action {
             Action::Identify { body, email } => {
-                let key = source.identity_key.as_ref().filter(|_| source.learns_identities);
+                let key = origin.identity_key.filter(|_| origin.learns_identities);
                 let lesson = key.zip(email).map(|(key, email)| Lesson {
-                    source_id: source.id,
+                    source_id: origin.source_id,
                     event_id: event_id.clone(),
-                    account_id: source.account_id,
+                    account_id: origin.account_id,
                     address_hash: key.address_hash(&email),
                     user_id: user_id.as_bytes().to_vec(),
                     user_hash,

@@ -26,7 +26,7 @@ use batch::PendingWebhook;
 use queue::Queued;
 use reply::ReplyChannel;
 pub use held_calls::HeldCalls;
-pub use webhook::{Receipt, RejectedElement, Webhook};
+pub use webhook::{Origin, Receipt, RejectedElement, Webhook};
 use worker::{CommitWorkers, LaneState, SharedQueue};
 
 /// A commit in flight for each lane, and one worker that makes the next batch ready.

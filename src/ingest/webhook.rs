@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::calls::PendingCall;
+use crate::domain::call::CallSettings;
 use crate::domain::event::Kind;
+use crate::domain::identity_key::IdentityKey;
 use crate::domain::search_key::TrackFields;
 use crate::domain::{json, track};
-use crate::secrets::Source;
-use crate::sources;
 use crate::sources::element::{BodyElement, Disposition};
 use crate::store::block::{Block, Record};
 use crate::store::calls::User;
@@ -38,6 +38,21 @@ pub struct Webhook {
     pub(super) release: Vec<User>,
     pub(super) quarantine: Vec<(QuarantineReason, String)>,
     pub(super) receipt: Receipt,
+}
+
+/// Whose a webhook is, and how its events are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The source.
+    pub source_id: Uuid,
+    /// Its account.
+    pub account_id: Uuid,
+    /// How it takes calls; `None`: it takes email events.
+    pub calls: Option<&'a CallSettings>,
+    /// What its account's addresses are hashed under; `None`: the account has had no source of calls yet.
+    pub identity_key: Option<&'a IdentityKey>,
+    /// Whether its calls tell whose addresses are.
+    pub learns_identities: bool,
 }
 
 /// What became of a webhook's events: the body of the 200.
@@ -68,24 +83,24 @@ pub struct RejectedElement {
 impl Webhook {
     /// Sorts a body's elements into what is appended and what is set aside.
     #[must_use]
-    pub fn new(source: &Source, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
-        let mut webhook = Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(source.id, received_at) };
-        webhook.account = source.account_id;
-        webhook.receipt.held = source.kind.is_some_and(sources::Kind::takes_calls).then_some(0);
+    pub fn new(origin: Origin<'_>, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
+        let mut webhook = Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(origin.source_id, received_at) };
+        webhook.account = origin.account_id;
+        webhook.receipt.held = origin.calls.map(|_| 0);
         for (index, element) in elements.into_iter().enumerate() {
             match element.disposition {
                 Disposition::Event(kind, id, track) => {
                     let keys = Some(track.keys());
                     let (event_id, track) = (id.as_str().as_bytes(), track.as_json().as_bytes());
-                    if let Some(hash) = source.identity_key.as_ref().and_then(|key| {
-                        Some(key.address_hash(&unidentified_address(track)?))
-                    }) {
-                        webhook.unidentified.push((webhook.kinds.len(), hash));
+                    if let Some(key) = origin.identity_key
+                        && let Some(address) = unidentified_address(track)
+                    {
+                        webhook.unidentified.push((webhook.kinds.len(), key.address_hash(&address)));
                     }
                     webhook.kinds.push(kind);
                     webhook.events.push(Record { kind, received_at, event_id, track, keys });
                 }
-                Disposition::Call(call) => webhook.calls.push(PendingCall::new(source, call, element.raw)),
+                Disposition::Call(call) => webhook.calls.push(PendingCall::new(origin, call, element.raw)),
                 Disposition::Ignored { name, reason } => {
                     webhook.receipt.ignored += 1;
                     let why = QuarantineReason::Ignored { name: name.into_owned(), reason };

@@ -21,6 +21,12 @@ use signature::{Signature, Verified, VerifyError};
 /// Whom test events are about: a user id that nobody has.
 pub const TEST_USER: &str = "nudgespot-source-test";
 
+/// The property by which activities that this program has sent to Nudgespot are known, where Nudgespot reports them.
+const OWN_MARK: (&str, &str) = ("source_lib", "nudgespot-source");
+
+/// Why a call or an event is ignored that went round in a circle.
+const OWN_EVENT: &str = "own_event";
+
 /// A kind of source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -95,7 +101,7 @@ impl Kind {
         match self {
             Self::Nudgespot => Signature::from_headers(headers),
             Self::Resend => resend::read_signature(headers),
-            Self::Segment => Signature::from_headers(headers),
+            Self::Segment => signature::calls::read_signature(headers),
         }
     }
 

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::TEST_USER;
 use super::element::{self, BodyElement, BodyError, Disposition, non_blank};
 use super::signature::{Signature, Verified, VerifyError};
+use super::{OWN_EVENT, TEST_USER};
 use crate::domain::event::{EmailEvent, EventId, Kind};
 use crate::domain::json::{self, Object};
 use crate::domain::properties::{Client, Properties, Value};
@@ -62,13 +62,16 @@ fn disposition<'a>(
         "email.bounced" => Kind::Bounced,
         _ => return Ok(Disposition::Ignored { name, reason: None }),
     };
+    let mut data = take_object(&mut event, "data")?;
+    if [&event, &data].into_iter().any(element::is_own) {
+        return Ok(Disposition::Ignored { name, reason: Some(OWN_EVENT) });
+    }
     let id = signed_id.filter(|id| !id.trim().is_empty()).ok_or(Rejection::NoId)?;
     if id.len() > MAX_EVENT_ID_BYTES {
         return Err(Rejection::IdTooLong);
     }
     let at = event.take_first(&["created_at"], |raw| (!json::is_blank(raw)).then_some(raw));
     let at = at.map_or(Ok(received_at), element::time)?;
-    let mut data = take_object(&mut event, "data")?;
     let recipient = recipient(&mut data)?;
 
     let (mut properties, mut client) = (Properties::default(), Client::default());
@@ -341,6 +344,15 @@ mod tests {
         });
         assert_eq!(track["properties"], expected);
         assert_eq!((&track["context"]["ip"], &track["context"]["userAgent"]), (&json!("::1"), &json!("Mozilla")));
+    }
+
+    #[test]
+    fn what_this_program_has_sent_to_nudgespot_is_ignored() {
+        let mark = json!("nudgespot-source");
+        for data in [json!({"to": ["a@b"], "source_lib": mark}), json!({"properties": {"source_lib": mark}})] {
+            assert_eq!(of("email.opened", &data), "ignored: email.opened");
+        }
+        assert_eq!(of("email.opened", &json!({"to": ["a@b"], "source_lib": "x"}))["properties"]["source_lib"], "x");
     }
 
     #[test]

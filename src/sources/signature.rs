@@ -1,8 +1,10 @@
 //! Who sent these bytes? Headers, bytes and secrets in, [`Verified`] bytes out.
 //!
 //! Three schemes, recognised by their header (docs/contract.md, Signatures): Standard Webhooks, a timestamped
-//! `X-Nudgespot-Signature`, and one over the body alone, which cannot stop a replay and is off unless switched on.
+//! `X-Nudgespot-Signature`, and one over the body alone, which cannot stop a replay and is off unless switched on. Calls of
+//! Segment's API have another of their own ([`calls`]).
 
+pub mod calls;
 pub mod diagnosis;
 mod fault;
 mod reserialize;
@@ -13,6 +15,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::domain::secret::{KeyPart, SigningSecret, Tag};
+use calls::Credentials;
 
 /// How far a signature's timestamp may be off, either way, in seconds.
 pub const TOLERANCE_SECONDS: u64 = 300;
@@ -81,6 +84,7 @@ enum Scheme<'a> {
     Standard { id: &'a str, timestamp: &'a str },
     Timestamped { timestamp: &'a str },
     Body,
+    Calls(Credentials<'a>),
 }
 
 /// Why a webhook is not believed. The sender is told the same in every case.
@@ -139,7 +143,6 @@ impl<'a> Headers<'a> {
 }
 
 impl<'a> Signature<'a> {
-    #[must_use] pub fn ingest_key(&self) -> Option<&str> { None }
     /// Reads the signature from a request's headers, given by name and value.
     ///
     /// # Errors
@@ -194,24 +197,35 @@ impl<'a> Signature<'a> {
     fn id(&self) -> Option<&'a str> {
         match self.scheme {
             Scheme::Standard { id, .. } => Some(id),
-            Scheme::Timestamped { .. } | Scheme::Body => None,
+            Scheme::Timestamped { .. } | Scheme::Body | Scheme::Calls(_) => None,
         }
     }
 
     fn timestamp(&self) -> Option<&'a str> {
         match self.scheme {
             Scheme::Standard { timestamp, .. } | Scheme::Timestamped { timestamp } => Some(timestamp),
-            Scheme::Body => None,
+            Scheme::Body | Scheme::Calls(_) => None,
+        }
+    }
+
+    /// The ingest key that a request with calls says: by it the source is found, where no token does. [`verify`] compares it
+    /// with the source's own.
+    #[must_use]
+    pub fn ingest_key(&self) -> Option<&str> {
+        match &self.scheme {
+            Scheme::Calls(credentials) => credentials.ingest_key.as_deref(),
+            Scheme::Standard { .. } | Scheme::Timestamped { .. } | Scheme::Body => None,
         }
     }
 
     fn is_made_by(&self, secret: &SigningSecret, body: &[u8]) -> Choice {
-        let expected = match self.scheme {
+        let expected = match &self.scheme {
             Scheme::Standard { id, timestamp } => {
                 secret.tag(KeyPart::Decoded, &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
             }
             Scheme::Timestamped { timestamp } => secret.tag(KeyPart::Whole, &[timestamp.as_bytes(), b".", body]),
             Scheme::Body => secret.tag(KeyPart::Whole, &[body]),
+            Scheme::Calls(credentials) => return credentials.are_made_by(secret, body),
         };
         self.tags.iter().fold(Choice::from(0), |any, tag| any | tag.ct_eq(&expected))
     }
@@ -236,7 +250,7 @@ pub fn verify<'b>(
             return Err(VerifyError::Stale);
         }
     }
-    let allowed = keyring.allow_untimestamped || signature.timestamp().is_some();
+    let allowed = keyring.allow_untimestamped || !matches!(signature.scheme, Scheme::Body);
     if allowed && bool::from(signature.is_made_by(&keyring.current, body)) {
         return Ok(Verified { bytes: body, id: signature.id(), signed_with: SignedWith::Current });
     }

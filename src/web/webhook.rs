@@ -20,7 +20,7 @@ use super::problem::Problem;
 use super::refusals::{PendingNote, Refused};
 use super::state::{State, UNIT};
 use crate::admin::OWN_POST_HEADER;
-use crate::ingest::{IngestError, Receipt, Webhook};
+use crate::ingest::{IngestError, Origin, Receipt, Webhook};
 use crate::secrets::Source;
 use crate::sources::signature::{Signature, Verified, VerifyError, verify};
 use crate::sources::{Kind, segment};
@@ -210,7 +210,14 @@ async fn accept(
         Entrance::Webhook(kind, _) => kind.parse(verified, received_at, &source.calls)?,
         Entrance::Sdk(call_type) => segment::parse_sdk(verified, call_type, received_at, &source.calls)?,
     };
-    let webhook = Webhook::new(&source, received_at, elements);
+    let origin = Origin {
+        source_id: source.id,
+        account_id: source.account_id,
+        calls: entrance.kind().takes_calls().then_some(&source.calls),
+        identity_key: source.identity_key.as_deref(),
+        learns_identities: source.learns_identities,
+    };
+    let webhook = Webhook::new(origin, received_at, elements);
     drop(body);
     body::hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
     Ok(state.ingest.accept(webhook, memory).await?)

@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &str); 20] = [
     ("admin", "destinations domain random secrets sources store"),
     ("delivery", "config destinations domain metrics random secrets sources store wakeups"),
     ("jobs", "domain store wakeups"),
-    ("ingest", "domain metrics secrets sources store wakeups"),
+    ("ingest", "domain metrics sources store wakeups"),
     ("config", "domain secrets"),
     ("local_postgres", "random secrets"),
     ("sandbox", "destinations domain random"),

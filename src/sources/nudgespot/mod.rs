@@ -3,15 +3,14 @@
 //! A bad event never spoils the others: it is kept apart with its reason.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::TEST_USER;
-use super::element::{self, BodyElement, BodyError, Disposition, MAX_DEFAULTS_BYTES, MAX_ELEMENTS};
+use super::element::{self, BodyElement, BodyError, Disposition, List, MAX_DEFAULTS_BYTES};
 use super::signature::Verified;
+use super::{OWN_EVENT, TEST_USER};
 use crate::domain::event::{EmailEvent, Kind};
 use crate::domain::json::{self, Object};
 use crate::domain::properties::{Client, Properties, Value};
@@ -53,9 +52,7 @@ pub(super) fn test_event(event: Kind, id: &str, now: OffsetDateTime) -> String {
 /// # Errors
 /// [`BodyError`]: nothing of the body is used. What is wrong with a single event is its [`Disposition`].
 pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
-    let text = std::str::from_utf8(body.bytes()).map_err(|_| BodyError::Malformed)?;
-    // Some senders begin a JSON text with a byte order mark, which RFC 8259 lets a parser ignore.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim_ascii();
+    let text = element::text(body.bytes())?;
     if text.starts_with('[') {
         Ok(elements(List::parse(text)?.whole()?, &Object::default(), received_at))
     } else if text.starts_with('{') {
@@ -104,49 +101,6 @@ fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<Bo
     Ok(one(fate_of(object, &Object::default(), received_at)))
 }
 
-/// The elements of a list: at most [`MAX_ELEMENTS`]; what is beyond is not held.
-struct List<'a> {
-    elements: Vec<&'a RawValue>,
-    is_whole: bool,
-}
-
-impl<'a> List<'a> {
-    fn parse(text: &'a str) -> Result<Self, BodyError> {
-        serde_json::from_str(text).map_err(|_| BodyError::Malformed)
-    }
-
-    fn whole(self) -> Result<Vec<&'a RawValue>, BodyError> {
-        if self.is_whole { Ok(self.elements) } else { Err(BodyError::TooManyElements) }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-        impl<'de> Visitor<'de> for Elements {
-            type Value = List<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while elements.len() < MAX_ELEMENTS {
-                    let Some(element) = seq.next_element()? else { return Ok(List { elements, is_whole: true }) };
-                    elements.push(element);
-                }
-                let mut is_whole = true;
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    is_whole = false;
-                }
-                Ok(List { elements, is_whole })
-            }
-        }
-        deserializer.deserialize_seq(Elements)
-    }
-}
-
 fn is_object(raw: &RawValue) -> bool {
     raw.get().starts_with('{')
 }
@@ -188,7 +142,13 @@ fn fate_of<'a>(
 ) -> Result<Disposition<'a>, Rejection> {
     let mut draft = Draft::of(object)?;
     let (name_key, name) = draft.name.take().ok_or(Rejection::NoName)?;
-    let Some((kind, bounce_type)) = Kind::from_name(&name) else { return Ok(Disposition::Ignored { name, reason: None }) };
+    let mut said = std::iter::once(&draft.own).chain(&draft.beside).chain(std::iter::once(defaults));
+    if said.any(element::is_own) {
+        return Ok(Disposition::Ignored { name, reason: Some(OWN_EVENT) });
+    }
+    let Some((kind, bounce_type)) = Kind::from_name(&name) else {
+        return Ok(Disposition::Ignored { name, reason: None });
+    };
     if !defaults.is_empty() {
         draft.add_defaults(defaults);
     }

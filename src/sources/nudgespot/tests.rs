@@ -203,6 +203,36 @@ fn the_recipient_is_found_in_every_place_and_spelling() {
 }
 
 #[test]
+fn what_this_program_has_sent_to_nudgespot_is_ignored() {
+    let mark = json!({"source_lib": "nudgespot-source"});
+    for own in [
+        json!({"event": "opened", "uid": "u", "properties": mark}),
+        json!({"event": "opened", "uid": "u", "source_lib": "nudgespot-source", "properties": {"source_lib": "x"}}),
+        json!({"event": "opened", "properties": mark, "timestamp": "unreadable"}),
+        json!({"activity": {"event": "opened", "uid": "u", "properties": mark}}),
+        json!({"activity": {"event": "opened", "uid": "u", "properties": {}}, "properties": mark}),
+        json!({"events": [{"event": "opened", "uid": "u", "properties": mark}]}),
+        json!({"events": [{"event": "opened", "uid": "u"}], "properties": mark}),
+    ] {
+        parse_body(own.to_string().as_bytes(), |elements| {
+            let element = elements.expect("well-formed").remove(0);
+            let reason = match element.disposition {
+                Disposition::Ignored { ref name, reason } => reason.filter(|_| name == "opened"),
+                _ => None,
+            };
+            assert_eq!(reason, Some("own_event"), "{own}: {element:?}");
+        });
+    }
+    for other in [
+        json!({"event": "opened", "uid": "u", "properties": {"source_lib": "another"}}),
+        json!({"event": "opened", "uid": "u", "properties": {"library": "nudgespot-source", "x": mark}}),
+        json!({"event": "opened", "uid": "u", "x": mark}),
+    ] {
+        assert!(disposition(&other).is_object(), "{other}");
+    }
+}
+
+#[test]
 fn properties_are_gathered_under_segments_names_and_nothing_is_dropped() {
     let track = disposition(&json!({
         "event": "soft_bounced", "name": "not the event", "id": 1, "event_id": "other", "uid": "u",

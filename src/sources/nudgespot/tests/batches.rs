@@ -1,6 +1,7 @@
 //! One event or many, and what stands beside them.
 
 use super::*;
+use crate::sources::element::MAX_ELEMENTS;
 
 /// The tracks of a body, less what is the same in each.
 fn tracks(body: &Json) -> Vec<Json> {
