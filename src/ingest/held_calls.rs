@@ -19,7 +19,8 @@ use super::queue::Queued;
 use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
-use crate::store::calls::{self, User};
+use crate::store::call_effects::User;
+use crate::store::calls;
 use crate::store::connection::Connection;
 
 /// How long a call waits for its user to be identified: Segment tries for as long to bring the `identify`.

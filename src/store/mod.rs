@@ -8,6 +8,7 @@ pub mod api_token;
 pub mod append;
 pub mod audit;
 pub mod block;
+pub mod call_effects;
 pub mod calls;
 pub mod connection;
 pub mod consistency;

@@ -112,9 +112,8 @@ async fn an_identify_makes_a_user_and_a_track_what_the_user_did() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_about_nobody_is_ignored_with_its_reason() {
     let (context, service, source) = world().await;
-    let receipt = source
-        .accept(&service, r#"{"type":"identify","anonymousId":"a1","traits":{"email":"x@example.com"}}"#)
-        .await;
+    let receipt =
+        source.accept(&service, r#"{"type":"identify","anonymousId":"a1","traits":{"email":"x@example.com"}}"#).await;
     assert_eq!((&receipt["accepted"], &receipt["ignored"]), (&json!(0), &json!(1)));
     let shown = context.source_is(&source.name, |shown| shown["ignored"] == 1).await;
     assert_eq!((&shown["waiting"], &shown["identified"]), (&json!(0), &json!(0)));
@@ -125,7 +124,9 @@ async fn a_call_about_nobody_is_ignored_with_its_reason() {
 async fn a_track_waits_for_the_identify_of_its_user_and_follows_it() {
     let (context, service, source) = world().await;
     let track = |user: &str, n: u32| {
-        format!(r#"{{"type":"track","userId":"{user}","event":"Signed Up {n}","messageId":"{user}-{n}","timestamp":"2026-01-02T03:04:0{n}Z"}}"#)
+        format!(
+            r#"{{"type":"track","userId":"{user}","event":"Signed Up {n}","messageId":"{user}-{n}","timestamp":"2026-01-02T03:04:0{n}Z"}}"#
+        )
     };
     for n in 1..=2 {
         assert_eq!(source.accept(&service, &track("u9", n)).await["held"], 1);
@@ -185,8 +186,9 @@ async fn an_email_address_is_known_by_the_identify_that_told_it() {
     let url = shown["webhook_url"].as_str().expect("text");
     let mut acme = created.clone();
     acme.path = url[url.find("/webhooks").expect("a path")..].to_owned();
-    acme.secret = nudgespot_source::domain::secret::SigningSecret::parse(rotated["signing_secret"].as_str().expect("text"))
-        .expect("a secret");
+    acme.secret =
+        nudgespot_source::domain::secret::SigningSecret::parse(rotated["signing_secret"].as_str().expect("text"))
+            .expect("a secret");
 
     let event = |id: &str, email: &str| json!({"id": id, "event": "opened", "email": email});
     acme.accept(&service, &event("before", "ada@example.com")).await;
@@ -195,9 +197,8 @@ async fn an_email_address_is_known_by_the_identify_that_told_it() {
     acme.accept(&service, &json!({"id": "own", "event": "opened", "email": "ada@example.com", "uid": "own-uid"})).await;
     created.accept(&service, &event("of another account", "ada@example.com")).await;
     let messages = context.messages(5).await;
-    let by_event = |key: &str, value: &str| -> Vec<&Value> {
-        messages.iter().filter(|message| message[key] == value).collect()
-    };
+    let by_event =
+        |key: &str, value: &str| -> Vec<&Value> { messages.iter().filter(|message| message[key] == value).collect() };
     let known = by_event("userId", "u1");
     let [known] = &known[..] else { panic!("one: {messages:?}") };
     assert_eq!(known["context"]["traits"]["email"], " Ada@Example.com ");
@@ -312,7 +313,8 @@ async fn segments_libraries_are_taken_for_what_they_are() {
     // The key in the body, as browsers send it.
     let url = format!("{}/v1/t", service.url);
     let text = format!(r#"{{"userId":"s1","event":"C","writeKey":"{}"}}"#, source.ingest_key);
-    let request = sender::http().post(&url).header("content-type", "text/plain").header("origin", "https://shop.example");
+    let request =
+        sender::http().post(&url).header("content-type", "text/plain").header("origin", "https://shop.example");
     let response = request.body(text).send().await.expect("an answer");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
