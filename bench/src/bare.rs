@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use nudgespot_source::domain::call::CallSettings;
 use nudgespot_source::domain::secret::SigningSecret;
 use nudgespot_source::ingest::{Receipt, Webhook};
 use nudgespot_source::sources::Kind;
@@ -36,7 +37,9 @@ async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::B
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };
-    let Ok(elements) = Kind::Nudgespot.parse(verified, now) else { return HttpResponse::BadRequest().finish() };
+    let Ok(elements) = Kind::Nudgespot.parse(verified, now, &CallSettings::default()) else {
+        return HttpResponse::BadRequest().finish();
+    };
     let n_events = elements.len();
     let webhook = Webhook::new(Uuid::nil(), now, elements);
     std::hint::black_box(webhook);

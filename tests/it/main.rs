@@ -31,6 +31,7 @@ mod replicas;
 mod resend;
 mod sandbox;
 mod scheduling;
+mod segment_admin;
 mod several_sources;
 mod surroundings;
 mod templates;

@@ -2,4 +2,4 @@
 
 mod key_check;
 
-pub use key_check::check_key;
+pub use key_check::{check_key, key_check_client};
