@@ -1,6 +1,6 @@
 //! The other direction: Segment's calls reach Nudgespot, and tell who is who (docs/contract.md, The other direction).
 
-use nudgespot_source::sandbox::Fault;
+use nudgespot_source::sandbox::{Fault, NudgespotRequest, Sandbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -56,10 +56,15 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
+/// The calls that Nudgespot was sent. Its key was asked for, as well.
+fn calls_of(sandbox: &Sandbox) -> Vec<NudgespotRequest> {
+    sandbox.nudgespot_requests().into_iter().filter(|request| request.method == "POST").collect()
+}
+
 /// Waits until Nudgespot was sent so many calls, and returns their paths and bodies in the order in which they came.
 async fn sent(context: &Context, n: usize) -> Vec<(String, Value)> {
-    context.segment_has(|sandbox| sandbox.nudgespot_requests().len() >= n).await;
-    let requests = context.segment.nudgespot_requests();
+    context.segment_has(|sandbox| calls_of(sandbox).len() >= n).await;
+    let requests = calls_of(&context.segment);
     requests.into_iter().map(|r| (r.path, serde_json::from_str(&r.body).unwrap_or_default())).collect()
 }
 
@@ -95,7 +100,7 @@ async fn an_identify_makes_a_user_and_a_track_what_the_user_did() {
     let track = r#"{"type":"track","userId":"u1","event":"Item Purchased","properties":{"revenue":39.95,"n":12345678901234567890},"context":{"traits":{"plan":"pro","revenue":1}},"timestamp":"2026-01-02T05:04:05.678+02:00"}"#;
     source.accept(&service, track).await;
     sent(&context, 2).await;
-    let request = context.segment.nudgespot_requests().remove(1);
+    let request = calls_of(&context.segment).remove(1);
     assert!(request.path.ends_with("/activities"), "{}", request.path);
     assert!(request.body.contains(r#""n":12345678901234567890"#), "{}", request.body);
     assert_eq!(
@@ -117,7 +122,7 @@ async fn a_call_about_nobody_is_ignored_with_its_reason() {
     assert_eq!((&receipt["accepted"], &receipt["ignored"]), (&json!(0), &json!(1)));
     let shown = context.source_is(&source.name, |shown| shown["ignored"] == 1).await;
     assert_eq!((&shown["waiting"], &shown["identified"]), (&json!(0), &json!(0)));
-    assert_eq!(context.segment.nudgespot_requests().len(), 0);
+    assert_eq!(calls_of(&context.segment).len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +177,7 @@ async fn a_message_is_sent_once_also_after_a_restart() {
     service.kill().await;
     let service = context.serve().await;
     assert_eq!(source.accept(&service, call).await["duplicates"], 1);
-    assert_eq!(context.segment.nudgespot_requests().len(), 1);
+    assert_eq!(calls_of(&context.segment).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +229,7 @@ async fn a_bad_call_holds_up_no_other_and_a_wait_is_obeyed() {
     source.accept(&service, IDENTIFY).await;
     let requests = sent(&context, 2).await;
     assert_eq!(requests[0], requests[1], "the same call");
-    let times: Vec<_> = context.segment.nudgespot_requests().into_iter().map(|request| request.at).collect();
+    let times: Vec<_> = calls_of(&context.segment).into_iter().map(|request| request.at).collect();
     assert!((times[1] - times[0]).as_seconds_f64() >= 1.9, "{times:?}");
 
     context.segment.nudgespot_faults.when_body_holds("Second", Some(Fault::Status(422, None)));
