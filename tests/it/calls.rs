@@ -7,16 +7,16 @@ use tokio::time::timeout;
 use crate::harness::{Context, PATIENCE, Service, sender};
 
 /// A source of calls, as its senders know it.
-struct CallSource {
-    name: String,
-    path: String,
-    secret: String,
-    ingest_key: String,
+pub struct CallSource {
+    pub name: String,
+    pub path: String,
+    pub secret: String,
+    pub ingest_key: String,
 }
 
 impl CallSource {
     /// Adds one to an account, with a REST key that the stand-in takes.
-    async fn add(context: &Context, account: &str, args: &[&str]) -> Self {
+    pub async fn add(context: &Context, account: &str, args: &[&str]) -> Self {
         let add = ["source", "add", account, "--kind", "segment", "--nudgespot-key", "-", "--json"];
         let (code, stdout, stderr) = context.try_run(&[&add[..], args].concat(), "rest-key-1").await;
         assert_eq!(code, 0, "{stderr}");
@@ -31,46 +31,48 @@ impl CallSource {
     }
 
     /// Posts what a destination function would.
-    async fn post(&self, service: &Service, body: &str) -> (u16, Value) {
+    pub async fn post(&self, service: &Service, body: &str) -> (u16, Value) {
         let url = format!("{}{}", service.url, self.path);
         answer(sender::http().post(url).basic_auth(&self.ingest_key, Some("")).body(body.to_owned())).await
     }
 
     /// Posts calls, which must be answered 200.
-    async fn accept(&self, service: &Service, body: &str) -> Value {
+    pub async fn accept(&self, service: &Service, body: &str) -> Value {
         let (status, receipt) = self.post(service, body).await;
         assert_eq!(status, 200, "{receipt}");
         receipt
     }
 
     /// Posts what Segment's libraries would.
-    async fn post_sdk(&self, service: &Service, path: &str, body: &str) -> (u16, Value) {
+    pub async fn post_sdk(&self, service: &Service, path: &str, body: &str) -> (u16, Value) {
         let url = format!("{}{path}", service.url);
         answer(sender::http().post(url).basic_auth(&self.ingest_key, Some("")).body(body.to_owned())).await
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+/// What a request is answered.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.expect("an answer");
     let (status, body) = (response.status().as_u16(), response.bytes().await.expect("a body"));
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
 /// The calls that Nudgespot was sent. Its key was asked for, as well.
-fn calls_of(sandbox: &Sandbox) -> Vec<NudgespotRequest> {
+pub fn calls_of(sandbox: &Sandbox) -> Vec<NudgespotRequest> {
     sandbox.nudgespot_requests().into_iter().filter(|request| request.method == "POST").collect()
 }
 
 /// Waits until Nudgespot was sent so many calls, and returns their paths and bodies in the order in which they came.
-async fn sent(context: &Context, n: usize) -> Vec<(String, Value)> {
+pub async fn sent(context: &Context, n: usize) -> Vec<(String, Value)> {
     context.segment_has(|sandbox| calls_of(sandbox).len() >= n).await;
     let requests = calls_of(&context.segment);
     requests.into_iter().map(|r| (r.path, serde_json::from_str(&r.body).unwrap_or_default())).collect()
 }
 
-const IDENTIFY: &str = r#"{"type":"identify","userId":"u1","traits":{"email":"ada@example.com","firstName":"Ada","lastName":"Lovelace","phone":"+15550100","createdAt":"2015-01-01T00:00:00Z","plan":"pro"}}"#;
+pub const IDENTIFY: &str = r#"{"type":"identify","userId":"u1","traits":{"email":"ada@example.com","firstName":"Ada","lastName":"Lovelace","phone":"+15550100","createdAt":"2015-01-01T00:00:00Z","plan":"pro"}}"#;
 
-async fn world() -> (Context, Service, CallSource) {
+/// A service with an account that has a source of email events and one of calls.
+pub async fn world() -> (Context, Service, CallSource) {
     let context = Context::new().await;
     let service = context.serve().await;
     context.create("acme", &["--write-key", "key-of-acme"]).await;
