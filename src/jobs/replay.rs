@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::replay_outcome;
 use crate::store::connection::Connection;
 use crate::store::replay_job::{self, DeliveryState, ReplayJob};
 use crate::store::{dead_letter, replay};
@@ -28,15 +29,19 @@ pub async fn step(db: &mut Connection, wakeups: &Wakeups, job: &ReplayJob) -> sq
         return Ok(false);
     };
     let is_cancelled = job.state == "cancelling";
-    if let Some(batch_to) = job.batch_to {
+    if let (Some(batch_from), Some(batch_to)) = (job.batch_from, job.batch_to) {
         if state.cursor_seq >= batch_to {
-            db.run(async |db| replay_job::count_batch(db, job).await).await?;
+            let outcome = replay_outcome::find(db, job.source_id, [batch_from, batch_to]).await?;
+            db.run(async |db| replay_job::count_batch(db, job, outcome).await).await?;
         } else if is_cancelled && blocked(&state).is_some() {
-            // Nobody knows when those on their way will be settled.
+            // Nobody knows when those on their way will be settled: they are counted then, and others may begin.
             return end(db, job, "cancelled").await;
         } else {
             return release(db, job, blocked(&state)).await;
         }
+    }
+    if job.ended_at.is_some() {
+        return release(db, job, None).await;
     }
     if is_cancelled {
         return end(db, job, "cancelled").await;

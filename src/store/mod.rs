@@ -27,6 +27,7 @@ pub mod quarantine;
 pub mod refused_webhook;
 pub mod replay;
 pub mod replay_job;
+pub mod replay_outcome;
 pub mod retention;
 pub mod session;
 pub mod settlement;
