@@ -20,7 +20,7 @@ mod replays;
 mod rotation;
 pub mod sessions;
 mod set_up;
-mod shown_once;
+pub mod shown_once;
 mod sources;
 mod throttle;
 pub mod tokens;

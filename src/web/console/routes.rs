@@ -77,6 +77,7 @@ routes! {
     post "/operator/new-token" Operator => pages::tokens::create;
     get "/operator/tokens/{token}" Operator => pages::tokens::ask_revoke;
     post "/operator/tokens/{token}" Operator => pages::tokens::revoke;
+    get "/operator/shown-once/{id}" Operator => pages::shown_once::show;
     get "/operator/audit" Operator => pages::audit::show;
 
     get "/accounts/{account}" View => pages::account::show;
@@ -98,6 +99,7 @@ routes! {
     post "/accounts/{account}/new-token" Change => pages::tokens::create;
     get "/accounts/{account}/tokens/{token}" Change => pages::tokens::ask_revoke;
     post "/accounts/{account}/tokens/{token}" Change => pages::tokens::revoke;
+    get "/accounts/{account}/shown-once/{id}" Change => pages::shown_once::show;
     get "/accounts/{account}/audit" View => pages::audit::show;
 
     get "/sources/{source}" View => pages::overview::show;
@@ -129,7 +131,7 @@ routes! {
     post "/sources/{source}/rotate-secret" Change => pages::rotation::rotate_secret;
     get "/sources/{source}/rotate-url" Change => pages::rotation::ask_url;
     post "/sources/{source}/rotate-url" Change => pages::rotation::rotate_url;
-    get "/sources/{source}/shown-once/{id}" Change => pages::rotation::shown_once;
+    get "/sources/{source}/shown-once/{id}" Change => pages::shown_once::show;
     get "/sources/{source}/delete" Change => pages::settings::ask_delete;
     post "/sources/{source}/delete" Change => pages::settings::delete;
 

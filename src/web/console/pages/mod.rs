@@ -22,6 +22,7 @@ pub mod replays;
 pub mod rotation;
 pub mod set_up;
 pub mod settings;
+pub mod shown_once;
 pub mod sign_in;
 pub mod status;
 pub mod tokens;

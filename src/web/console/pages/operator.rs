@@ -14,6 +14,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again};
 use super::super::visit::Visit;
+use super::shown_once::{About, lead_to_link};
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
 use crate::admin::people::{Inviter, OperatorView, Role};
@@ -72,16 +73,6 @@ struct NewAccount {
     name: String,
     email: String,
     error: Option<String>,
-}
-
-/// A link that was made, shown once.
-#[derive(Template)]
-#[template(path = "link_made.html")]
-pub(super) struct LinkMade {
-    pub frame: Frame,
-    pub email: String,
-    pub link: String,
-    pub onward: String,
 }
 
 /// What is looked for.
@@ -194,8 +185,7 @@ pub async fn create_account(
     let Some(address) = admin else { return Ok(super::super::frame::see_other(&onward)) };
     let invited = console.admin.invite(account, &address, Role::Admin, Inviter::Operator).await?;
     console.admin.record(&actor, Some(account), Action::PersonInvited, address.as_str()).await?;
-    let link = console.admin.link_url(&invited.link);
-    page(&LinkMade { frame: Frame::new(&visit, ""), email: address.as_str().to_owned(), link, onward })
+    lead_to_link(&console, &visit, About::Account(account), &invited, address.as_str(), onward).await
 }
 
 /// `POST /operator/invite`
@@ -204,9 +194,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.record(&visit, Action::OperatorInvited, address.as_str()).await?;
-    let link = console.admin.link_url(&invited.link);
-    let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
-    page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
+    lead_to_link(&console, &visit, About::Service, &invited, address.as_str(), "/operator".to_owned()).await
 }
 
 fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<Row> {
