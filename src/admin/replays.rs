@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listed::{Listed, MadeAt, one_more};
 use super::{Admin, AdminError, DeadLetterFilter, new_id, violates};
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
@@ -84,8 +85,23 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn replays(&self, source: Uuid) -> Result<Vec<ReplayView>, AdminError> {
-        let jobs = self.db(async |db| replay_job::list(db, source, LISTED).await).await?;
+        let jobs = self.db(async |db| replay_job::list(db, source, None, LISTED).await).await?;
         Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// So many replays of a source at most, the newest first, after a place in the list.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn replays_after(
+        &self,
+        source: Uuid,
+        after: Option<MadeAt>,
+        limit: usize,
+    ) -> Result<Listed<ReplayView, MadeAt>, AdminError> {
+        let before = after.map(|place| (place.at, place.id));
+        let found = self.db(async |db| replay_job::list(db, source, before, one_more(limit)).await).await?;
+        Ok(Listed::cut(found, limit, |job| MadeAt { at: job.created_at, id: job.id }).map(view))
     }
 
     /// Ends a replay: what is not yet put back stays a dead letter. Says whether it went on until now.

@@ -126,18 +126,27 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Resu
     .await
 }
 
-/// The last jobs of a source, the newest first.
+/// The last jobs of a source, the newest first: of those before a place (a time and an id), where one is named.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list(db: impl PgExecutor<'_>, source: Uuid, limit: i64) -> sqlx::Result<Vec<ReplayJob>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    source: Uuid,
+    before: Option<(OffsetDateTime, Uuid)>,
+    limit: i64,
+) -> sqlx::Result<Vec<ReplayJob>> {
     sqlx::query_as!(
         ReplayJob,
         "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, is_exact_reason, since,
             until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, n_erased, n_missing, batch_from, batch_to,
             lease
-        from replay_job where source_id = $1 order by created_at desc limit $2",
+        from replay_job
+        where source_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3))
+        order by created_at desc, id desc limit $4",
         source,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id),
         limit
     )
     .fetch_all(db)

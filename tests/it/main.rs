@@ -7,6 +7,7 @@ mod causes;
 mod cli;
 mod configuration;
 mod console;
+mod console_api;
 mod console_events;
 mod console_people;
 mod console_problems;

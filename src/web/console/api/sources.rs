@@ -1,7 +1,7 @@
 //! Sources.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json};
+use actix_web::web::{Data, Json, Query};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -11,7 +11,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
-use super::{Page, created, done, invalid, json};
+use super::{Page, Paging, created, done, invalid, json, page_of};
 use crate::admin::audit::Action;
 use crate::admin::{Created, Edit, NewSource, SourceView};
 use crate::domain::event;
@@ -113,11 +113,10 @@ pub struct TestEventsSent {
 }
 
 /// The sources of an account, by name.
-#[utoipa::path(get, path = "/api/v1/accounts/{account}/sources", tag = "sources", params(("account" = Uuid, Path)),
-    responses((status = 200, body = Page<SourceView>), Problems))]
-pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.sources_of(visit.account()?.id).await?;
-    Ok(json(&Page { data, next_cursor: None }))
+#[utoipa::path(get, path = "/api/v1/accounts/{account}/sources", tag = "sources",
+    params(("account" = Uuid, Path), Paging), responses((status = 200, body = Page<SourceView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    Ok(page_of(console.admin.sources_after(visit.account()?.id, paging.name()?, paging.limit()?).await?))
 }
 
 /// Adds a source to an account.

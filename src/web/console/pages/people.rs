@@ -12,9 +12,9 @@ use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
 use super::shown_once::{About, lead_to_link};
 use super::utc;
+use crate::admin::AdminError;
 use crate::admin::audit::Action;
 use crate::admin::people::{Invited, Inviter, PersonView, Role, describe_invited};
-use crate::admin::AdminError;
 use crate::domain::email_address::EmailAddress;
 
 #[derive(Template)]
