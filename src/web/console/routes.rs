@@ -178,6 +178,9 @@ routes! {
     get "/api/v1/sources/{source}/replays" View => api::dead_letters::replays;
     get "/api/v1/sources/{source}/replays/{replay}" View => api::dead_letters::show_replay;
     post "/api/v1/sources/{source}/replays/{replay}/cancel" Change => api::dead_letters::cancel_replay;
+    get "/api/v1/sources/{source}/write-key-check" View => api::problems::last_key_check;
+    post "/api/v1/sources/{source}/write-key-check" Change => api::problems::check_key;
+    get "/api/v1/sources/{source}/problems" View => api::problems::show;
     get "/api/v1/sources/{source}/refused-webhooks" View => api::webhooks::refused;
     post "/api/v1/sources/{source}/judge-signature" View => api::webhooks::judge;
     post "/api/v1/accounts/{account}/erase" Change => api::erasures::erase;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{accounts, audit, dead_letters, erasures, events, overview, people, sources, tokens, webhooks};
+use super::{accounts, audit, dead_letters, erasures, events, overview, people, problems, sources, tokens, webhooks};
 
 /// Why a request was not done (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -114,6 +114,9 @@ pub enum ChangeProblems {
         dead_letters::show_replay,
         dead_letters::cancel_replay,
         webhooks::refused,
+        problems::show,
+        problems::last_key_check,
+        problems::check_key,
         webhooks::judge,
         erasures::erase,
         erasures::list,
