@@ -120,6 +120,7 @@ actions! {
     SourceResumed = "source.resume", "Resumed delivery";
     SecretRotated = "source.rotate_secret", "Rotated the signing secret";
     SecretShown = "source.show_secret", "Looked at the signing secret";
+    PreviousSecretEnded = "source.end_previous_secret", "Ended the signing secret before the rotation";
     UrlRotated = "source.rotate_url", "Replaced the webhook URL";
     StatusAddressReplaced = "source.rotate_status", "Replaced the status address";
     QuietAcknowledged = "source.acknowledge_quiet", "Acknowledged that the source is quiet";

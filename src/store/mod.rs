@@ -29,6 +29,7 @@ pub mod replay;
 pub mod replay_job;
 pub mod replay_outcome;
 pub mod retention;
+pub mod rotation;
 pub mod session;
 pub mod settlement;
 pub mod shown_once;

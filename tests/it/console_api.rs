@@ -1,10 +1,12 @@
 //! The console's API, as a program sees it.
 
+use nudgespot_source::domain::secret::SigningSecret;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
-use crate::harness::{Context, Service, sender, texts};
+use crate::console_people::{Browser, PASSWORD, start};
+use crate::harness::{Context, Service, Source, sender, texts, until};
 
 /// A program with a token.
 pub struct Api {
@@ -124,4 +126,107 @@ async fn every_list_says_how_it_is_paged() {
         assert!(["limit", "cursor"].iter().all(|name| names.iter().any(|is| is == name)), "{path}: {names:?}");
     }
     assert!(n_lists >= 12, "{n_lists}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segment_is_asked_about_a_write_key_by_token() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let api = Api::of_operator(&context, &service).await;
+    let (known, none) = (context.source("acme").await, context.run(&["account", "create", "--name", "bare"]).await);
+    let at = format!("/sources/{}/write-key-check", known.id);
+    let ask = async |path: &str| api.ask(Method::POST, path, None).await;
+    let (status, check) = ask(&at).await;
+    assert_eq!((status, &check["verdict"]), (200, &json!("known")), "{check}");
+    assert!(check["checked_at"].is_string() && api.get(&at).await == check, "{check}");
+    context.run(&["source", "set", "acme", "--write-key", "unknown-to-segment"]).await;
+    assert_eq!(ask(&at).await.1["verdict"], "unknown");
+    let bare = format!("/sources/{}/write-key-check", none["source_id"].as_str().expect("an id"));
+    assert_eq!(ask(&bare).await, (200, json!({"verdict": null, "checked_at": null})));
+    let read = context.run(&["token", "create", "--name", "read", "--account", "acme", "--read-only"]).await;
+    let read = Api::new(&service, &read);
+    assert_eq!(read.get(&at).await["verdict"], "unknown");
+    assert_eq!(read.ask(Method::POST, &at, None).await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn problems_are_grouped_by_reason_for_programs() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let api = Api::of_operator(&context, &service).await;
+    let source = context.source("acme").await;
+    context
+        .execute(&format!(
+            r#"insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
+            select '{id}', n, 2, convert_to('e' || n, 'UTF8'), now(), '{{}}', case when n = 3 then 'expired' else 'no' end
+            from generate_series(1, 3) as n;
+            update log_head set head_seq = 3 where source_id = '{id}';
+            update delivery set cursor_seq = 3, n_dead = 3 where source_id = '{id}'"#,
+            id = source.id
+        ))
+        .await;
+    let ignored = json!([{"id": "i1", "event": "enrolled", "uid": "u"}, {"id": "i2", "event": "enrolled", "uid": "u"}]);
+    assert_eq!(source.post(&service, &ignored).await.body["ignored"], 2);
+    let problems = api.get(&format!("/sources/{}/problems", source.id)).await;
+    let gave_up = &problems["gave_up"];
+    assert_eq!((&gave_up["total"], &gave_up["is_cut"]), (&json!(3), &json!(false)), "{problems}");
+    let group = &gave_up["groups"][0];
+    assert_eq!((&group["reason"], &group["count"], &group["example"]), (&json!("no"), &json!(2), &json!("e2")));
+    assert!(group["first_at"].is_string() && group["last_at"].is_string());
+    assert_eq!(gave_up["groups"][1]["reason"], "expired");
+    assert_eq!(problems["rejected"], json!({"total": 0, "groups": [], "is_cut": false}));
+    assert_eq!((&problems["ignored"]["total"], &problems["ignored"]["groups"][0]["count"]), (&json!(2), &json!(2)));
+    assert_eq!(problems["ignored"]["groups"][0]["reason"], "enrolled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_before_a_rotation_is_ended_early() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let api = Api::of_operator(&context, &service).await;
+    let source = context.source("acme-2").await;
+    let rotate = async || {
+        let (status, rotated) = api.ask(Method::POST, &format!("/sources/{}/rotate-secret", source.id), None).await;
+        assert_eq!(status, 200, "{rotated}");
+        let secret = SigningSecret::parse(rotated["signing_secret"].as_str().expect("a secret")).expect("a secret");
+        Source { secret, ..source.clone() }
+    };
+    let body = json!([{"event": "opened", "uid": "u1"}]);
+    let end = format!("/sources/{}/end-previous-secret", source.id);
+    let ended = async || {
+        let sql = "select count(*) from audit_entry where action = 'source.end_previous_secret'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(&context.pool).await.expect("a number")
+    };
+
+    // Without a rotation there is nothing to end.
+    assert_eq!(api.ask(Method::POST, &end, None).await.0, 204);
+    assert!(operator.get(&end).await.body.contains("no rotation is under way"));
+    let first = rotate().await;
+    assert_eq!((source.post(&service, &body).await.status, first.post(&service, &body).await.status), (200, 200));
+    assert_eq!((api.ask(Method::POST, &end, None).await.0, ended().await), (204, 1));
+    until(async || source.post(&service, &body).await.status == 401).await;
+    assert_eq!(first.post(&service, &body).await.status, 200, "the current one stays");
+
+    // On the page: before the new one was seen, it asks twice.
+    let second = rotate().await;
+    let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
+    assert!(settings.contains("A rotation is under way") && settings.contains(&end), "{settings}");
+    let asked = operator.get(&end).await.body;
+    assert!(asked.contains("was not seen to sign") && asked.contains("all the same"), "{asked}");
+    assert_eq!(operator.post(&end, &[]).await.location, end);
+    assert_eq!((first.post(&service, &body).await.status, ended().await), (200, 1), "nothing has changed");
+    assert_eq!(second.post(&service, &body).await.status, 200);
+    until(async || operator.get(&end).await.body.contains("signed with the current secret")).await;
+    assert!(!operator.get(&end).await.body.contains("all the same"));
+    let done = operator.post(&end, &[]).await;
+    assert_eq!(done.location, format!("/sources/{}/settings?notice=previous-secret-ended", source.id));
+    until(async || first.post(&service, &body).await.status == 401).await;
+    assert_eq!((second.post(&service, &body).await.status, ended().await), (200, 2));
+    let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
+    assert!(!settings.contains("A rotation is under way"), "{settings}");
+    // A viewer of another account finds nothing there.
+    let form = [("email", "vera@example.com"), ("role", "viewer")];
+    let made = operator.shown_after(&format!("/accounts/{account}/invite"), &form).await;
+    let vera = Browser::join(&service, made.between("<code id=\"link\">", "</code>"), &[("password", PASSWORD)]).await;
+    assert_eq!(vera.post(&end, &[("sure", "yes")]).await.status, 404);
 }

@@ -131,6 +131,8 @@ routes! {
     post "/sources/{source}/rotate-secret" Change => pages::rotation::rotate_secret;
     get "/sources/{source}/rotate-url" Change => pages::rotation::ask_url;
     post "/sources/{source}/rotate-url" Change => pages::rotation::rotate_url;
+    get "/sources/{source}/end-previous-secret" Change => pages::rotation::ask_end_previous;
+    post "/sources/{source}/end-previous-secret" Change => pages::rotation::end_previous;
     get "/sources/{source}/shown-once/{id}" Change => pages::shown_once::show;
     get "/sources/{source}/delete" Change => pages::settings::ask_delete;
     post "/sources/{source}/delete" Change => pages::settings::delete;
@@ -173,6 +175,7 @@ routes! {
     post "/api/v1/sources/{source}/rotate-secret" Change => api::sources::rotate_secret;
     post "/api/v1/sources/{source}/rotate-url" Change => api::sources::rotate_url;
     post "/api/v1/sources/{source}/test-events" Change => api::sources::send_test_events;
+    post "/api/v1/sources/{source}/end-previous-secret" Change => api::sources::end_previous_secret;
     get "/api/v1/sources/{source}/dead-letters" View => api::dead_letters::list;
     post "/api/v1/sources/{source}/dead-letters/replay" Change => api::dead_letters::replay;
     get "/api/v1/sources/{source}/replays" View => api::dead_letters::replays;

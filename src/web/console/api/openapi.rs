@@ -99,6 +99,7 @@ pub enum ChangeProblems {
         sources::pause,
         sources::resume,
         sources::rotate_secret,
+        sources::end_previous_secret,
         sources::rotate_url,
         sources::send_test_events,
         overview::show,

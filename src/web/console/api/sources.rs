@@ -195,6 +195,17 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
     }))
 }
 
+/// Ends the secret before the current one at once, instead of 24 hours after the rotation. Does nothing where there is none.
+#[utoipa::path(post, path = "/api/v1/sources/{source}/end-previous-secret", tag = "sources",
+    params(("source" = Uuid, Path)), responses((status = 204), Problems))]
+pub async fn end_previous_secret(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    if console.admin.end_previous_secret(source.id).await? {
+        console.record(&visit, Action::PreviousSecretEnded, &source.name).await?;
+    }
+    Ok(done())
+}
+
 /// Makes another webhook URL. The one before is dead at once.
 #[utoipa::path(post, path = "/api/v1/sources/{source}/rotate-url", tag = "sources", params(("source" = Uuid, Path)),
     responses((status = 200, body = UrlRotated), Problems))]

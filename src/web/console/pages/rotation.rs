@@ -29,6 +29,17 @@ struct RotateSecret {
 }
 
 #[derive(Template)]
+#[template(path = "end_previous_secret.html")]
+struct EndPrevious {
+    frame: Frame,
+    id: Uuid,
+    /// Until when the older secret works; `None`: it does not.
+    until: Option<String>,
+    is_current_seen: bool,
+    last_seen: String,
+}
+
+#[derive(Template)]
 #[template(path = "rotate_url.html")]
 struct RotateUrl {
     frame: Frame,
@@ -63,6 +74,34 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit, form: Form<Sure
     console.record(&visit, Action::SecretRotated, &source.name).await?;
     let look = OneLook::SigningSecret(rotated.secret.expose().to_owned());
     shown_once::lead_to(&console, &visit, About::Source(source.id), &look).await
+}
+
+/// `GET /sources/{source}/end-previous-secret`
+pub async fn ask_end_previous(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let id = visit.source()?.id;
+    let rotation = console.admin.rotation(id, visit.now).await?;
+    page(&EndPrevious {
+        frame: Frame::new(&visit, "Settings"),
+        id,
+        until: rotation.previous_until.map(exact),
+        is_current_seen: rotation.is_current_seen(),
+        last_seen: last_signature(&rotation.seen, visit.now),
+    })
+}
+
+/// `POST /sources/{source}/end-previous-secret`
+pub async fn end_previous(console: Data<Console>, visit: Visit, form: Form<Sure>) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let source = visit.source()?;
+    let rotation = console.admin.rotation(source.id, visit.now).await?;
+    if form.sure != "yes" && !rotation.is_current_seen() {
+        return Ok(see_other(&format!("/sources/{}/end-previous-secret", source.id)));
+    }
+    if console.admin.end_previous_secret(source.id).await? {
+        console.record(&visit, Action::PreviousSecretEnded, &source.name).await?;
+    }
+    Ok(see_other(&format!("/sources/{}/settings?notice=previous-secret-ended", source.id)))
 }
 
 /// `GET /sources/{source}/rotate-url`
