@@ -105,6 +105,7 @@ actions! {
     LinkMade = "person.link", "Made a one-time link for a person";
     RoleChanged = "person.role", "Changed a person's role";
     PersonRemoved = "person.remove", "Removed a person";
+    AccountLeft = "person.leave", "Left the account";
     OperatorInvited = "operator.invite", "Invited an operator";
     OperatorRemoved = "operator.remove", "Removed an operator";
     TokenCreated = "token.create", "Created a token";

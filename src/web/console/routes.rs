@@ -64,6 +64,8 @@ routes! {
     post "/profile/password" SignedIn => pages::profile::change_password;
     post "/profile/sessions/{session}" SignedIn => pages::profile::end_session;
     post "/profile/sign-out-everywhere" SignedIn => pages::profile::sign_out_everywhere;
+    get "/profile/leave/{membership}" SignedIn => pages::leave::ask;
+    post "/profile/leave/{membership}" SignedIn => pages::leave::leave;
 
     get "/operator" Operator => pages::operator::show;
     get "/operator/new-account" Operator => pages::operator::new_account;

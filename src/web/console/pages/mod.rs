@@ -10,6 +10,7 @@ pub mod erase;
 pub mod events;
 pub mod home;
 pub mod journey;
+pub mod leave;
 pub mod link;
 pub mod looks;
 pub mod operator;
