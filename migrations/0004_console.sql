@@ -18,3 +18,6 @@ create table write_key_check (
     checked_at timestamptz not null,
     verdict text not null check (verdict in ('known', 'unknown', 'unclear'))
 );
+
+-- By which it is known whether an operator's look at an account was recorded within the hour.
+create index audit_entry_look_idx on audit_entry (account_id, actor_id, action, at);

@@ -385,3 +385,82 @@ async fn operators_are_managed_by_operators() {
     assert_eq!(refused.status(), 403);
     assert!(browser.get("/operator/tokens").await.body.contains("for all accounts"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_belongs_to_an_account_can_leave_it_unless_nobody_would_administer_it() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let other = context.run(&["account", "create", "--name", "other"]).await["account_id"].clone();
+    let other = other.as_str().expect("an id").to_owned();
+    let join = async |args: &[&str]| {
+        let link = context.run(args).await["link"].clone();
+        Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await
+    };
+    context.run(&["account", "invite", "other", "--email", "vera@example.com", "--viewer"]).await;
+    let vera = join(&["account", "invite", "acme", "--email", "vera@example.com", "--viewer"]).await;
+    let ann = join(&["account", "invite", "acme", "--email", "ann@example.com"]).await;
+    let leave = format!("/profile/leave/{account}");
+    assert!(vera.get("/profile").await.body.contains(&leave));
+    let asked = vera.get(&leave).await;
+    assert!(asked.status == 200 && asked.body.contains("Leave it"), "{}", asked.body);
+    assert!(!asked.body.contains("only account that you belong to"), "{}", asked.body);
+
+    let last = ann.post(&leave, &[]).await;
+    assert!(last.status == 422 && last.body.contains("only admin"), "{}", last.body);
+    assert_eq!(ann.get(&format!("/accounts/{account}")).await.status, 200);
+    // Not his, and an operator's only as far as he belongs to it.
+    assert_eq!(ann.post(&format!("/profile/leave/{other}"), &[]).await.status, 404);
+    assert_eq!(operator.post(&leave, &[]).await.status, 404);
+
+    assert_eq!(vera.post(&leave, &[]).await.location, "/profile?notice=left");
+    assert_eq!(vera.get(&format!("/accounts/{account}")).await.status, 404);
+    let profile = vera.get("/profile").await;
+    assert!(profile.status == 200 && !profile.body.contains(&leave), "{}", profile.body);
+    // The last one that she belongs to.
+    let leave_other = format!("/profile/leave/{other}");
+    assert!(vera.get(&leave_other).await.body.contains("only account that you belong to"));
+    assert_eq!(vera.post(&leave_other, &[]).await.location, "/sign-in?notice=left");
+    assert_eq!(vera.get("/profile").await.location.split('?').next(), Some("/sign-in"));
+    let gone: i64 = sqlx::query_scalar("select count(*) from person where email = 'vera@example.com'")
+        .fetch_one(&context.pool)
+        .await
+        .expect("a number");
+    assert_eq!(gone, 0);
+    let log = ann.get(&format!("/accounts/{account}/audit")).await.body;
+    assert!(log.contains("Left the account") && log.contains("vera@example.com, who was viewer"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_looks_at_an_account_are_recorded_once_an_hour() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let source = context.run(&["source", "show", "acme"]).await["source_id"].as_str().expect("an id").to_owned();
+    let link = context.run(&["account", "invite", "acme", "--email", "ann@example.com"]).await["link"].clone();
+    let ann = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;
+    let looks = async || -> Vec<(String, String, String)> {
+        sqlx::query_as("select actor_name, action, detail from audit_entry where action like '%.look' order by id")
+            .fetch_all(&context.pool)
+            .await
+            .expect("entries")
+    };
+    let named = async || looks().await.into_iter().map(|(who, what, _)| format!("{who} {what}")).collect::<Vec<_>>();
+    for browser in [&ann, &operator, &operator] {
+        for path in ["", "/settings", "/events", "/problems", "/events/x"] {
+            browser.get(&format!("/sources/{source}{path}")).await;
+        }
+        browser.get(&format!("/accounts/{account}/people")).await;
+    }
+    assert_eq!(named().await, ["root@example.com account.look", "root@example.com events.look"]);
+    assert_eq!(looks().await[0].2, format!("/sources/{source}"));
+    // Somebody else's, another account's, and an hour later are others.
+    let link = context.run(&["operator", "invite", "--email", "olga@example.com"]).await["link"].clone();
+    let olga = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;
+    olga.get(&format!("/accounts/{account}")).await;
+    let other = context.run(&["account", "create", "--name", "other"]).await["account_id"].clone();
+    operator.get(&format!("/accounts/{}", other.as_str().expect("an id"))).await;
+    assert_eq!(named().await[2..], ["olga@example.com account.look", "root@example.com account.look"]);
+    context.execute("update audit_entry set at = at - interval '61 minutes'").await;
+    operator.get(&format!("/sources/{source}")).await;
+    assert_eq!(named().await[4..], ["root@example.com account.look"]);
+    assert!(ann.get(&format!("/accounts/{account}/audit")).await.body.contains("Looked at the account as operator"));
+}
