@@ -8,6 +8,7 @@ mod dead_letters;
 pub mod doctor;
 mod erasure;
 pub mod events;
+pub mod health;
 pub mod links;
 mod listed;
 mod opaque_token;

@@ -9,6 +9,7 @@ mod configuration;
 mod console;
 mod console_api;
 mod console_events;
+mod console_operator;
 mod console_people;
 mod console_problems;
 mod crash;

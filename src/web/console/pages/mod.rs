@@ -8,6 +8,7 @@ pub mod confirm;
 pub mod doctor;
 pub mod erase;
 pub mod events;
+mod health;
 pub mod home;
 pub mod journey;
 pub mod leave;

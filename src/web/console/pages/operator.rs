@@ -14,6 +14,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again};
 use super::super::visit::Visit;
+use super::health::Health;
 use super::shown_once::{About, lead_to_link};
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
@@ -35,8 +36,6 @@ struct Operator {
     q: String,
     n_accounts: usize,
     n_sources: usize,
-    n_waiting: i64,
-    oldest: String,
     /// Events that came since then.
     n_lately: String,
     lately: Lately,
@@ -44,7 +43,7 @@ struct Operator {
     rows: Vec<Row>,
     n_more: usize,
     operators: Vec<OperatorView>,
-    version: &'static str,
+    health: Health,
 }
 
 /// The last whole hour and what there is of this one.
@@ -62,6 +61,8 @@ struct Row {
     waiting: i64,
     oldest: String,
     oldest_seconds: i64,
+    /// Events a minute that came lately.
+    rate: String,
     delivered: i64,
     error: Option<String>,
 }
@@ -103,9 +104,10 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
     let q = search.into_inner().q.trim().to_owned();
     let wanted = q.to_lowercase();
     let (n_accounts, n_sources) = (accounts.len(), sources.len());
-    let n_waiting = sources.iter().map(|source| source.standing.waiting).sum();
     let n_bad = sources.iter().filter(|source| !source.judgement.is_ok).count();
     let n_lately = sources.iter().map(|source| source.standing.accepted_lately).sum();
+    let oldest = sources.iter().map(|source| oldest_seconds(source, visit.now)).max().unwrap_or_default();
+    let health = Health::of(console.admin.database_server().await?, &sources, oldest);
     let mut of_account: HashMap<Uuid, Vec<Overview>> = HashMap::new();
     for source in sources {
         of_account.entry(source.standing.account_id).or_default().push(source);
@@ -115,7 +117,6 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         rows(&account, sources, visit.now)
     };
     let mut rows: Vec<Row> = accounts.into_iter().flat_map(of).collect();
-    let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
     let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
     rows.retain(|row| is_wanted(&row.account) || row.source.as_deref().is_some_and(is_wanted));
     // Stable: within a state, by name.
@@ -127,15 +128,13 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         q,
         n_accounts,
         n_sources,
-        n_waiting,
-        oldest: seconds(oldest),
         n_lately: grouped(n_lately),
         lately: lately(n_lately, visit.now),
         n_bad,
         rows,
         n_more,
         operators: console.admin.list_operators().await?,
-        version: env!("CARGO_PKG_VERSION"),
+        health,
     })
 }
 
@@ -207,14 +206,15 @@ fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<R
             waiting: 0,
             oldest: String::new(),
             oldest_seconds: 0,
+            rate: String::new(),
             delivered: 0,
             error: None,
         }];
     }
     let is_only = sources.len() == 1;
     let row = |source: Overview| {
+        let oldest_seconds = oldest_seconds(&source, now);
         let (state, standing) = (StateMark::from(&source.judgement), source.standing);
-        let oldest_seconds = standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds());
         Row {
             state,
             path: format!("/sources/{}", standing.source_id),
@@ -223,11 +223,17 @@ fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<R
             waiting: standing.waiting,
             oldest: if standing.waiting > 0 { seconds(oldest_seconds) } else { String::new() },
             oldest_seconds,
+            rate: lately(standing.accepted_lately, now).rate,
             delivered: standing.delivered,
             error: standing.paused_reason.or(standing.last_error),
         }
     };
     sources.into_iter().map(row).collect()
+}
+
+/// For how long its first event waits.
+fn oldest_seconds(source: &Overview, now: OffsetDateTime) -> i64 {
+    source.standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds())
 }
 
 fn lately(n: i64, now: OffsetDateTime) -> Lately {
