@@ -157,11 +157,11 @@ async fn problems_are_grouped_by_reason_for_programs() {
     let source = context.source("acme").await;
     context
         .execute(&format!(
-            r#"insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
+            "insert into dead_letter (source_id, seq, kind, event_id, received_at, track, reason)
             select '{id}', n, 2, convert_to('e' || n, 'UTF8'), now(), '{{}}', case when n = 3 then 'expired' else 'no' end
             from generate_series(1, 3) as n;
             update log_head set head_seq = 3 where source_id = '{id}';
-            update delivery set cursor_seq = 3, n_dead = 3 where source_id = '{id}'"#,
+            update delivery set cursor_seq = 3, n_dead = 3 where source_id = '{id}'",
             id = source.id
         ))
         .await;

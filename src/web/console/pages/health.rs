@@ -61,10 +61,8 @@ fn backlog(n_waiting: i64, oldest_seconds: i64, is_behind: bool) -> Line {
     }
     let age = span(Duration::from_secs(oldest_seconds.unsigned_abs()));
     let text = format!("{}, the oldest for {age}", count(n_waiting, "event waits", "events wait"));
-    match is_behind {
-        true => Line { class: "waiting", word: "Behind".to_owned(), text },
-        false => Line { class: "good", word: "In time".to_owned(), text },
-    }
+    let (class, word) = if is_behind { ("waiting", "Behind") } else { ("good", "In time") };
+    Line { class, word: word.to_owned(), text }
 }
 
 fn states(sources: &[Overview]) -> Vec<Line> {
