@@ -21,6 +21,8 @@ const MAX_WAITING: i64 = 1_000;
 const SOON: Duration = Duration::from_millis(250);
 /// How soon to look again where somebody has to do something first.
 const LATER: Duration = Duration::from_secs(2);
+/// The same for a job that has ended, and is only to be counted: it takes no turns from others.
+const MUCH_LATER: Duration = Duration::from_secs(10);
 
 /// Does the next step. Says whether there is more to do at once.
 pub async fn step(db: &mut Connection, wakeups: &Wakeups, job: &ReplayJob) -> sqlx::Result<bool> {
@@ -79,7 +81,11 @@ fn blocked(state: &DeliveryState) -> Option<&'static str> {
 }
 
 async fn release(db: &mut Connection, job: &ReplayJob, waits_for: Option<&str>) -> sqlx::Result<bool> {
-    let wait = if waits_for.is_some() { LATER } else { SOON };
+    let wait = match (waits_for, job.ended_at) {
+        (None, _) => SOON,
+        (Some(_), None) => LATER,
+        (Some(_), Some(_)) => MUCH_LATER,
+    };
     db.run(async |db| replay_job::release(db, job, wait, waits_for).await).await?;
     Ok(false)
 }

@@ -34,11 +34,9 @@ pub(super) struct Line {
 impl Health {
     /// Of all sources; the oldest event waits for so many seconds.
     pub fn of(server: DatabaseServer, sources: &[Overview], oldest_seconds: i64) -> Self {
-        let n_waiting = sources.iter().map(|source| source.standing.waiting).sum();
-        let is_behind = sources.iter().any(|source| source.judgement.state == SourceState::Behind);
         Self {
             database: database(server),
-            backlog: backlog(n_waiting, oldest_seconds, is_behind),
+            backlog: backlog(sources, oldest_seconds),
             sources: states(sources),
             version: env!("CARGO_PKG_VERSION"),
         }
@@ -55,13 +53,25 @@ fn database(server: DatabaseServer) -> Database {
     }
 }
 
-fn backlog(n_waiting: i64, oldest_seconds: i64, is_behind: bool) -> Line {
+fn backlog(sources: &[Overview], oldest_seconds: i64) -> Line {
+    let is_held = |source: &&Overview| source.standing.paused_reason.is_some() || !source.standing.has_write_key;
+    let n_waiting = sources.iter().map(|source| source.standing.waiting).sum();
+    let n_held: i64 = sources.iter().filter(is_held).map(|source| source.standing.waiting).sum();
     if n_waiting == 0 {
         return Line { class: "good", word: "Nothing waits".to_owned(), text: String::new() };
     }
     let age = span(Duration::from_secs(oldest_seconds.unsigned_abs()));
-    let text = format!("{}, the oldest for {age}", count(n_waiting, "event waits", "events wait"));
-    let (class, word) = if is_behind { ("waiting", "Behind") } else { ("good", "In time") };
+    let mut text = format!("{}, the oldest for {age}", count(n_waiting, "event waits", "events wait"));
+    if n_held > 0 {
+        let of_them = if n_held == n_waiting { "all".to_owned() } else { format!("{} of them", grouped(n_held)) };
+        text = format!("{text}; {of_them} in sources that are paused or have no write key");
+    }
+    let is_behind = sources.iter().any(|source| source.judgement.state == SourceState::Behind);
+    let (class, word) = match (is_behind, n_held > 0) {
+        (true, _) => ("waiting", "Behind"),
+        (false, true) => ("waiting", "Held"),
+        (false, false) => ("good", "In time"),
+    };
     Line { class, word: word.to_owned(), text }
 }
 

@@ -34,8 +34,8 @@ const MAX_ROWS: usize = 100;
 struct Operator {
     frame: Frame,
     q: String,
-    n_accounts: usize,
-    n_sources: usize,
+    n_accounts: String,
+    n_sources: String,
     /// Events that came since then.
     n_lately: String,
     lately: Lately,
@@ -58,12 +58,12 @@ struct Row {
     account: String,
     source: Option<String>,
     state: StateMark,
-    waiting: i64,
+    waiting: String,
     oldest: String,
     oldest_seconds: i64,
     /// Events a minute that came lately.
     rate: String,
-    delivered: i64,
+    delivered: String,
     error: Option<String>,
 }
 
@@ -103,7 +103,8 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
     let sources = console.admin.overviews(None, visit.now).await?;
     let q = search.into_inner().q.trim().to_owned();
     let wanted = q.to_lowercase();
-    let (n_accounts, n_sources) = (accounts.len(), sources.len());
+    let number = |n: usize| grouped(i64::try_from(n).unwrap_or(i64::MAX));
+    let (n_accounts, n_sources) = (number(accounts.len()), number(sources.len()));
     let n_bad = sources.iter().filter(|source| !source.judgement.is_ok).count();
     let n_lately = sources.iter().map(|source| source.standing.accepted_lately).sum();
     let oldest = sources.iter().map(|source| oldest_seconds(source, visit.now)).max().unwrap_or_default();
@@ -203,11 +204,11 @@ fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<R
             account: account.name.clone(),
             source: None,
             state: StateMark { word: "No source", class: "none" },
-            waiting: 0,
+            waiting: grouped(0),
             oldest: String::new(),
             oldest_seconds: 0,
             rate: String::new(),
-            delivered: 0,
+            delivered: grouped(0),
             error: None,
         }];
     }
@@ -220,11 +221,11 @@ fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<R
             path: format!("/sources/{}", standing.source_id),
             account: account.name.clone(),
             source: (!is_only).then_some(standing.name),
-            waiting: standing.waiting,
+            waiting: grouped(standing.waiting),
             oldest: if standing.waiting > 0 { seconds(oldest_seconds) } else { String::new() },
             oldest_seconds,
             rate: lately(standing.accepted_lately, now).rate,
-            delivered: standing.delivered,
+            delivered: grouped(standing.delivered),
             error: standing.paused_reason.or(standing.last_error),
         }
     };
