@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::audit::erased_recipient;
+use super::listed::{Listed, MadeAt, one_more};
 use super::{Admin, AdminError, new_id};
 use crate::domain::timestamp::rfc3339;
 use crate::store::erase_job::{self, EraseJob, NewEraseJob};
@@ -160,7 +161,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn erasure(&self, account: Uuid, id: Uuid) -> Result<Option<ErasureView>, AdminError> {
-        Ok(self.db(async |db| erase_job::list(db, account, Some(id), 1).await).await?.pop().map(view))
+        Ok(self.db(async |db| erase_job::list(db, account, Some(id), None, 1).await).await?.pop().map(view))
     }
 
     /// The last erasures of an account, the newest first.
@@ -168,8 +169,23 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn erasures(&self, account: Uuid) -> Result<Vec<ErasureView>, AdminError> {
-        let jobs = self.db(async |db| erase_job::list(db, account, None, LISTED).await).await?;
+        let jobs = self.db(async |db| erase_job::list(db, account, None, None, LISTED).await).await?;
         Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// So many erasures of an account at most, the newest first, after a place in the list.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn erasures_after(
+        &self,
+        account: Uuid,
+        after: Option<MadeAt>,
+        limit: usize,
+    ) -> Result<Listed<ErasureView, MadeAt>, AdminError> {
+        let before = after.map(|place| (place.at, place.id));
+        let found = self.db(async |db| erase_job::list(db, account, None, before, one_more(limit)).await).await?;
+        Ok(Listed::cut(found, limit, |job| MadeAt { at: job.created_at, id: job.id }).map(view))
     }
 }
 

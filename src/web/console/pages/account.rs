@@ -10,9 +10,10 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::rotation::shown_once_path;
+use super::shown_once::{self, About};
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
+use crate::admin::shown_once::OneLook;
 use crate::admin::{AdminError, NewSource};
 use crate::domain::name::Name;
 use crate::sources::Kind;
@@ -97,13 +98,12 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
         created => created?,
     };
     console.record(&visit, Action::SourceCreated, &created.id.to_string()).await?;
-    match (created.signing_secret, visit.person()) {
-        (Some(secret), Some(person)) => {
-            let person = person.person_id;
-            let shown = console.admin.keep_for_one_look(created.id, person, secret.expose(), visit.now).await?;
-            Ok(see_other(&shown_once_path(created.id, shown)))
+    match created.signing_secret {
+        Some(secret) => {
+            let look = OneLook::SigningSecret(secret.expose().to_owned());
+            shown_once::lead_to(&console, &visit, About::Source(created.id), &look).await
         }
-        _ => Ok(see_other(&format!("/sources/{}/set-up?notice=source-added", created.id))),
+        None => Ok(see_other(&format!("/sources/{}/set-up?notice=source-added", created.id))),
     }
 }
 
