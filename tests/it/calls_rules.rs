@@ -50,7 +50,7 @@ async fn a_call_is_believed_by_its_signature_or_by_the_ingest_key() {
     let changed = IDENTIFY.replace("Ada", "Eda");
     let prefixed = format!("sha1={single}");
     let with_password = format!("Basic {}", base64(&format!("{}:x", source.ingest_key)));
-    let refused: Vec<(&str, Vec<(&str, &str)>, &str)> = vec![
+    let refused: [(&str, Vec<(&str, &str)>, &str); 7] = [
         ("one byte changed", vec![("X-Signature", &single)], &changed),
         ("twice", vec![("X-Signature", &single), ("X-Signature", &single)], IDENTIFY),
         ("with a prefix", vec![("X-Signature", &prefixed)], IDENTIFY),
