@@ -7,8 +7,11 @@ use uuid::Uuid;
 use super::audit::erased_recipient;
 use super::listed::{Listed, MadeAt, one_more};
 use super::{Admin, AdminError, new_id};
+use crate::domain::call::user_hash;
 use crate::domain::timestamp::rfc3339;
+use crate::secrets::decrypt_identity_key;
 use crate::store::erase_job::{self, EraseJob, NewEraseJob};
+use crate::store::{account, calls};
 
 /// How many erasures of an account are listed.
 const LISTED: i64 = 50;
@@ -135,6 +138,21 @@ const OUT_OF_REACH: [&str; 3] = [
 ];
 
 impl Admin {
+    /// What calls told of a recipient, and those of their calls that wait to be told more.
+    async fn forget_identity(
+        &self,
+        account_id: Uuid,
+        email: Option<&str>,
+        uid: Option<&str>,
+    ) -> Result<(), AdminError> {
+        let keys = self.db(async |db| account::list_identity_keys(db, Some(account_id)).await).await?;
+        let Some(sealed) = keys.into_iter().next() else { return Ok(()) };
+        let key = decrypt_identity_key(&self.vault, account_id, &sealed.identity_key)?;
+        let (address_hash, user_hash) = (email.map(|email| key.address_hash(email)), uid.map(user_hash));
+        self.db(async |db| calls::erase(db, account_id, user_hash, address_hash, email).await).await?;
+        Ok(())
+    }
+
     /// Asks for the erasure of a recipient: of all that is kept of them in an account.
     ///
     /// # Errors
@@ -144,6 +162,7 @@ impl Admin {
             Named::Email(email) => (Some(email), None),
             Named::Uid(uid) => (None, Some(uid)),
         };
+        self.forget_identity(account, email.as_deref(), uid.as_deref()).await?;
         let new = NewEraseJob {
             id: new_id(),
             account_id: account,

@@ -263,6 +263,38 @@ pub async fn identities(
     Ok(identities.collect())
 }
 
+/// Erases what is known of a person in an account: by the user, or by the address, and then also calls that wait and name it.
+///
+/// # Errors
+/// The database did not answer; try again.
+pub async fn erase(
+    db: impl PgExecutor<'_>,
+    account: Uuid,
+    user: Option<Uuid>,
+    address: Option<Uuid>,
+    email: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with unlearnt as (
+            delete from identity where account_id = $1 and (user_hash = $2 or address_hash = $3)
+        ),
+        unidentified as (
+            delete from identified_user using source
+            where source.account_id = $1 and identified_user.source_id = source.id and identified_user.user_hash = $2
+        )
+        delete from held_call using source
+        where source.account_id = $1 and held_call.source_id = source.id
+            and (held_call.user_hash = $2 or position(lower($4) in lower(body)) > 0)",
+        account,
+        user,
+        address,
+        email,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Users of a source who were forgotten, and up to which number their calls are not sent any more, as far as such calls may
 /// wait behind `cursor`.
 ///
