@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod calls_crash;
 mod causes;
 mod cli;
 mod configuration;
