@@ -40,12 +40,15 @@ pub async fn known_users(db: impl PgExecutor<'_>, users: &Users) -> sqlx::Result
     let limit = (MAX_HELD / users.source_ids.len().max(1)).clamp(1, MAX_HELD_OF_USER);
     let rows = sqlx::query!(
         r#"select asked.source_id as "source_id!", asked.user_hash as "user_hash!",
-            exists (
-                select from identified_user
-                where identified_user.source_id = asked.source_id and identified_user.user_hash = asked.user_hash
-            ) as "is_identified!",
+            identified.is_so is not null as "is_identified!",
             held.event_id as "event_id?", held.received_at as "received_at?", held.body as "body?"
         from unnest($1::uuid[], $2::uuid[]) as asked (source_id, user_hash)
+        -- A look-up for each: as `exists`, all users there are would be read into a hash table.
+        left join lateral (
+            select true as is_so from identified_user
+            where identified_user.source_id = asked.source_id and identified_user.user_hash = asked.user_hash
+            limit 1
+        ) as identified on true
         left join lateral (
             select id, event_id, received_at, body from held_call
             where held_call.source_id = asked.source_id and held_call.user_hash = asked.user_hash
@@ -249,8 +252,14 @@ pub async fn identities(
     address_hashes: &[Uuid],
 ) -> sqlx::Result<HashMap<(Uuid, Uuid), String>> {
     let rows = sqlx::query!(
-        "select account_id, address_hash, user_id from identity
-        where (account_id, address_hash) in (select * from unnest($1::uuid[], $2::uuid[]))",
+        r#"select asked.account_id as "account_id!", asked.address_hash as "address_hash!", known.user_id
+        from unnest($1::uuid[], $2::uuid[]) as asked (account_id, address_hash)
+        -- A look-up for each, see `known_users`.
+        join lateral (
+            select user_id from identity
+            where identity.account_id = asked.account_id and identity.address_hash = asked.address_hash
+            limit 1
+        ) as known on true"#,
         accounts,
         address_hashes,
     )

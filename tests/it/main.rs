@@ -4,6 +4,7 @@
 
 mod access;
 mod calls;
+mod calls_crash;
 mod calls_rules;
 mod causes;
 mod cli;
