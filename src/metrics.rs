@@ -28,6 +28,8 @@ pub struct Metrics {
     segment_failures: Family<[(&'static str, &'static str); 1], Counter>,
     nudgespot_answers: Family<Labels<1>, Counter>,
     nudgespot_failures: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Users whom a call asked to delete, and who are still to be deleted at Nudgespot.
+    pub users_to_delete: Counter,
     /// From sending a call to its answer, in seconds.
     pub nudgespot_seconds: Histogram,
     /// Numbers of the log that had no event.
@@ -102,6 +104,7 @@ impl Default for Metrics {
             segment_failures: Family::default(),
             nudgespot_answers: Family::default(),
             nudgespot_failures: Family::default(),
+            users_to_delete: Counter::default(),
             nudgespot_seconds: seconds(),
             missing_events: Counter::default(),
             unreadable_blocks: Family::default(),
@@ -146,6 +149,11 @@ impl Default for Metrics {
             "nudgespot_seconds",
             "How long Nudgespot takes to answer a call",
             m.nudgespot_seconds.clone(),
+        );
+        registry.register(
+            "users_to_delete",
+            "Users whom a call asked to delete; they are still to be deleted at Nudgespot",
+            m.users_to_delete.clone(),
         );
         registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
         registry.register(

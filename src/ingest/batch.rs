@@ -15,7 +15,7 @@ use crate::domain::event::Kind;
 use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::store::append::{Append, Events};
 use crate::store::call_effects::Users;
-use crate::store::calls::{Holds, KnownUsers, identities, known_users};
+use crate::store::calls::{Holds, KnownUsers, identities, known_calls, known_users};
 use crate::store::quarantine::Quarantine;
 
 /// A webhook that waits for its commit.
@@ -65,6 +65,8 @@ pub struct People {
     users_of: HashMap<(Uuid, Uuid), String>,
     /// Of calls.
     known: KnownUsers,
+    /// Calls to forget users that came before.
+    known_deletions: HashSet<(Uuid, Vec<u8>)>,
 }
 
 impl People {
@@ -87,7 +89,13 @@ impl People {
         }
         let users = calls::users(all());
         if !users.is_empty() {
-            people.known = known_users(db, &users).await?;
+            people.known = known_users(&mut *db, &users).await?;
+        }
+        let deletions = all().flat_map(|webhook| webhook.calls.iter().map(|call| (webhook.source, call)));
+        let deletions = deletions.filter(|(_, call)| call.is_delete()).map(|(source, call)| (source, call.event_id()));
+        let (sources, event_ids): (Vec<Uuid>, Vec<&[u8]>) = deletions.unzip();
+        if !sources.is_empty() {
+            people.known_deletions = known_calls(db, &sources, &event_ids).await?;
         }
         Ok(people)
     }
@@ -98,8 +106,8 @@ impl CommitBatch {
     pub fn new(webhooks: &[Queued<PendingWebhook>], people: People) -> Self {
         let (mut appended, mut quarantine) = (Events::default(), Quarantine::default());
         let mut all = Vec::with_capacity(webhooks.len());
-        let People { users_of, known } = people;
-        let mut call_sorter = CallSorter::new(known, webhooks.iter().map(|queued| &queued.webhook.webhook));
+        let People { users_of, known, known_deletions } = people;
+        let mut call_sorter = CallSorter::new(known, known_deletions, webhooks.iter().map(|queued| &queued.webhook.webhook));
         for queued in webhooks {
             let webhook = &queued.webhook.webhook;
             let Webhook { source, account, received_at, quarantine: aside, .. } = webhook;
@@ -141,7 +149,7 @@ impl CommitBatch {
     pub fn reply(self, webhooks: Vec<Queued<PendingWebhook>>, stored: Stored, metrics: &Metrics) {
         let Stored { new, mut held, gone } = stored;
         let mut new: Option<Vec<_>> = new.map(|new| new.into_iter().map(Vec::into_iter).collect());
-        let (mut tally, mut replies) = (Tally::default(), Replies::default());
+        let (mut tally, mut replies, mut n_to_delete) = (Tally::default(), Replies::default(), 0);
         for (queued, Sorted { part_index, fates }) in webhooks.into_iter().zip(self.sorted) {
             let PendingWebhook { webhook, reply, .. } = queued.webhook;
             if gone.contains(&queued.source) {
@@ -178,6 +186,12 @@ impl CommitBatch {
                     }
                     Fate::Forgotten => count(Kind::Track, true),
                     Fate::Ignored => n_ignored += 1,
+                    Fate::Duplicate => count(Kind::Track, false),
+                    Fate::Deletion => {
+                        is_new();
+                        n_ignored += 1;
+                        n_to_delete += 1;
+                    }
                 }
             }
             receipt.ignored += n_ignored;
@@ -190,6 +204,7 @@ impl CommitBatch {
         }
         replies.send();
         metrics.events(tally);
+        metrics.users_to_delete.inc_by(n_to_delete);
     }
 }
 

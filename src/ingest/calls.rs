@@ -14,7 +14,7 @@ use crate::domain::call::{Action, Call, CallFields, UnknownUsers, user_hash};
 use crate::domain::event::Kind;
 use crate::domain::json;
 use crate::store::block::{Block, Record};
-use crate::store::call_effects::{Effects, Learnt, Lesson, User, Users};
+use crate::store::call_effects::{Effects, Lesson, User, Users};
 use crate::store::calls::{HeldCall, Holds, KnownUsers};
 use crate::store::quarantine::QuarantineReason;
 
@@ -59,6 +59,10 @@ pub enum Fate {
     Held(Vec<u8>),
     /// It came before a call that has its user forgotten.
     Forgotten,
+    /// It has its user forgotten, and is in the log, by its id alone, so that it does so once.
+    Deletion,
+    /// It came before.
+    Duplicate,
     /// It is set aside.
     Ignored,
 }
@@ -91,6 +95,16 @@ impl PendingCall {
         Self { event_id, user_hash, unknown_users, action }
     }
 
+    /// Whether it asks to forget a user.
+    pub fn is_delete(&self) -> bool {
+        matches!(self.action, PendingAction::Delete { .. })
+    }
+
+    /// Its id.
+    pub fn event_id(&self) -> &[u8] {
+        &self.event_id
+    }
+
     /// About how many bytes it holds.
     pub fn n_bytes(&self) -> usize {
         let texts = match &self.action {
@@ -117,11 +131,11 @@ pub fn users<'a>(webhooks: impl Iterator<Item = &'a Webhook>) -> Users {
 #[derive(Default)]
 pub struct CallSorter {
     known: KnownUsers,
+    known_deletions: HashSet<(Uuid, Vec<u8>)>,
     /// Calls that are to wait.
     holds: Holds,
     /// Of these, those behind which no other calls of their users wait: an `identify` may still come.
     held_here: HashMap<User, Vec<HeldCall>>,
-    lessons: Vec<Lesson>,
     effects: Effects,
     /// Users to be forgotten, and up to which call.
     deletions: HashMap<User, CallPlace>,
@@ -144,16 +158,20 @@ pub struct SortedCalls {
 }
 
 impl CallSorter {
-    /// A sorter that knows this of the users of all these webhooks.
-    pub fn new<'a>(known: KnownUsers, webhooks: impl Iterator<Item = &'a Webhook>) -> Self {
+    /// A sorter that knows this of the users of all these webhooks, and which calls to forget users came before.
+    pub fn new<'a>(
+        known: KnownUsers,
+        known_deletions: HashSet<(Uuid, Vec<u8>)>,
+        webhooks: impl Iterator<Item = &'a Webhook>,
+    ) -> Self {
         let mut deletions = HashMap::new();
         let calls = webhooks.flat_map(|webhook| webhook.calls.iter().map(|call| (webhook.source, call)));
         for (place, (source, call)) in calls.enumerate() {
-            if matches!(call.action, PendingAction::Delete { .. }) {
+            if call.is_delete() && !known_deletions.contains(&(source, call.event_id.clone())) {
                 deletions.insert((source, call.user_hash), place);
             }
         }
-        Self { known, deletions, ..Self::default() }
+        Self { known, known_deletions, deletions, ..Self::default() }
     }
 
     /// Sorts the calls of the next webhook.
@@ -163,8 +181,9 @@ impl CallSorter {
             quarantine: Vec::new(),
             fates: Vec::with_capacity(webhook.calls.len()),
         };
-        for user in &webhook.release {
-            self.release(*user, &mut sorted);
+        // Of users who are about to be forgotten, nothing is.
+        for user in webhook.release.iter().filter(|user| !self.deletions.contains_key(user)).copied().collect::<Vec<_>>() {
+            self.release(user, &mut sorted);
         }
         for call in &webhook.calls {
             let fate = self.fate(webhook, call, &mut sorted);
@@ -182,17 +201,21 @@ impl CallSorter {
         let user = (webhook.source, call.user_hash);
         let is_forgotten = self.deletions.get(&user).is_some_and(|deletion| self.place < *deletion);
         match &call.action {
+            PendingAction::Delete { .. } if self.known_deletions.contains(&(webhook.source, call.event_id.clone())) => {
+                Fate::Duplicate
+            }
             PendingAction::Delete { raw } => {
                 self.forget(webhook.account, user);
+                append(sorted, Kind::Track, &call.event_id, webhook.received_at, "");
                 let why = QuarantineReason::Ignored { name: "delete".to_owned(), reason: Some(TO_BE_DELETED) };
                 sorted.quarantine.push((why, raw.clone()));
-                Fate::Ignored
+                Fate::Deletion
             }
             _ if is_forgotten => Fate::Forgotten,
             PendingAction::Identify { body, lesson } => {
                 self.known.identified.insert(user);
                 self.effects.users.push(user);
-                self.lessons.extend(lesson.clone());
+                self.effects.lessons.extend(lesson.clone());
                 append(sorted, Kind::Identify, &call.event_id, webhook.received_at, body)
             }
             PendingAction::Track { body, raw } => {
@@ -244,8 +267,7 @@ impl CallSorter {
 
     /// What is to be done beside appending.
     pub fn finish(self) -> CallEffects {
-        let effects = Effects { learnt: self.lessons.into_iter().collect::<Learnt>(), ..self.effects };
-        CallEffects { holds: self.holds, effects, forgotten: (self.forgotten_accounts, self.forgotten_users) }
+        CallEffects { holds: self.holds, effects: self.effects, forgotten: (self.forgotten_accounts, self.forgotten_users) }
     }
 }
 
@@ -260,6 +282,7 @@ pub struct CallEffects {
     pub forgotten: (Vec<Uuid>, Users),
 }
 
+/// A body that is empty is one that was erased: it keeps the call's id.
 fn append(sorted: &mut SortedCalls, kind: Kind, event_id: &[u8], received_at: OffsetDateTime, body: &str) -> Fate {
     sorted.events.push(Record { kind, received_at, event_id, track: body.as_bytes(), keys: None });
     Fate::Appended(kind)

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::IngestError;
+use super::{COMMIT_TIMEOUT, IngestError};
 use super::batch::PendingWebhook;
 use super::calls::NOT_IDENTIFIED;
 use super::queue::Queued;
@@ -20,13 +20,15 @@ use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
 use crate::store::call_effects::User;
-use crate::store::calls;
+use crate::store::calls::{self, HeldPlace};
 use crate::store::connection::Connection;
 
 /// How long a call waits for its user to be identified: Segment tries for as long to bring the `identify`.
 const MAX_HELD: Duration = Duration::from_hours(4);
 /// How often calls are looked for that need wait no longer.
 const LOOK: Duration = Duration::from_secs(2);
+/// The calls of so many users are released together.
+const USERS_AT_A_TIME: usize = 20;
 /// How often those are looked for that have waited for too long.
 const EXPIRE: Duration = Duration::from_secs(30);
 
@@ -40,32 +42,46 @@ pub struct HeldCalls {
 impl HeldCalls {
     /// Does so until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut expired_at: Option<Instant> = None;
+        let (mut expired_at, mut place): (Option<Instant>, HeldPlace) = (None, HeldPlace::default());
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
-            let is_time = expired_at.is_none_or(|at| at.elapsed() >= EXPIRE);
-            match stop.run_until_cancelled(self.look(is_time)).await {
-                None => return,
-                Some(Ok(())) if is_time => expired_at = Some(Instant::now()),
-                Some(Ok(())) => {}
-                Some(Err(error)) => tracing::debug!(%error, "cannot look after calls that wait"),
+            let Some(looked) = stop.run_until_cancelled(self.look(&place)).await else { return };
+            match looked {
+                Ok(next) => place = next,
+                Err(error) => tracing::debug!(%error, "cannot look for calls that need wait no longer"),
+            }
+            if expired_at.is_none_or(|at| at.elapsed() >= EXPIRE) {
+                match stop.run_until_cancelled(self.expire()).await {
+                    None => return,
+                    Some(Ok(())) => expired_at = Some(Instant::now()),
+                    Some(Err(error)) => tracing::debug!(%error, "cannot set aside calls that have waited for too long"),
+                }
             }
         }
     }
 
-    async fn look(&mut self, is_time_to_expire: bool) -> sqlx::Result<()> {
-        let mut users = self.connection.run(async |db| calls::overlooked(db).await).await?;
+    /// Releases what need not wait among some of the calls; returns where to go on.
+    async fn look(&mut self, after: &HeldPlace) -> sqlx::Result<HeldPlace> {
+        let (users, next) = self.connection.run(async |db| calls::overlooked(db, after).await).await?;
+        let mut users: Vec<User> = users.into_iter().collect();
         users.sort_unstable();
         for of_source in users.chunk_by(|(one, _), (other, _)| one == other) {
-            if let Err(error) = self.release(of_source[0].0, of_source.to_vec()).await {
-                tracing::debug!(%error, "calls that need wait no longer wait on");
+            for some in of_source.chunks(USERS_AT_A_TIME) {
+                if let Err(error) = self.release(some[0].0, some.to_vec()).await {
+                    tracing::debug!(%error, "calls that need wait no longer wait on");
+                }
             }
         }
-        if is_time_to_expire {
-            let since = OffsetDateTime::now_utc() - MAX_HELD;
-            while self.connection.run(async |db| calls::expire(db, since, NOT_IDENTIFIED).await).await? > 0 {}
-            self.connection.run(async |db| calls::delete_passed_deletions(db).await).await?;
+        Ok(next.unwrap_or_default())
+    }
+
+    async fn expire(&mut self) -> sqlx::Result<()> {
+        let since = OffsetDateTime::now_utc() - MAX_HELD;
+        while let Some(source) =
+            self.connection.run(async |db| calls::source_with_expired(db, since).await).await?
+        {
+            self.connection.run(async |db| calls::expire(db, source, since, NOT_IDENTIFIED).await).await?;
         }
-        Ok(())
+        self.connection.run(async |db| calls::delete_passed_deletions(db).await).await
     }
 
     /// Has them appended as any webhook.
@@ -76,6 +92,7 @@ impl HeldCalls {
         let (n_events, n_bytes) = (webhook.len(), webhook.n_bytes());
         let webhook = PendingWebhook { webhook, reply, _permits: (permit, None) };
         self.queue.change(|queue| queue.push(Queued { source, n_events, n_bytes, webhook }));
-        replied.await.unwrap_or(Err(IngestError::Stopping)).map(|_| ())
+        let replied = timeout(COMMIT_TIMEOUT, replied).await.map_err(|_| IngestError::Database)?;
+        replied.unwrap_or(Err(IngestError::Stopping)).map(|_| ())
     }
 }

@@ -39,8 +39,8 @@ impl FromIterator<User> for Users {
 pub struct Effects {
     /// Whom they identify.
     pub users: Users,
-    /// Whose addresses they tell.
-    pub learnt: Learnt,
+    /// Whose addresses they tell, in the order in which they came.
+    pub lessons: Vec<Lesson>,
     /// Which calls wait no longer, being appended.
     pub released: Released,
 }
@@ -53,8 +53,6 @@ pub struct Learnt {
     pub(super) address_hashes: Vec<Uuid>,
     pub(super) user_ids: Vec<Vec<u8>>,
     pub(super) user_hashes: Vec<Uuid>,
-    /// By which calls.
-    event_ids: Vec<Vec<u8>>,
 }
 
 /// What a call tells: whose an email address is.
@@ -76,19 +74,17 @@ impl Learnt {
         self.address_hashes.push(lesson.address_hash);
         self.user_ids.push(lesson.user_id.clone());
         self.user_hashes.push(lesson.user_hash);
-        self.event_ids.push(lesson.event_id.clone());
     }
 }
 
-impl FromIterator<Lesson> for Learnt {
+impl Learnt {
     /// Of an address, the last that is told: it is the newest. In an order that is the same for all who write them.
-    fn from_iter<I: IntoIterator<Item = Lesson>>(lessons: I) -> Self {
-        let mut newest: Vec<Lesson> = lessons.into_iter().collect();
-        newest.reverse();
+    pub(super) fn new(lessons: &[Lesson]) -> Self {
+        let mut newest: Vec<&Lesson> = lessons.iter().rev().collect();
         newest.sort_by_key(|lesson| (lesson.account_id, lesson.address_hash));
         newest.dedup_by_key(|lesson| (lesson.account_id, lesson.address_hash));
         let mut learnt = Self::default();
-        for lesson in &newest {
+        for lesson in newest {
             learnt.push(lesson);
         }
         learnt
@@ -114,18 +110,7 @@ impl Effects {
     /// The same, but that only these calls tell whose an address is: one that came again tells nothing new.
     #[must_use]
     pub(super) fn learning_from(&self, is_new: impl Fn(Uuid, &[u8]) -> bool) -> Self {
-        let Learnt { source_ids, account_ids, address_hashes, user_ids, user_hashes, event_ids } = &self.learnt;
-        let mut learnt = Learnt::default();
-        for at in (0..event_ids.len()).filter(|at| is_new(source_ids[*at], &event_ids[*at])) {
-            learnt.push(&Lesson {
-                source_id: source_ids[at],
-                event_id: event_ids[at].clone(),
-                account_id: account_ids[at],
-                address_hash: address_hashes[at],
-                user_id: user_ids[at].clone(),
-                user_hash: user_hashes[at],
-            });
-        }
-        Self { learnt, ..self.clone() }
+        let is_told = |lesson: &&Lesson| is_new(lesson.source_id, &lesson.event_id);
+        Self { lessons: self.lessons.iter().filter(is_told).cloned().collect(), ..self.clone() }
     }
 }

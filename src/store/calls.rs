@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 use super::call_effects::{User, Users};
 
-/// The most calls that wait for one user and are read at a time, and of all users together about.
+/// The most calls that wait for one user and are read at a time, and of all users together about, and their bytes.
 const MAX_HELD_OF_USER: usize = 500;
 const MAX_HELD: usize = 4_000;
+const MAX_HELD_BYTES: i64 = 4 << 20;
+/// How many calls that wait are looked at at a time.
+const LOOKED_AT: i64 = 10_000;
 
 /// A call that waits for its user to be identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,8 @@ pub async fn known_users(db: impl PgExecutor<'_>, users: &Users) -> sqlx::Result
     let rows = sqlx::query!(
         r#"select asked.source_id as "source_id!", asked.user_hash as "user_hash!",
             identified.is_so is not null as "is_identified!",
-            held.event_id as "event_id?", held.received_at as "received_at?", held.body as "body?"
+            held.event_id as "event_id?", held.received_at as "received_at?",
+            case when sum(octet_length(held.body)) over (order by held.id) <= $4::bigint then held.body end as "body?"
         from unnest($1::uuid[], $2::uuid[]) as asked (source_id, user_hash)
         -- A look-up for each: as `exists`, all users there are would be read into a hash table.
         left join lateral (
@@ -58,6 +62,7 @@ pub async fn known_users(db: impl PgExecutor<'_>, users: &Users) -> sqlx::Result
         &users.source_ids,
         &users.user_hashes,
         i64::try_from(limit).unwrap_or(i64::MAX),
+        MAX_HELD_BYTES,
     )
     .fetch_all(db)
     .await?;
@@ -67,15 +72,42 @@ pub async fn known_users(db: impl PgExecutor<'_>, users: &Users) -> sqlx::Result
         if row.is_identified {
             known.identified.insert(user);
         }
-        if let (Some(event_id), Some(received_at), Some(body)) = (row.event_id, row.received_at, row.body) {
-            let calls = known.held.entry(user).or_default();
-            calls.push(HeldCall { event_id, received_at, body });
-            if calls.len() == limit {
-                known.cut.insert(user);
-            }
+        let Some((event_id, received_at)) = row.event_id.zip(row.received_at) else { continue };
+        let Some(body) = row.body else {
+            known.cut.insert(user);
+            continue;
+        };
+        let calls = known.held.entry(user).or_default();
+        calls.push(HeldCall { event_id, received_at, body });
+        if calls.len() == limit {
+            known.cut.insert(user);
         }
     }
     Ok(known)
+}
+
+/// Those of these calls, each by its source and id, that are in the log.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn known_calls(
+    db: impl PgExecutor<'_>,
+    sources: &[Uuid],
+    event_ids: &[&[u8]],
+) -> sqlx::Result<HashSet<(Uuid, Vec<u8>)>> {
+    let rows = sqlx::query!(
+        r#"select asked.source_id as "source_id!", asked.event_id as "event_id!"
+        from unnest($1::uuid[], $2::bytea[]) as asked (source_id, event_id)
+        join lateral (
+            select from known_event
+            where known_event.event_id = asked.event_id and known_event.source_id = asked.source_id limit 1
+        ) as known on true"#,
+        sources,
+        event_ids as _,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.source_id, row.event_id)).collect())
 }
 
 /// Calls that are to wait, column by column.
@@ -174,56 +206,104 @@ pub async fn forget(db: impl PgExecutor<'_>, accounts: &[Uuid], users: &Users) -
     Ok(())
 }
 
-/// Users who are identified, and whose calls wait all the same: an `identify` was taken by another program at the same time,
-/// or there are many of them.
+/// A place among the calls that wait.
+pub type HeldPlace = (Uuid, Vec<u8>);
+
+/// Looks at some of the calls that wait, from the one after `after` on: users among theirs who are identified all the same, as an
+/// `identify` was taken by another program at the same time, or there are many calls of theirs. And where to go on; `None`: this
+/// was the end.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn overlooked(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<User>> {
+pub async fn overlooked(
+    db: impl PgExecutor<'_>,
+    after: &HeldPlace,
+) -> sqlx::Result<(HashSet<User>, Option<HeldPlace>)> {
     let rows = sqlx::query!(
-        r#"select distinct source_id as "source_id!", user_hash as "user_hash!"
-        from (select source_id, user_hash from held_call order by id limit 10000) as held
-        join identified_user using (source_id, user_hash) join log_head using (source_id) limit 100"#
+        r#"select held.source_id, held.event_id, held.user_hash, identified.is_so is not null as "is_identified!"
+        from (
+            select source_id, event_id, user_hash from held_call
+            where (source_id, event_id) > ($1, $2) order by source_id, event_id limit $3
+        ) as held
+        left join lateral (
+            select true as is_so from identified_user join log_head using (source_id)
+            where identified_user.source_id = held.source_id and identified_user.user_hash = held.user_hash
+            limit 1
+        ) as identified on true
+        order by held.source_id, held.event_id"#,
+        after.0,
+        after.1,
+        LOOKED_AT,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.source_id, row.user_hash)).collect())
+    let is_full = i64::try_from(rows.len()).is_ok_and(|n| n == LOOKED_AT);
+    let next = rows.last().filter(|_| is_full).map(|row| (row.source_id, row.event_id.clone()));
+    let identified = rows.into_iter().filter(|row| row.is_identified);
+    Ok((identified.map(|row| (row.source_id, row.user_hash)).collect(), next))
 }
 
-/// Sets aside calls that have waited since before `since`, as ignored with that reason; returns how many. Some at a time: call
-/// it until it returns 0.
+/// A source with calls that have waited since before `since` for a user whom nobody has told of.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn source_with_expired(db: impl PgExecutor<'_>, since: OffsetDateTime) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "select source_id from held_call
+        where received_at < $1
+            and not exists (
+                select from identified_user
+                where identified_user.source_id = held_call.source_id and identified_user.user_hash = held_call.user_hash
+            )
+        order by received_at limit 1",
+        since
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Sets aside such calls of a source, as ignored with that reason. Some at a time.
 ///
 /// # Errors
 /// The database did not answer; try again.
-pub async fn expire(db: impl PgExecutor<'_>, since: OffsetDateTime, reason: &str) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"with old as (
+pub async fn expire(
+    db: impl PgExecutor<'_>,
+    source: Uuid,
+    since: OffsetDateTime,
+    reason: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with locked as materialized (
+            -- First, as appends do, so that they never wait for each other.
+            select source_id from log_head where source_id = $1 for update
+        ),
+        old as (
             delete from held_call where (source_id, event_id) in (
-                select source_id, event_id from held_call where received_at < $1 order by received_at limit 1000
-                for update skip locked
-            )
+                select source_id, event_id from held_call
+                where source_id = $1 and received_at < $2
+                    and not exists (
+                        select from identified_user
+                        where identified_user.source_id = $1 and identified_user.user_hash = held_call.user_hash
+                    )
+                order by id limit 1000
+            ) and (select count(*) from locked) >= 0
             returning source_id, event_id, received_at, body
         ),
         kept as (
             insert into quarantine (source_id, digest, disposition, received_at, event_name, reason, payload)
-            select old.source_id, md5(old.event_id)::uuid, 'ignored', received_at, 'track', $2, body
-            from old join log_head using (source_id)
+            select old.source_id, md5(old.event_id)::uuid, 'ignored', received_at, 'track', $3, body
+            from old join locked using (source_id)
             on conflict do nothing
             returning source_id
-        ),
-        counted as (
-            select source_id, count(*) as n from kept group by source_id
-        ),
-        updated as (
-            update log_head set n_ignored = n_ignored + counted.n
-            from counted where log_head.source_id = counted.source_id
         )
-        select count(*) as "n!" from old"#,
+        update log_head set n_ignored = n_ignored + (select count(*) from kept) where source_id = $1",
+        source,
         since,
         reason,
     )
-    .fetch_one(db)
-    .await
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// Deletes what is remembered of users to forget whose calls wait no longer.

@@ -11,7 +11,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::append::Append;
-use super::call_effects::Effects;
+use super::call_effects::{Effects, Learnt};
 use super::lock;
 
 /// One of the few parts of the log that are written independently of each other.
@@ -58,7 +58,8 @@ impl Lane {
 /// [`is_lock_timeout`]: super::connection::is_lock_timeout
 pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
     let blocks = append.columns();
-    let Effects { users, learnt, released } = &append.effects;
+    let Effects { users, lessons, released } = &append.effects;
+    let learnt = Learnt::new(lessons);
     let (source_ids, event_ids) = append.events().ids();
     let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] = &blocks.counts_by_kind;
     let n_advanced = sqlx::query_scalar!(
@@ -105,6 +106,7 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
             select account_id, address_hash, user_id, user_hash
             from advanced join unnest($25::uuid[], $26::uuid[], $27::uuid[], $28::bytea[], $29::uuid[])
                 as new (source_id, account_id, address_hash, user_id, user_hash) using (source_id)
+            order by account_id, address_hash
             on conflict (account_id, address_hash)
                 do update set user_id = excluded.user_id, user_hash = excluded.user_hash
         ),

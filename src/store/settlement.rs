@@ -250,6 +250,8 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
                     n_refused, last_error, n_dead, n_erased, done_ahead)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
+                -- Run again, it finds the lease ended.
+                and delivery.leased_until > '-infinity'
             returning delivery.source_id, delivery.cursor_seq
         ),
         recorded as (

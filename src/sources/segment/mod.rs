@@ -1,6 +1,6 @@
 //! Calls of Segment's API, on their way to Nudgespot (docs/contract.md, The other direction).
 //!
-//! A call is judged in this order: whether it is one, whether it is kept out ([`gate`]), whether its type goes to Nudgespot
+//! A call is judged in this order: whether it is one, whether it is kept out (`gate`), whether its type goes to Nudgespot
 //! at all, and then by its own fields. A bad call never spoils the others: it is kept apart with its reason.
 
 use std::borrow::Cow;
