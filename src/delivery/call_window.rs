@@ -9,8 +9,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::plan::Unreadable;
-use crate::domain::call::{CallFields, user_hash};
+use super::plan::{Unreadable, user_of};
 use crate::domain::event::Kind;
 use crate::store::block::{Record, StoredBlock};
 use crate::store::lease::Lease;
@@ -122,9 +121,8 @@ impl CallWindow {
         if self.done.contains(&seq) {
             return;
         }
-        let user_id = CallFields::parse(call.kind, call.track).and_then(|fields| Some(user_hash(&fields.user_id()?)));
         // A call without a user is none of ours: it stands for itself.
-        let user = user_id.unwrap_or_else(|| Uuid::from_u128(seq.unsigned_abs().into()));
+        let user = user_of(call).unwrap_or_else(|| Uuid::from_u128(seq.unsigned_abs().into()));
         if call.is_erased() || forgotten.get(&user).is_some_and(|up_to| seq <= *up_to) {
             self.n_erased += 1;
             self.done.insert(seq);
@@ -189,6 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::call::user_hash;
     use crate::store::block::Block;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;

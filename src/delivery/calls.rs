@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use super::call_window::{CallWindow, MAX_CONCURRENT_CALLS};
 use super::scheduler::StepOutcome;
@@ -21,7 +22,9 @@ use crate::store::lease::Lease;
 use crate::store::settlement::{Attempt, Pause, Settlement};
 
 /// No further calls begin after this: with those on their way, a step ends long before its lease.
-const LONGEST_STEP: Duration = Duration::from_secs(15);
+const LONGEST_STEP: Duration = Duration::from_secs(5);
+/// How long a source waits where too many requests are on their way.
+const BUSY: Duration = Duration::from_millis(500);
 /// So many calls are worth a step's statements; fewer wait for company.
 const SMALL_STEP_CALLS: usize = 16;
 
@@ -30,15 +33,20 @@ const SMALL_STEP_CALLS: usize = 16;
 struct Requests {
     attempts: Vec<Attempt>,
     delivered: Vec<Kind>,
-    /// The first and the last that were taken.
-    delivered_seqs: Option<(i64, i64)>,
+    /// Their numbers.
+    delivered_seqs: Vec<i64>,
     dead: Vec<crate::store::settlement::NewDeadLetter>,
     /// Why no further ones are made.
     stop: Option<Stop>,
 }
 
 enum Stop {
-    Retry { after: Option<Duration>, reason: String },
+    /// This program has too many requests on their way.
+    Busy,
+    Retry {
+        after: Option<Duration>,
+        reason: String,
+    },
     Pause(String),
 }
 
@@ -49,18 +57,26 @@ impl DeliveryWorker {
         lease: &Lease,
         destination: &Destination,
         mut window: CallWindow,
+        stop: &CancellationToken,
     ) -> StepResult {
         let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
         let mut requests = Requests::default();
         let mut on_their_way = FuturesUnordered::new();
         loop {
-            let goes_on = requests.stop.is_none() && began.elapsed() < LONGEST_STEP;
+            let goes_on = requests.stop.is_none() && began.elapsed() < LONGEST_STEP && !stop.is_cancelled();
             while goes_on && on_their_way.len() < MAX_CONCURRENT_CALLS {
+                let Some(permit) = self.nudgespot.try_begin() else {
+                    if on_their_way.is_empty() {
+                        requests.stop = Some(Stop::Busy);
+                    }
+                    break;
+                };
                 let Some(place) = window.start_next() else { break };
                 let call = window.call(place);
                 let operation = if call.kind == Kind::Identify { Operation::Identify } else { Operation::Activity };
                 let (body, sent_at) = (call.body.clone(), SystemTime::now());
                 on_their_way.push(async move {
+                    let _permit = permit;
                     let answer = self.nudgespot.send(destination, operation, body, sent_at).await;
                     (place, sent_at, answer)
                 });
@@ -111,8 +127,7 @@ impl Requests {
         match outcome {
             Outcome::Delivered => {
                 self.delivered.push(kind);
-                let (first, last) = self.delivered_seqs.unwrap_or((seq, seq));
-                self.delivered_seqs = Some((first.min(seq), last.max(seq)));
+                self.delivered_seqs.push(seq);
                 window.finish(place);
             }
             Outcome::Refused => {
@@ -123,7 +138,7 @@ impl Requests {
             Outcome::Retry { after } => {
                 self.attempts.push(attempt(reason));
                 match &mut self.stop {
-                    Some(Stop::Pause(_)) => {}
+                    Some(Stop::Pause(_) | Stop::Busy) => {}
                     // Of several waits that were asked for, the longest.
                     Some(Stop::Retry { after: asked, .. }) => *asked = (*asked).max(after),
                     None => self.stop = Some(Stop::Retry { after, reason: words }),
@@ -143,15 +158,16 @@ impl Requests {
         window: CallWindow,
         (duration, started_at): (Duration, OffsetDateTime),
     ) -> StepResult {
-        let Self { mut attempts, delivered, delivered_seqs, mut dead, stop } = self;
+        let Self { mut attempts, delivered, mut delivered_seqs, mut dead, stop } = self;
+        delivered_seqs.sort_unstable();
         let (cursor, done_ahead) = window.progress();
         log_unsent(lease, window.expired.len());
         dead.extend(window.expired);
-        // Those that went well are told together.
-        attempts.extend(delivered_seqs.map(|(from_seq, to_seq)| Attempt {
-            from_seq,
-            to_seq,
-            n_events: i32::try_from(delivered.len()).unwrap_or(i32::MAX),
+        // Those that went well are told together, where they stand together.
+        attempts.extend(delivered_seqs.chunk_by(|seq, next| seq + 1 == *next).map(|seqs| Attempt {
+            from_seq: seqs[0],
+            to_seq: seqs[seqs.len() - 1],
+            n_events: i32::try_from(seqs.len()).unwrap_or(i32::MAX),
             started_at,
             duration,
             status: Some(200),
@@ -178,6 +194,7 @@ impl Requests {
                 let wait = retry::wait(n_attempts.unsigned_abs(), after, random::fraction());
                 (Settlement { n_attempts, wait, last_error: Some(reason), ..settlement }, StepOutcome::Backoff(wait))
             }
+            Some(Stop::Busy) => (settlement, StepOutcome::Withhold(BUSY)),
             None if delivered.len() < SMALL_STEP_CALLS => (settlement, StepOutcome::Debounce),
             None => (settlement, StepOutcome::Continue),
         };

@@ -82,8 +82,9 @@ impl Delivery {
             let worker = Arc::clone(&worker);
             let kind = sources.find_by_id(source).and_then(|source| source.kind);
             let takes_calls = kind.is_some_and(Kind::takes_calls);
+            let stop = stop.clone();
             async move {
-                let outcome = worker.step(source, takes_calls, &mut bisection).await.unwrap_or_else(|error| {
+                let outcome = worker.step(source, takes_calls, &mut bisection, &stop).await.unwrap_or_else(|error| {
                     tracing::debug!(%error, "a step of the delivery could not be stored");
                     StepOutcome::Backoff(DB_RETRY_DELAY)
                 });

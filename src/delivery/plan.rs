@@ -1,15 +1,18 @@
 //! What a step has before it: the next events of a source's log.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::destinations::segment::Batch;
+use crate::domain::call::{CallFields, user_hash};
 use crate::domain::event::{Kind, MessageId};
 use crate::domain::rejection::TrackTooLarge;
 use crate::domain::track::Envelope;
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
-use crate::store::block::{StoredBlock, UnreadableBlock};
+use crate::store::block::{Record, StoredBlock, UnreadableBlock};
 use crate::store::lease::Lease;
 use crate::store::settlement::NewDeadLetter;
 
@@ -52,16 +55,18 @@ pub struct Writing {
 }
 
 /// How to read the log.
-pub struct Reader {
+pub struct Reader<'a> {
     /// How its tracks are written; `None`: the source cannot send, its events only expire.
     pub writing: Option<Writing>,
     /// The age at which an event is not sent any more.
     pub max_age: Duration,
     /// How many events to read.
     pub n_events: i64,
+    /// Of a source of calls: users who are forgotten, and up to which number.
+    pub forgotten: &'a HashMap<Uuid, i64>,
 }
 
-impl Reader {
+impl Reader<'_> {
     /// Reads what comes next: a batch, unless it cannot be sent, and what has expired before and among it. Stops where
     /// a number is missing, or a block cannot be read.
     pub fn read(&self, lease: &Lease, blocks: &[StoredBlock], now: OffsetDateTime) -> BatchPlan {
@@ -93,7 +98,7 @@ impl Reader {
                 };
                 if lease.done_ahead.contains(&seq) {
                     // A call that is done: nothing is to become of it.
-                } else if event.is_erased() {
+                } else if event.is_erased() || is_forgotten(self.forgotten, seq, event) {
                     plan.n_erased += 1;
                 } else if stored.since <= deadline {
                     plan.expired.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));
@@ -121,4 +126,15 @@ impl Reader {
         }
         plan
     }
+}
+
+/// Whether it is a call about a user who is forgotten.
+pub fn is_forgotten(forgotten: &HashMap<Uuid, i64>, seq: i64, event: Record<'_>) -> bool {
+    // Nearly always there are none.
+    !forgotten.is_empty() && user_of(event).is_some_and(|user| forgotten.get(&user).is_some_and(|up_to| seq <= *up_to))
+}
+
+/// The user whom a call is about.
+pub fn user_of(event: Record<'_>) -> Option<Uuid> {
+    Some(user_hash(&CallFields::parse(event.kind, event.track)?.user_id()?))
 }

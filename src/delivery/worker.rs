@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::batcher::{BatchError, RequestBatcher};
@@ -90,6 +91,7 @@ impl DeliveryWorker {
         source: Uuid,
         takes_calls: bool,
         bisection: &mut Bisection,
+        stop: &CancellationToken,
     ) -> Result<StepOutcome, BatchError> {
         let most = if takes_calls { MAX_CALLS } else { MAX_EVENTS_PER_STEP };
         let n_events = bisection.limit().unwrap_or(most).min(most);
@@ -114,7 +116,7 @@ impl DeliveryWorker {
             drop(blocks);
             let done = match &window.unreadable {
                 Some(unreadable) => self.stop_at(&lease, unreadable),
-                None => self.send_calls(&lease, destination, window).await,
+                None => self.send_calls(&lease, destination, window, stop).await,
             };
             return self.settle(done).await;
         }
@@ -122,6 +124,7 @@ impl DeliveryWorker {
             writing: destination.is_some().then_some(writing),
             max_age: self.max_age,
             n_events: to_i64(n_events),
+            forgotten: &forgotten,
         };
         let plan = reader.read(&lease, &blocks, OffsetDateTime::now_utc());
         drop(blocks);
@@ -298,7 +301,8 @@ impl DeliveryWorker {
 /// Passes the numbers before `next_seq`, which have no events.
 fn pass_missing(lease: &Lease, next_seq: i64) -> StepResult {
     let cursor = lease.cursor.max(next_seq - 1);
-    let n_missing = cursor - lease.cursor;
+    let n_done = lease.done_ahead.iter().filter(|seq| **seq <= cursor).count();
+    let n_missing = cursor - lease.cursor - to_i64(n_done);
     if n_missing > 0 {
         tracing::error!(
             source.id = %lease.source_id, from_seq = lease.cursor + 1, to_seq = cursor, n_missing,

@@ -107,7 +107,8 @@ impl CommitBatch {
         let (mut appended, mut quarantine) = (Events::default(), Quarantine::default());
         let mut all = Vec::with_capacity(webhooks.len());
         let People { users_of, known, known_deletions } = people;
-        let mut call_sorter = CallSorter::new(known, known_deletions, webhooks.iter().map(|queued| &queued.webhook.webhook));
+        let mut call_sorter =
+            CallSorter::new(known, known_deletions, webhooks.iter().map(|queued| &queued.webhook.webhook));
         for queued in webhooks {
             let webhook = &queued.webhook.webhook;
             let Webhook { source, account, received_at, quarantine: aside, .. } = webhook;

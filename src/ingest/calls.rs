@@ -182,7 +182,9 @@ impl CallSorter {
             fates: Vec::with_capacity(webhook.calls.len()),
         };
         // Of users who are about to be forgotten, nothing is.
-        for user in webhook.release.iter().filter(|user| !self.deletions.contains_key(user)).copied().collect::<Vec<_>>() {
+        for user in
+            webhook.release.iter().filter(|user| !self.deletions.contains_key(user)).copied().collect::<Vec<_>>()
+        {
             self.release(user, &mut sorted);
         }
         for call in &webhook.calls {
@@ -267,7 +269,11 @@ impl CallSorter {
 
     /// What is to be done beside appending.
     pub fn finish(self) -> CallEffects {
-        CallEffects { holds: self.holds, effects: self.effects, forgotten: (self.forgotten_accounts, self.forgotten_users) }
+        CallEffects {
+            holds: self.holds,
+            effects: self.effects,
+            forgotten: (self.forgotten_accounts, self.forgotten_users),
+        }
     }
 }
 

@@ -12,13 +12,13 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{COMMIT_TIMEOUT, IngestError};
 use super::batch::PendingWebhook;
 use super::calls::NOT_IDENTIFIED;
 use super::queue::Queued;
 use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
+use super::{COMMIT_TIMEOUT, IngestError};
 use crate::store::call_effects::User;
 use crate::store::calls::{self, HeldPlace};
 use crate::store::connection::Connection;
@@ -76,9 +76,7 @@ impl HeldCalls {
 
     async fn expire(&mut self) -> sqlx::Result<()> {
         let since = OffsetDateTime::now_utc() - MAX_HELD;
-        while let Some(source) =
-            self.connection.run(async |db| calls::source_with_expired(db, since).await).await?
-        {
+        while let Some(source) = self.connection.run(async |db| calls::source_with_expired(db, since).await).await? {
             self.connection.run(async |db| calls::expire(db, source, since, NOT_IDENTIFIED).await).await?;
         }
         self.connection.run(async |db| calls::delete_passed_deletions(db).await).await

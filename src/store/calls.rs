@@ -266,12 +266,7 @@ pub async fn source_with_expired(db: impl PgExecutor<'_>, since: OffsetDateTime)
 ///
 /// # Errors
 /// The database did not answer; try again.
-pub async fn expire(
-    db: impl PgExecutor<'_>,
-    source: Uuid,
-    since: OffsetDateTime,
-    reason: &str,
-) -> sqlx::Result<()> {
+pub async fn expire(db: impl PgExecutor<'_>, source: Uuid, since: OffsetDateTime, reason: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "with locked as materialized (
             -- First, as appends do, so that they never wait for each other.

@@ -62,7 +62,10 @@ pub async fn skip(
         r#"with passed as (
             -- Whoever has leased the source finds another number, and settles nothing.
             update delivery
-            set cursor_seq = $3, n_missing = n_missing + $3 - cursor_seq, lease = lease + 1, leased_until = '-infinity',
+            set cursor_seq = $3,
+                n_missing = n_missing + $3 - cursor_seq
+                    - (select count(*) from unnest(done_ahead) as seq where seq <= $3),
+                done_ahead = array(select seq from unnest(done_ahead) as seq where seq > $3), lease = lease + 1, leased_until = '-infinity',
                 next_attempt_at = now(), paused_by = case when paused_by <> 'log' then paused_by end,
                 paused_reason = case when paused_by <> 'log' then paused_reason end,
                 paused_at = case when paused_by <> 'log' then paused_at end

@@ -231,7 +231,7 @@ impl ActivityRecorder {
         let row = RefusedWebhook {
             source_id: source.id,
             received_at: refused.received_at,
-            body: refused.body[..refused.body.len().min(KEPT_BODY_BYTES)].to_vec(),
+            body: kept_body(refused.kind, &refused.body),
             n_body_bytes: i64::try_from(refused.n_body_bytes).unwrap_or(i64::MAX),
             fault: fault.to_owned(),
             explanation,
@@ -249,6 +249,13 @@ fn shortened(value: &str) -> String {
         _ => part.to_owned(),
     };
     value.split_inclusive([' ', ',']).map(part).collect()
+}
+
+/// The beginning of a body, as it is kept: nothing of one with calls that seems to name the key of its source.
+fn kept_body(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let beginning = &body[..body.len().min(KEPT_BODY_BYTES)];
+    let names_key = kind.takes_calls() && String::from_utf8_lossy(beginning).to_lowercase().contains("writekey");
+    if names_key { b"(not kept: it may hold a key)".to_vec() } else { beginning.to_vec() }
 }
 
 /// A header as it is kept.

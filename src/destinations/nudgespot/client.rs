@@ -1,10 +1,12 @@
 //! Sends calls.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::outcome::outcome;
 use crate::destinations::http::{self, Answer, InFlight, InFlightCounters, Peer};
@@ -12,6 +14,8 @@ use crate::domain::nudgespot_key::NudgespotKey;
 
 /// No answer in this time is none.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How many requests of all sources may be on their way: each has a socket.
+const MAX_CONCURRENT_REQUESTS: usize = 512;
 /// The user of Basic authentication; the key is the password.
 pub(super) const USER: &str = "api";
 
@@ -20,6 +24,7 @@ pub(super) const USER: &str = "api";
 pub struct Client {
     pub(super) http: reqwest::Client,
     in_flight: InFlightCounters,
+    places: Arc<Semaphore>,
 }
 
 /// Where a source's calls go.
@@ -53,13 +58,20 @@ impl Client {
     /// # Errors
     /// Where the TLS library cannot be set up, as without certificates of authorities.
     pub fn new() -> Result<Self, reqwest::Error> {
-        Ok(Self { http: http::client(TIMEOUT)?, in_flight: InFlightCounters::default() })
+        let places = Arc::new(Semaphore::new(MAX_CONCURRENT_REQUESTS));
+        Ok(Self { http: http::client(TIMEOUT)?, in_flight: InFlightCounters::default(), places })
     }
 
     /// The requests of this client, and of its clones, that are not answered yet.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.get()
+    }
+
+    /// The right to have a request on its way, where there are not too many.
+    #[must_use]
+    pub fn try_begin(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok()
     }
 
     /// Sends a call, once.

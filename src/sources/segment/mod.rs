@@ -160,10 +160,9 @@ impl<'a> Body<'a, '_> {
             call.and_then(|call| self.disposition(&call))
         };
         let disposition = disposition.unwrap_or_else(Disposition::Rejected);
-        let raw = match disposition {
-            Disposition::Ignored { .. } | Disposition::Rejected(_) => without_write_key(raw),
-            Disposition::Event(..) | Disposition::Call(_) => Cow::Borrowed(raw.get()),
-        };
+        // Nearly always there is none. An escape may stand for a letter of it.
+        let may_hold_key = raw.get().contains("riteKey") || raw.get().contains("\\u");
+        let raw = if may_hold_key { without_write_key(raw) } else { Cow::Borrowed(raw.get()) };
         BodyElement { raw, disposition }
     }
 
@@ -262,7 +261,11 @@ fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 /// The call, less what is as good as a password.
 fn without_write_key(raw: &RawValue) -> Cow<'_, str> {
-    let Ok(Some(mut call)) = Object::parse(raw) else { return Cow::Borrowed(raw.get()) };
+    let mut call = match Object::parse(raw) {
+        Ok(Some(call)) => call,
+        Ok(None) => return Cow::Borrowed(raw.get()),
+        Err(_) => return Cow::Borrowed(r#""not kept: it cannot be read, and may hold a key""#),
+    };
     if call.take(WRITE_KEY).is_none() {
         return Cow::Borrowed(raw.get());
     }
