@@ -19,11 +19,10 @@ use super::queue::Queued;
 use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
+use crate::domain::call::MAX_HELD;
 use crate::store::calls::{self, User};
 use crate::store::connection::Connection;
 
-/// How long a call waits for its user to be identified: Segment tries for as long to bring the `identify`.
-const MAX_HELD: Duration = Duration::from_hours(4);
 /// How often calls are looked for that need wait no longer.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often those are looked for that have waited for too long.

@@ -236,7 +236,7 @@ pub fn journey_path(source: Uuid, event_id: &str) -> String {
 /// The mark of an event's state.
 pub fn class(state: EventState) -> &'static str {
     match state {
-        EventState::Waiting => "waiting",
+        EventState::Held | EventState::Waiting => "waiting",
         EventState::Delivered => "good",
         EventState::GaveUp | EventState::Rejected => "bad",
         EventState::Ignored => "none",
