@@ -45,7 +45,9 @@ async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::B
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };
-    let Ok(elements) = Kind::Nudgespot.parse(verified, now, &CallSettings::default()) else { return HttpResponse::BadRequest().finish() };
+    let Ok(elements) = Kind::Nudgespot.parse(verified, now, &CallSettings::default()) else {
+        return HttpResponse::BadRequest().finish();
+    };
     let n_events = elements.len();
     let webhook = Webhook::new(NOBODY, now, elements);
     std::hint::black_box(webhook);

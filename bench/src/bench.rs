@@ -7,7 +7,6 @@ use anyhow::Context;
 use nudgespot_source::admin::{Admin, Edit, NewSource};
 use nudgespot_source::database::DatabaseHandle;
 use nudgespot_source::domain::name::Name;
-use nudgespot_source::domain::region::Region;
 use nudgespot_source::domain::write_key::WriteKey;
 use nudgespot_source::sources::Kind;
 use time::OffsetDateTime;
@@ -38,8 +37,7 @@ impl Bench {
         let mut targets = Vec::with_capacity(n);
         for i in 0..n {
             let name = Name::parse(&format!("{name}-{i}"))?;
-            let (kind, write_key) = (Kind::Nudgespot, key.clone());
-            let first = NewSource { kind, name: None, write_key, region: Region::Us, signing_secret: None };
+            let first = NewSource { write_key: key.clone(), ..NewSource::of(Kind::Nudgespot) };
             let created = self.admin.create_account(&name, first).await?;
             let secret = created.signing_secret.context("it is made")?;
             targets.push(Target { path: created.webhook_path, secret });

@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::sources::{Created, NewSource};
+use super::source_options::NewSource;
+use super::sources::Created;
 use super::{Admin, AdminError, new_id, violates};
 use crate::domain::name::Name;
 use crate::store::account;
@@ -13,7 +14,8 @@ impl Admin {
     /// Creates an account with its first source, both or neither.
     ///
     /// # Errors
-    /// [`AdminError::AccountNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::Database`].
+    /// [`AdminError::AccountNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::NotOfKind`],
+    /// [`AdminError::Database`].
     pub async fn create_account(&self, name: &Name, first: NewSource) -> Result<Created, AdminError> {
         self.insert_source((new_id(), name.as_str()), Owner::New, first).await
     }

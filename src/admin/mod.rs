@@ -21,6 +21,7 @@ mod rotation;
 pub mod sessions;
 mod set_up;
 mod shown_once;
+mod source_options;
 mod sources;
 mod throttle;
 pub mod tokens;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use crate::destinations::segment::KeyVerdict;
 use crate::random;
 use crate::secrets::DecryptError;
 use crate::secrets::vault::{Field, Vault};
@@ -41,13 +43,14 @@ pub use erasure::{ErasureView, InvalidRecipient, Recipient, Removed};
 use events::Exports;
 pub use opaque_token::OpaqueToken;
 use passwords::Passwords;
-pub use rekey::{NotSealed, Rekeyed};
+pub use rekey::{NotSealed, Rekeyed, Sealed};
 pub use replays::ReplayView;
 pub use rotation::Rotation;
-pub use set_up::{KeyCheck, OWN_POST_HEADER, OwnPosts, SetUp};
-pub use sources::{Created, Edit, NewSource, Rotated};
+pub use set_up::{KeyCheck, OWN_POST_HEADER, OwnPosts, SetUp, check_nudgespot_key};
+pub use source_options::{CallOptions, Edit, NewSource};
+pub use sources::{Created, Rotated};
 use throttle::Throttle;
-pub use view::{AccountView, AccountsPage, SourceView};
+pub use view::{AccountView, AccountsPage, CallsView, SourceView};
 
 /// Administers the accounts of a database, and their sources.
 pub struct Admin {
@@ -100,6 +103,8 @@ pub enum AdminError {
     ReplayGoesOn,
     #[error("somebody else changed it at the same time; look at it, and try again")]
     Conflict,
+    #[error("a source of kind `{kind}` has no {what}: {does}")]
+    NotOfKind { kind: &'static str, what: &'static str, does: &'static str },
     #[error("the signing secret of a source of this kind is made here; `source rotate-secret` makes another")]
     SecretIsMadeHere,
     #[error(

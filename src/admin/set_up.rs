@@ -10,8 +10,10 @@ use uuid::Uuid;
 
 use super::sources::kind;
 use super::{Admin, AdminError};
+use crate::destinations::nudgespot;
 use crate::destinations::segment::{Client, KeyVerdict};
 use crate::domain::event;
+use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::timestamp::rfc3339;
 use crate::random;
 use crate::secrets::{decrypt_secret, decrypt_write_key};
@@ -85,13 +87,15 @@ impl SetUp {
     }
 
     /// Asks Segment whether it knows the source's write key, and keeps the answer. `None`: there is no key yet, or it is for
-    /// another API than Segment's.
+    /// another API than Segment's: nobody else is to see it.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.sealed_source(source).await?;
-        let (Some(key), None) = (&sealed.write_key, &sealed.endpoint) else { return Ok(None) };
+        let (Some(key), None, false) = (&sealed.write_key, &sealed.endpoint, kind(&sealed)?.takes_calls()) else {
+            return Ok(None);
+        };
         let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
         let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
@@ -147,6 +151,17 @@ impl SetUp {
             }
         }
         Ok(ids)
+    }
+}
+
+/// Asks Nudgespot, or what stands under `base`, whether it knows a REST key. A hint, that takes a few seconds at most.
+pub async fn check_nudgespot_key(base: &Url, key: &NudgespotKey) -> KeyVerdict {
+    match nudgespot::key_check_client() {
+        Ok(http) => nudgespot::check_key(&http, base, key).await,
+        Err(error) => {
+            tracing::warn!(%error, "cannot ask about a key");
+            KeyVerdict::Unclear
+        }
     }
 }
 

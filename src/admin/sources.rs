@@ -3,44 +3,31 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use reqwest::Url;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::source_options::{Edit, NewSource};
 use super::{Account, Admin, AdminError, new_id, violates};
-use crate::domain::call::UnknownUsers;
 use crate::domain::identity_key::IdentityKey;
 use crate::domain::name::Name;
+use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
 use crate::domain::write_key::WriteKey;
 use crate::random;
 use crate::secrets::vault::Field;
-use crate::secrets::{decrypt_secret, decrypt_write_key};
+use crate::secrets::{decrypt_destination_key, decrypt_secret};
 use crate::sources::Kind;
 use crate::store::block::UnreadableBlock;
-use crate::store::delivery;
 use crate::store::source::{self, Changes, Owner, SealedSource};
 use crate::store::unreadable::{self, BlockAtCursor};
+use crate::store::{delivery, removal};
 
 /// How long the previous secret verifies after a rotation.
 const SECRET_GRACE_PERIOD: Duration = Duration::from_hours(24);
 /// How many random bytes a webhook token holds.
 const TOKEN_BYTES: usize = 16;
-
-/// A source that is to be made.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "docs/contract.md, Command line")]
-pub struct NewSource {
-    pub kind: Kind,
-    /// `None`: its kind.
-    pub name: Option<Name>,
-    pub write_key: Option<WriteKey>,
-    pub region: Region,
-    /// Where its sender makes it. `None`: it is entered later.
-    pub signing_secret: Option<SigningSecret>,
-}
 
 /// A new source.
 #[derive(Debug)]
@@ -49,6 +36,8 @@ pub struct Created {
     pub account_id: Uuid,
     /// The source.
     pub id: Uuid,
+    /// What sends to it.
+    pub kind: Kind,
     /// The path of its webhook URL.
     pub webhook_path: String,
     /// The whole of it.
@@ -60,31 +49,19 @@ pub struct Created {
 /// A rotated secret.
 #[derive(Debug)]
 pub struct Rotated {
+    /// What sends to the source.
+    pub kind: Kind,
     /// The secret that signs from now on.
     pub secret: SigningSecret,
     /// Until when the one before verifies as well.
     pub previous_until: OffsetDateTime,
 }
 
-/// What to change of a source; `None` leaves a setting as it is.
-#[derive(Debug, Default)]
-#[expect(missing_docs, reason = "docs/contract.md, Command line")]
-pub struct Edit {
-    pub name: Option<Name>,
-    pub write_key: Option<WriteKey>,
-    pub region: Option<Region>,
-    /// `Some(None)`: that of the region.
-    pub endpoint: Option<Option<Url>>,
-    pub unsubscribe_event: Option<UnsubscribeEvent>,
-    pub allow_untimestamped: Option<bool>,
-    pub signing_secret: Option<SigningSecret>,
-}
-
 impl Admin {
     /// Adds a source to an account, with a token and, where its sender does not make it, a secret of its own.
     ///
     /// # Errors
-    /// [`AdminError::SourceNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::Database`].
+    /// [`AdminError::SourceNameTaken`], [`AdminError::SecretIsMadeHere`], [`AdminError::NotOfKind`], [`AdminError::Database`].
     pub async fn add_source(&self, account: &Account, new: NewSource) -> Result<Created, AdminError> {
         self.insert_source((account.id, &account.name), Owner::Existing, new).await
     }
@@ -105,12 +82,15 @@ impl Admin {
         owner: Owner,
         new: NewSource,
     ) -> Result<Created, AdminError> {
+        new.check()?;
         let id = new_id();
-        let (made, entered) = match (new.kind.sender_makes_secret(), new.signing_secret) {
-            (false, Some(_)) => return Err(AdminError::SecretIsMadeHere),
-            (false, None) => (Some(SigningSecret::from_random(random::bytes())), None),
-            (true, entered) => (None, entered),
+        let (made, entered) = if new.kind.sender_makes_secret() {
+            (None, new.signing_secret)
+        } else {
+            (Some(SigningSecret::from_random(random::bytes())), None)
         };
+        let key = new.write_key.as_ref().map(WriteKey::expose);
+        let key = key.or(new.calls.nudgespot_key.as_ref().map(NudgespotKey::expose));
         let name = new.name.as_ref().map_or_else(|| new.kind.as_str(), Name::as_str);
         let token = new_token();
         let sealed = SealedSource {
@@ -120,19 +100,19 @@ impl Admin {
             kind: new.kind.as_str().to_owned(),
             name: name.to_owned(),
             token: token.clone(),
-            region: new.region.as_str().to_owned(),
+            region: new.region.unwrap_or(Region::Us).as_str().to_owned(),
             endpoint: None,
-            write_key: new.write_key.map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            write_key: key.map(|key| self.seal(id, Field::WriteKey, key)),
             secret: made.as_ref().or(entered.as_ref()).map(|secret| self.seal(id, Field::Secret, secret.expose())),
             previous_secret: None,
             previous_secret_until: None,
             unsubscribe_event: UnsubscribeEvent::EmailUnsubscribed.as_str().to_owned(),
             allow_untimestamped: false,
             status_token: new_token(),
-            unknown_users: UnknownUsers::default().as_str().to_owned(),
-            event_traits: true,
-            carrier: None,
-            learn_identities: true,
+            unknown_users: new.calls.unknown_users.unwrap_or_default().as_str().to_owned(),
+            event_traits: new.calls.event_traits.unwrap_or(true),
+            carrier: new.calls.carrier.flatten().map(|carrier| carrier.as_str().to_owned()),
+            learn_identities: new.calls.learn_identities.unwrap_or(true),
             // Kept where its account has none yet.
             identity_key: new.kind.takes_calls().then(|| {
                 let key = IdentityKey::from_random(random::bytes());
@@ -152,7 +132,7 @@ impl Admin {
         }
         let webhook_path = new.kind.webhook_path(&token);
         let webhook_url = format!("{}{webhook_path}", self.urls.webhooks);
-        Ok(Created { account_id, id, webhook_path, webhook_url, signing_secret: made })
+        Ok(Created { account_id, id, kind: new.kind, webhook_path, webhook_url, signing_secret: made })
     }
 
     /// The source of that id; the one that is called `account/source`; or that of an account that has just one.
@@ -184,7 +164,7 @@ impl Admin {
         found.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
     }
 
-    /// Changes settings. A new write key, region or endpoint is tried at once; of a new signing secret, the one before
+    /// Changes settings. A new key, region or endpoint is tried at once; of a new signing secret, the one before
     /// verifies for another 24 hours.
     ///
     /// # Errors
@@ -192,16 +172,21 @@ impl Admin {
     pub async fn edit_source(&self, text: &str, edit: Edit, now: OffsetDateTime) -> Result<Uuid, AdminError> {
         let source = self.find_source(text).await?;
         let id = source.id;
-        if edit.signing_secret.is_some() && !kind(&source)?.sender_makes_secret() {
-            return Err(AdminError::SecretIsMadeHere);
-        }
+        // Of a kind that this program does not know, only what all have can be changed.
+        edit.check(kind(&source)?)?;
+        let key = edit.write_key.as_ref().map(WriteKey::expose);
+        let key = key.or(edit.calls.nudgespot_key.as_ref().map(NudgespotKey::expose));
         let changes = Changes {
             name: edit.name.as_ref().map(|name| name.as_str().to_owned()),
             region: edit.region.map(|region| region.as_str().to_owned()),
             endpoint: edit.endpoint.map(|endpoint| endpoint.map(String::from)),
-            write_key: edit.write_key.as_ref().map(|key| self.seal(id, Field::WriteKey, key.expose())),
+            write_key: key.map(|key| self.seal(id, Field::WriteKey, key)),
             unsubscribe_event: edit.unsubscribe_event.map(|event| event.as_str().to_owned()),
             allow_untimestamped: edit.allow_untimestamped,
+            unknown_users: edit.calls.unknown_users.map(|choice| choice.as_str().to_owned()),
+            event_traits: edit.calls.event_traits,
+            carrier: edit.calls.carrier.map(|carrier| carrier.map(|carrier| carrier.as_str().to_owned())),
+            learn_identities: edit.calls.learn_identities,
         };
         let updated = self.db(async |db| source::update(db, id, &changes).await).await;
         let name = edit.name.as_ref().map_or("", Name::as_str);
@@ -261,12 +246,13 @@ impl Admin {
     /// [`AdminError::SecretIsEntered`] where its sender makes it; others.
     pub async fn rotate_secret(&self, text: &str, now: OffsetDateTime) -> Result<Rotated, AdminError> {
         let source = self.find_source(text).await?;
-        if kind(&source)?.sender_makes_secret() {
+        let kind = kind(&source)?;
+        if kind.sender_makes_secret() {
             return Err(AdminError::SecretIsEntered);
         }
         let secret = SigningSecret::from_random(random::bytes());
         let previous_until = self.replace_secret(&source, &secret, now).await?;
-        Ok(Rotated { secret, previous_until })
+        Ok(Rotated { kind, secret, previous_until })
     }
 
     /// Returns until when the secret before verifies.
@@ -308,33 +294,15 @@ impl Admin {
     /// [`AdminError`].
     pub async fn delete_source(&self, text: &str) -> Result<(), AdminError> {
         let id = self.find_source(text).await?.id;
-        Ok(source::delete(&mut *self.connection().await, id).await?)
+        Ok(removal::remove_source(&mut *self.connection().await, id).await?)
     }
 
-    /// The last characters of a source's write key; `None`: it has none yet.
+    /// The last characters of the key of a source's destination; `None`: it has none yet.
     ///
     /// # Errors
     /// [`AdminError::Decrypt`].
-    pub(super) fn write_key_last4(&self, source: &SealedSource) -> Result<Option<String>, AdminError> {
-        let Some(sealed) = &source.write_key else { return Ok(None) };
-        Ok(Some(decrypt_write_key(&self.vault, source.id, sealed)?.last4().to_owned()))
-    }
-}
-
-impl Edit {
-    /// What is changed, by name, for the audit log.
-    #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
-        let all = [
-            (self.name.is_some(), "name"),
-            (self.write_key.is_some(), "write key"),
-            (self.region.is_some(), "region"),
-            (self.endpoint.is_some(), "endpoint"),
-            (self.unsubscribe_event.is_some(), "name of unsubscriptions"),
-            (self.allow_untimestamped.is_some(), "signatures without a timestamp"),
-            (self.signing_secret.is_some(), "signing secret"),
-        ];
-        all.into_iter().filter(|(is_changed, _)| *is_changed).map(|(_, name)| name).collect()
+    pub(super) fn key_last4(&self, source: &SealedSource) -> Result<Option<String>, AdminError> {
+        Ok(decrypt_destination_key(&self.vault, source)?.map(|key| key.last4().to_owned()))
     }
 }
 

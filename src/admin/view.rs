@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Account, Admin, AdminError};
+use crate::domain::call;
 use crate::domain::text::with_causes;
 use crate::domain::timestamp::rfc3339;
 use crate::store::account;
@@ -26,7 +27,8 @@ pub struct AccountView {
     pub sources: Vec<SourceView>,
 }
 
-/// A source. Fields that are there only where there is something to say: `last_error`, `missing`.
+/// A source. Fields that are there only where there is something to say: `last_error`, `missing`; for sources of calls only:
+/// those from `nudgespot_key_last4` to `identified`.
 #[derive(Debug, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "docs/contract.md, Command line")]
 pub struct SourceView {
@@ -53,6 +55,9 @@ pub struct SourceView {
     pub dead_letters: i64,
     pub rejected: i64,
     pub ignored: i64,
+    /// There for sources of calls only.
+    #[serde(flatten)]
+    pub calls: Option<CallsView>,
     /// Whether there is a signing secret yet.
     #[serde(skip)]
     pub has_signing_secret: bool,
@@ -62,6 +67,21 @@ pub struct SourceView {
     /// What is wrong with it that is not the source's fault.
     #[serde(skip)]
     pub warning: Option<String>,
+}
+
+/// What a source of calls has beside what all have.
+#[derive(Debug, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "docs/contract.md, JSON output")]
+pub struct CallsView {
+    pub nudgespot_key_last4: Option<String>,
+    pub unknown_users: String,
+    pub event_traits: bool,
+    pub carrier: Option<String>,
+    pub learn_identities: bool,
+    /// Calls that wait for an `identify`.
+    pub held: i64,
+    /// Users whom an `identify` has told of.
+    pub identified: i64,
 }
 
 /// A page of accounts.
@@ -163,10 +183,21 @@ impl Admin {
 
     fn view(&self, source: &SealedSource, status: SourceStatus, now: OffsetDateTime) -> SourceView {
         // One key that does not open hides neither the other sources nor the rest of this one.
-        let (write_key_last4, warning) = match self.write_key_last4(source) {
+        let (key_last4, warning) = match self.key_last4(source) {
             Ok(last4) => (last4, None),
             Err(error) => (Some(UNREADABLE_KEY.to_owned()), Some(with_causes(&error))),
         };
+        let takes_calls = source.kind == call::SOURCE_KIND;
+        let (write_key_last4, nudgespot_key_last4) = if takes_calls { (None, key_last4) } else { (key_last4, None) };
+        let calls = takes_calls.then(|| CallsView {
+            nudgespot_key_last4,
+            unknown_users: source.unknown_users.clone(),
+            event_traits: source.event_traits,
+            carrier: source.carrier.clone(),
+            learn_identities: source.learn_identities,
+            held: status.held,
+            identified: status.identified,
+        });
         SourceView {
             source_id: source.id.to_string(),
             account_id: source.account_id.to_string(),
@@ -189,6 +220,7 @@ impl Admin {
             dead_letters: status.dead_letters,
             rejected: status.rejected,
             ignored: status.ignored,
+            calls,
             warning,
         }
     }

@@ -5,15 +5,17 @@ use clap::Subcommand;
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::calls::{CallArgs, tell_of_key};
 use super::session::{Session, confirm, read_write_key};
 use super::{output, source, stdin};
 use crate::admin::audit::Action;
 use crate::admin::people::{Inviter, Role, describe_invited};
-use crate::admin::{AccountView, NewSource, NotSealed, Rekeyed};
+use crate::admin::{AccountView, CallOptions, NewSource, NotSealed, Rekeyed, Sealed};
 use crate::config::Environment;
 use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
+use crate::domain::words::count;
 use crate::domain::write_key::WriteKey;
 use crate::sources::Kind;
 
@@ -23,7 +25,8 @@ const MAX_TOLD: usize = 5;
 /// What to do. `A` is an account's id or its name.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Create an account with its first source: prints the webhook URL and the signing secret, which is shown only now.
+    /// Create an account with its first source: prints the webhook URL and the secrets, which are shown only now.
+    #[command(group(clap::ArgGroup::new("settings").multiple(true)))]
     Create {
         /// A unique name.
         #[arg(long, value_parser = Name::parse)]
@@ -31,12 +34,14 @@ pub enum Command {
         /// The Segment write key; `-` reads it from stdin. Without one, events wait.
         #[arg(long, value_name = "K", value_parser = stdin::secret_argument)]
         write_key: Option<SecretString>,
-        /// The region of the Segment workspace.
-        #[arg(long, default_value = "us")]
-        region: Region,
+        /// The region of the Segment workspace: us, unless given, or eu.
+        #[arg(long)]
+        region: Option<Region>,
         /// What sends to its first source.
         #[arg(long, default_value = "nudgespot")]
         kind: Kind,
+        #[command(flatten)]
+        calls: Box<CallArgs>,
     },
     /// List all accounts.
     List,
@@ -77,29 +82,37 @@ pub enum Command {
         #[arg(long)]
         viewer: bool,
     },
-    /// Seal the keys and secrets of all sources anew, under the first key in `MASTER_KEY`.
+    /// Seal all keys and secrets anew, under the first key in `MASTER_KEY`.
     Rekey,
 }
 
 pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Result<()> {
     // Asked, read and checked before the database is opened.
-    let mut key = None;
+    let mut keys = (None, CallOptions::default());
     match &command {
-        Command::Create { write_key, .. } => key = write_key.as_ref().map(read_write_key).transpose()?,
+        Command::Create { write_key, calls, .. } => {
+            keys = (write_key.as_ref().map(read_write_key).transpose()?, calls.read()?);
+        }
         Command::Delete { account, yes: false } => confirm("account", account)?,
         _ => {}
     }
-    Session::run(env, json, async |session| execute(session, command, key).await).await
+    Session::run(env, json, async |session| execute(session, command, keys).await).await
 }
 
-async fn execute(session: &Session, command: Command, key: Option<WriteKey>) -> anyhow::Result<()> {
+async fn execute(
+    session: &Session,
+    command: Command,
+    (write_key, calls): (Option<WriteKey>, CallOptions),
+) -> anyhow::Result<()> {
     let admin = &session.admin;
     match command {
         Command::Create { name, region, kind, .. } => {
-            let first = NewSource { kind, name: None, write_key: key, region, signing_secret: None };
+            let nudgespot_key = calls.nudgespot_key.clone();
+            let first = NewSource { write_key, region, calls, ..NewSource::of(kind) };
             let created = admin.create_account(&name, first).await?;
             session.record(Some(created.account_id), Action::AccountCreated, name.as_str()).await?;
-            source::print_created(session, &created)
+            source::print_created(session, &created)?;
+            tell_of_key(&session.nudgespot, None, nudgespot_key.as_ref()).await
         }
         Command::List => {
             let accounts = admin.show_accounts().await?;
@@ -179,7 +192,10 @@ fn print_rekeyed(session: &Session, rekeyed: &Rekeyed) -> anyhow::Result<()> {
     let failed: Vec<_> = rekeyed
         .failed
         .iter()
-        .map(|f| json!({"source_id": f.id.to_string(), "name": f.name, "reason": f.reason}))
+        .map(|f| {
+            let (field, id) = what(f);
+            json!({field: id, "name": f.name, "reason": f.reason})
+        })
         .collect();
     let value = json!({"sources": rekeyed.n_sealed, "failed": failed});
     let printed = output::print(session.json, &value, || {
@@ -187,9 +203,9 @@ fn print_rekeyed(session: &Session, rekeyed: &Rekeyed) -> anyhow::Result<()> {
         if rekeyed.failed.is_empty() {
             return sealed;
         }
-        let row = |f: &NotSealed| vec![f.name.clone(), f.id.to_string(), f.reason.clone()];
+        let row = |f: &NotSealed| vec![f.name.clone(), what(f).1, f.reason.clone()];
         let rows: Vec<Vec<String>> = rekeyed.failed.iter().map(row).collect();
-        format!("{sealed}\n\n{}", output::table(&["source", "source_id", "reason"], &rows))
+        format!("{sealed}\n\n{}", output::table(&["not sealed", "id", "reason"], &rows))
     });
     if rekeyed.failed.is_empty() {
         return Ok(printed?);
@@ -200,6 +216,20 @@ fn print_rekeyed(session: &Session, rekeyed: &Rekeyed) -> anyhow::Result<()> {
     if rekeyed.failed.len() > MAX_TOLD {
         told.push(format!("and {} more", rekeyed.failed.len() - MAX_TOLD));
     }
-    let n_all = rekeyed.n_sealed + rekeyed.failed.len();
-    bail!("{} of {n_all} sources could not be sealed anew: {}", rekeyed.failed.len(), told.join("; "))
+    let n_sources = rekeyed.failed.iter().filter(|f| matches!(f.what, Sealed::Source(_))).count();
+    let (n_all, n_accounts) = (rekeyed.n_sealed + n_sources, rekeyed.failed.len() - n_sources);
+    let identity_keys = if n_accounts == 0 {
+        String::new()
+    } else {
+        format!(", and {},", count(i64::try_from(n_accounts)?, "identity key", "identity keys"))
+    };
+    bail!("{n_sources} of {n_all} sources{identity_keys} could not be sealed anew: {}", told.join("; "))
+}
+
+/// The name and value of the id of what is not sealed.
+fn what(failed: &NotSealed) -> (&'static str, String) {
+    match failed.what {
+        Sealed::Source(id) => ("source_id", id.to_string()),
+        Sealed::IdentityKey(account) => ("account_id", account.to_string()),
+    }
 }

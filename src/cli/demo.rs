@@ -19,7 +19,6 @@ use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
 use crate::domain::event::Kind;
 use crate::domain::name::Name;
-use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::write_key::WriteKey;
@@ -147,8 +146,7 @@ impl Scene<'_> {
     async fn traces(&self, admin: &Admin) -> anyhow::Result<(Vec<EventTrace>, String)> {
         let name = Name::parse("demo")?;
         let write_key = WriteKey::parse("demo-write-key")?;
-        let (kind, region, write_key) = (sources::Kind::Nudgespot, Region::Us, Some(write_key));
-        let first = NewSource { kind, name: None, write_key, region, signing_secret: None };
+        let first = NewSource { write_key: Some(write_key), ..NewSource::of(sources::Kind::Nudgespot) };
         let source = admin.create_account(&name, first).await?;
         let webhook_url = format!("{}{}", self.url, source.webhook_path);
         let secret = source.signing_secret.context("a source of this kind has a secret")?;

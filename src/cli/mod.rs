@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod account;
+mod calls;
 mod dead_letters;
 mod demo;
 mod migrate;

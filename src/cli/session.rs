@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 
 use anyhow::bail;
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +23,8 @@ use crate::domain::write_key::WriteKey;
 pub struct Session {
     pub admin: Admin,
     pub json: bool,
+    /// Nudgespot's REST API.
+    pub nudgespot: Url,
 }
 
 impl Session {
@@ -36,7 +39,7 @@ impl Session {
             let database = DatabaseHandle::open(&config.database).await?;
             let urls = Urls { webhooks: config.webhook_base_url(), console: config.console_base_url() };
             let admin = Admin::new(database.admin_pool(AdminPool::Command), Arc::clone(&database.vault), urls);
-            let done = work(&Self { admin, json }).await;
+            let done = work(&Self { admin, json, nudgespot: config.endpoints.nudgespot.clone() }).await;
             database.close().await?;
             done
         });

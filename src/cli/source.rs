@@ -3,14 +3,15 @@
 use clap::Subcommand;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::calls::{CallArgs, tell_of_key};
 use super::session::{Session, confirm, read_write_key};
 use super::{output, stdin};
 use crate::admin::audit::Action;
-use crate::admin::{Created, Edit, NewSource, SourceView};
+use crate::admin::{CallOptions, Created, Edit, NewSource, SourceView};
 use crate::config::{Environment, endpoint};
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -23,7 +24,8 @@ use crate::sources::Kind;
 /// What to do. `S` is a source's id, `A/N` (account and source by name), or just `A` where the account has one source.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Add a source to an account: prints its webhook URL and, where it is made here, its signing secret, once.
+    /// Add a source to an account: prints its webhook URL and, where they are made here, its secrets, once.
+    #[command(group(clap::ArgGroup::new("settings").multiple(true)))]
     Add {
         /// The account's id or name.
         #[arg(value_name = "A")]
@@ -37,12 +39,14 @@ pub enum Command {
         /// The Segment write key; `-` reads it from stdin. Without one, events wait.
         #[arg(long, value_name = "K", value_parser = stdin::secret_argument)]
         write_key: Option<SecretString>,
-        /// The region of the Segment workspace.
-        #[arg(long, default_value = "us")]
-        region: Region,
+        /// The region of the Segment workspace: us, unless given, or eu.
+        #[arg(long)]
+        region: Option<Region>,
         /// The signing secret, where the sender makes it; `-` reads it from stdin (after the write key).
         #[arg(long, value_name = "S", value_parser = stdin::secret_argument)]
         signing_secret: Option<SecretString>,
+        #[command(flatten)]
+        calls: Box<CallArgs>,
     },
     /// List an account's sources.
     List {
@@ -115,7 +119,8 @@ pub struct Set {
     /// The region of the Segment workspace: us or eu.
     #[arg(long, group = "settings")]
     region: Option<Region>,
-    /// A compatible API instead of Segment: https, or http to loopback. `none`: Segment again.
+    /// A compatible API instead of Segment (of a `segment` source: of Nudgespot): https, or http to loopback. `none`: the
+    /// real one again.
     #[arg(long, group = "settings", value_name = "URL", value_parser = parse_endpoint)]
     endpoint: Option<Endpoint>,
     /// What an unsubscription is called: "Email Unsubscribed" or "Unsubscribed".
@@ -127,9 +132,11 @@ pub struct Set {
     /// The signing secret, where the sender makes it; `-` reads it from stdin (after the write key).
     #[arg(long, group = "settings", value_name = "S", value_parser = stdin::secret_argument)]
     signing_secret: Option<SecretString>,
+    #[command(flatten)]
+    calls: CallArgs,
 }
 
-/// Where events go; `None`: to the region's endpoint.
+/// Where events go; `None`: to the region's endpoint, or Nudgespot's.
 #[derive(Clone, Debug)]
 struct Endpoint(Option<Url>);
 
@@ -138,11 +145,17 @@ struct Endpoint(Option<Url>);
 struct Secrets {
     write_key: Option<WriteKey>,
     signing_secret: Option<SigningSecret>,
+    calls: CallOptions,
 }
 
 impl Secrets {
-    fn read(write_key: Option<&SecretString>, signing_secret: Option<&SecretString>) -> anyhow::Result<Self> {
+    fn read(
+        write_key: Option<&SecretString>,
+        signing_secret: Option<&SecretString>,
+        calls: &CallArgs,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
+            calls: calls.read()?,
             write_key: write_key.map(read_write_key).transpose()?,
             signing_secret: signing_secret.map(read_signing_secret).transpose()?,
         })
@@ -153,10 +166,10 @@ pub async fn run(env: &Environment, command: Command, json: bool) -> anyhow::Res
     // Asked, read and checked before the database is opened.
     let mut secrets = Secrets::default();
     match &command {
-        Command::Add { write_key, signing_secret, .. } => {
-            secrets = Secrets::read(write_key.as_ref(), signing_secret.as_ref())?;
+        Command::Add { write_key, signing_secret, calls, .. } => {
+            secrets = Secrets::read(write_key.as_ref(), signing_secret.as_ref(), calls)?;
         }
-        Command::Set(set) => secrets = Secrets::read(set.write_key.as_ref(), set.signing_secret.as_ref())?,
+        Command::Set(set) => secrets = Secrets::read(set.write_key.as_ref(), set.signing_secret.as_ref(), &set.calls)?,
         Command::Delete { source, yes: false } => confirm("source", source)?,
         _ => {}
     }
@@ -168,11 +181,13 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
     match command {
         Command::Add { account, kind, name, region, .. } => {
             let account = admin.find_account(&account).await?;
-            let Secrets { write_key, signing_secret } = secrets;
-            let new = NewSource { kind, name, write_key, region, signing_secret };
+            let Secrets { write_key, signing_secret, calls } = secrets;
+            let nudgespot_key = calls.nudgespot_key.clone();
+            let new = NewSource { kind, name, write_key, region, signing_secret, calls };
             let created = admin.add_source(&account, new).await?;
             session.record(Some(account.id), Action::SourceCreated, &created.id.to_string()).await?;
-            print_created(session, &created)
+            print_created(session, &created)?;
+            tell_of_key(&session.nudgespot, None, nudgespot_key.as_ref()).await
         }
         Command::List { account } => {
             let sources = admin.show_sources(&account).await?;
@@ -185,7 +200,7 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
             })?;
             Ok(())
         }
-        Command::Show { source } => show(session, &source).await,
+        Command::Show { source } => show(session, &source).await.map(drop),
         Command::Set(set) => {
             let edit = Edit {
                 name: set.name,
@@ -195,24 +210,27 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
                 unsubscribe_event: set.unsubscribe_event,
                 allow_untimestamped: set.allow_untimestamped,
                 signing_secret: secrets.signing_secret,
+                calls: secrets.calls,
             };
+            let nudgespot_key = edit.calls.nudgespot_key.clone();
             let detail = format!(": {}", edit.names().join(", "));
             let found = Found::new(session, &set.source).await?;
             admin.edit_source(&found.id, edit, OffsetDateTime::now_utc()).await?;
             found.record(session, Action::SourceChanged, &detail).await?;
-            show(session, &found.id).await
+            let source = show(session, &found.id).await?;
+            tell_of_key(&session.nudgespot, source.endpoint.as_deref(), nudgespot_key.as_ref()).await
         }
         Command::Pause { source } => {
             let found = Found::new(session, &source).await?;
             admin.pause(&found.id).await?;
             found.record(session, Action::SourcePaused, "").await?;
-            show(session, &found.id).await
+            show(session, &found.id).await.map(drop)
         }
         Command::Resume { source } => {
             let found = Found::new(session, &source).await?;
             admin.resume(&found.id).await?;
             found.record(session, Action::SourceResumed, "").await?;
-            show(session, &found.id).await
+            show(session, &found.id).await.map(drop)
         }
         Command::SkipUnreadable { source } => {
             let found = Found::new(session, &source).await?;
@@ -224,9 +242,9 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
             let found = Found::new(session, &source).await?;
             let rotated = admin.rotate_secret(&found.id, OffsetDateTime::now_utc()).await?;
             found.record(session, Action::SecretRotated, "").await?;
-            session.print(&json!({
-                "signing_secret": rotated.secret.expose(), "previous_valid_until": rfc3339(rotated.previous_until),
-            }))
+            let mut value = json!({"previous_valid_until": rfc3339(rotated.previous_until)});
+            add_secrets(&mut value, rotated.kind, &rotated.secret);
+            session.print(&value)
         }
         Command::RotateUrl { source } => {
             let found = Found::new(session, &source).await?;
@@ -261,13 +279,15 @@ impl Found {
     }
 }
 
-async fn show(session: &Session, source: &str) -> anyhow::Result<()> {
+/// Prints a source as it is now, and returns it.
+async fn show(session: &Session, source: &str) -> anyhow::Result<SourceView> {
     let source = session.admin.show_source(source).await?;
     warn(std::slice::from_ref(&source));
-    session.print(&source)
+    session.print(&source)?;
+    Ok(source)
 }
 
-/// Prints a new source, with the secret that was made for it.
+/// Prints a new source, with the secrets that were made for it.
 pub fn print_created(session: &Session, created: &Created) -> anyhow::Result<()> {
     let mut value = json!({
         "account_id": created.account_id.to_string(),
@@ -276,9 +296,19 @@ pub fn print_created(session: &Session, created: &Created) -> anyhow::Result<()>
         "webhook_path": created.webhook_path,
     });
     if let Some(secret) = &created.signing_secret {
-        value["signing_secret"] = secret.expose().into();
+        add_secrets(&mut value, created.kind, secret);
     }
     session.print(&value)
+}
+
+/// Adds a secret that is shown only now, and what belongs to it.
+fn add_secrets(value: &mut Value, kind: Kind, secret: &SigningSecret) {
+    if kind.takes_calls() {
+        value["shared_secret"] = secret.expose().into();
+        value["ingest_key"] = secret.ingest_key().into();
+    } else {
+        value["signing_secret"] = secret.expose().into();
+    }
 }
 
 /// Tells of sources whose keys cannot be read.
@@ -292,14 +322,18 @@ pub fn warn(sources: &[SourceView]) {
 
 /// A source's cells in a table.
 pub fn row(source: &SourceView) -> impl Iterator<Item = String> {
-    let key = source.write_key_last4.as_ref().map_or_else(|| "none".to_owned(), |last4| format!("…{last4}"));
-    let state = match (&source.paused_reason, &source.write_key_last4) {
+    let (last4, what, region) = match &source.calls {
+        Some(calls) => (&calls.nudgespot_key_last4, "Nudgespot key", "-"),
+        None => (&source.write_key_last4, "write key", source.region.as_str()),
+    };
+    let key = last4.as_ref().map_or_else(|| "none".to_owned(), |last4| format!("…{last4}"));
+    let state = match (&source.paused_reason, last4) {
         (Some(reason), _) => format!("paused: {reason}"),
-        (None, None) => "waits for a write key".to_owned(),
+        (None, None) => format!("waits for a {what}"),
         (None, Some(_)) => "flowing".to_owned(),
     };
     let [waiting, delivered, dead] = [source.waiting, source.delivered, source.dead_letters].map(|n| n.to_string());
-    let (name, kind, region) = (source.name.clone(), source.kind.clone(), source.region.clone());
+    let (name, kind, region) = (source.name.clone(), source.kind.clone(), region.to_owned());
     [name, kind, region, key, waiting, delivered, dead, state, source.source_id.clone()].into_iter()
 }
 

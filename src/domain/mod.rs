@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod canonical;
+pub mod carrier;
 pub mod email_address;
 pub mod event;
 pub mod identity_key;

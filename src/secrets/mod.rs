@@ -10,6 +10,7 @@ pub use cache::{Source, SourceCache, SourceCacheError};
 
 use uuid::Uuid;
 
+use crate::domain::call;
 use crate::domain::identity_key::{IdentityKey, InvalidIdentityKey};
 use crate::domain::nudgespot_key::{InvalidNudgespotKey, NudgespotKey};
 use crate::domain::secret::{InvalidSecret, SigningSecret};
@@ -35,6 +36,48 @@ pub enum DecryptError {
     /// It opens to something that is no identity key.
     #[error("a stored identity key is damaged")]
     IdentityKey(#[from] InvalidIdentityKey),
+}
+
+/// The key that a source sends with.
+#[derive(Debug)]
+pub enum DestinationKey {
+    /// Of Segment, or of a compatible API.
+    Segment(WriteKey),
+    /// Of Nudgespot.
+    Nudgespot(NudgespotKey),
+}
+
+impl DestinationKey {
+    /// The key itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Segment(key) => key.expose(),
+            Self::Nudgespot(key) => key.expose(),
+        }
+    }
+
+    /// All that is ever shown of it.
+    #[must_use]
+    pub fn last4(&self) -> &str {
+        match self {
+            Self::Segment(key) => key.last4(),
+            Self::Nudgespot(key) => key.last4(),
+        }
+    }
+}
+
+/// Opens the key that a source sends with; `None`: it has none yet.
+///
+/// # Errors
+/// [`DecryptError`].
+pub fn decrypt_destination_key(vault: &Vault, source: &SealedSource) -> Result<Option<DestinationKey>, DecryptError> {
+    let Some(sealed) = &source.write_key else { return Ok(None) };
+    Ok(Some(if source.kind == call::SOURCE_KIND {
+        DestinationKey::Nudgespot(decrypt_nudgespot_key(vault, source.id, sealed)?)
+    } else {
+        DestinationKey::Segment(decrypt_write_key(vault, source.id, sealed)?)
+    }))
 }
 
 /// Opens a write key.

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::source;
+use super::{removal, source};
 
 /// An account's row.
 #[derive(Clone, Debug)]
@@ -117,9 +117,9 @@ pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
     let sources = db.run(async |db| source::list(db, None, Some(&[id])).await).await?;
     db.run(async |db| delete_row(db, id).await).await?;
     for source in sources {
-        source::delete(db, source.id).await?;
+        removal::remove_source(db, source.id).await?;
     }
-    Ok(())
+    removal::remove_identities(db, id).await
 }
 
 /// Deletes an account's row, and the people who belong to no other.
@@ -136,4 +136,45 @@ async fn delete_row(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
         id
     );
     delete.execute(db).await.map(drop)
+}
+
+/// An account's key for the hashes of its users' addresses, sealed.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns")]
+pub struct SealedIdentityKey {
+    pub account_id: Uuid,
+    pub account_name: String,
+    pub identity_key: Vec<u8>,
+}
+
+/// The identity keys of all accounts that have one, or that of account `only`.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn list_identity_keys(db: impl PgExecutor<'_>, only: Option<Uuid>) -> sqlx::Result<Vec<SealedIdentityKey>> {
+    sqlx::query_as!(
+        SealedIdentityKey,
+        r#"select id as account_id, name as account_name, identity_key as "identity_key!" from account
+        where identity_key is not null and ($1::uuid is null or id = $1) order by name"#,
+        only
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Replaces an account's identity key with the same one, sealed anew, unless somebody else did in the meantime; says whether
+/// it did.
+///
+/// # Errors
+/// The database did not answer; look at the account.
+pub async fn reseal_identity_key(db: impl PgExecutor<'_>, old: &SealedIdentityKey, new: &[u8]) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update account set identity_key = $2
+        -- Sealed anew, the same text is another: where it is there already, this statement has done it before.
+        where id = $1 and identity_key in ($2, $3)",
+        old.account_id,
+        new,
+        old.identity_key
+    );
+    Ok(done.execute(db).await?.rows_affected() == 1)
 }

@@ -27,6 +27,7 @@ pub mod pool;
 pub mod problem;
 pub mod quarantine;
 pub mod refused_webhook;
+pub mod removal;
 pub mod replay;
 pub mod replay_job;
 pub mod retention;

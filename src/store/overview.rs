@@ -107,12 +107,12 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
                 log_head.n_marked_as_spam, log_head.n_unsubscribed, log_head.n_identify, log_head.n_track] as "by_kind!",
             (
                 select count(*) from (
-                    select from held_call where held_call.source_id = source.id limit $4 + 1
+                    select from held_call where held_call.source_id = source.id limit $4::bigint + 1
                 ) as held
             ) as "held!",
             (
                 select count(*) from (
-                    select from identified_user where identified_user.source_id = source.id limit $4 + 1
+                    select from identified_user where identified_user.source_id = source.id limit $4::bigint + 1
                 ) as identified
             ) as "identified!",
             paused_reason, paused_at, last_error, oldest.since as "oldest_waiting_since?",

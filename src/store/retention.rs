@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgQueryResult;
-use sqlx::{PgConnection, PgExecutor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::block::{Block, StoredBlock, UnreadableBlock};
+use super::block::UnreadableBlock;
 use super::connection::{Connection, is_timeout};
+use super::removal::{self, delete_blocks_until, oldest_blocks};
 use super::{refused_webhook, session, traffic, unreadable};
 
 /// Events are kept this long at least, whatever the retention: their ids are what a redelivery is recognised by.
@@ -18,8 +19,6 @@ pub const DEDUPLICATION: Duration = Duration::from_hours(7 * 24);
 /// The audit log is kept this long: what happened a year ago can be compared with what happens now.
 pub const AUDIT: Duration = Duration::from_hours(400 * 24);
 const DELETE_BATCH: i64 = 5_000;
-/// How many blocks are forgotten at a time: they are read and decompressed for it.
-const DELETE_BLOCKS_BATCH: i64 = 16;
 
 /// Runs a `delete` of at most [`DELETE_BATCH`] rows until there is nothing left to delete; says how many rows went.
 macro_rules! delete_in_pieces {
@@ -53,28 +52,17 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
         go_on(source.source_id, done)?;
         forgotten.n_rows += traffic::forget(db, source.source_id, now).await?;
     }
-    // What is left of sources whose deletion was broken off. The sources in the log are found one by one, by the index.
-    let deleted = db.run(async |db| {
-        sqlx::query_scalar!(
-            r#"
-        with recursive logged as (
-            (select source_id from event_block order by source_id limit 1)
-            union all
-            select (
-                select event_block.source_id from event_block
-                where event_block.source_id > logged.source_id order by event_block.source_id limit 1
-            ) from logged where source_id is not null
-        )
-        select source_id as "source_id!" from logged
-        where source_id is not null and not exists (select from source where source.id = logged.source_id)
-        "#
-        )
-        .fetch_all(db)
-        .await
-    });
-    let deleted = deleted.await?;
-    for source_id in deleted {
-        go_on(source_id, super::source::delete(db, source_id).await)?;
+    // What is left where a removal was broken off.
+    for source_id in db.run(async |db| removal::list_orphans(db).await).await? {
+        go_on(source_id, removal::remove_source(db, source_id).await)?;
+    }
+    for account_id in db.run(async |db| removal::list_orphaned_identities(db).await).await? {
+        match removal::remove_identities(db, account_id).await {
+            Err(error) if is_of_one(&error) => {
+                tracing::error!(account.id = %account_id, %error, "cannot forget what an account had learnt");
+            }
+            done => done?,
+        }
     }
     forgotten.n_rows += forget_others(db, before).await?;
     forgotten.n_rows += forget_of_console(db, now).await?;
@@ -83,10 +71,14 @@ pub async fn forget(db: &mut Connection, now: OffsetDateTime, retention: Duratio
     Ok(forgotten)
 }
 
-/// An error that the database answers with concerns this source alone, as does one that takes too long.
+/// An error that the database answers with concerns one source or account alone, as does a statement that takes too long.
+fn is_of_one(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some() || is_timeout(error)
+}
+
 fn go_on(source: Uuid, done: sqlx::Result<()>) -> sqlx::Result<()> {
     match done {
-        Err(error) if error.as_database_error().is_some() || is_timeout(&error) => {
+        Err(error) if is_of_one(&error) => {
             tracing::error!(source.id = %source, %error, "cannot forget what is old of a source");
             Ok(())
         }
@@ -138,56 +130,6 @@ async fn forget_blocks(
             None => {}
         }
     }
-}
-
-/// Deletes all blocks of a source, and the ids of those events that can be read.
-///
-/// # Errors
-/// Where the database does not answer; what went until then is gone.
-pub(super) async fn delete_blocks(db: &mut Connection, source: Uuid) -> sqlx::Result<()> {
-    loop {
-        let oldest = db.run(async |db| oldest_blocks(db, source, i64::MAX).await).await?;
-        let Some(last) = oldest.last() else { return Ok(()) };
-        let blocks: Vec<_> = oldest.iter().filter_map(|block| block.read().ok()).collect();
-        let events = blocks.iter().flat_map(Block::records);
-        let event_ids: Vec<_> = events.map(|event| event.event_id.to_owned()).collect();
-        db.run(async |db| delete_blocks_until(db, source, last.last_seq, &event_ids).await).await?;
-    }
-}
-
-async fn oldest_blocks(db: impl PgExecutor<'_>, source: Uuid, until: i64) -> sqlx::Result<Vec<StoredBlock>> {
-    sqlx::query_as!(
-        StoredBlock,
-        "select last_seq, n_events, since, events from event_block
-        where source_id = $1 and last_seq <= $2 order by last_seq limit $3",
-        source,
-        until,
-        DELETE_BLOCKS_BATCH
-    )
-    .fetch_all(db)
-    .await
-}
-
-/// Deletes a source's blocks up to `last_seq`, with their events' ids; returns how many events these were.
-async fn delete_blocks_until(
-    db: impl PgExecutor<'_>,
-    source: Uuid,
-    last_seq: i64,
-    event_ids: &[Vec<u8>],
-) -> sqlx::Result<u64> {
-    sqlx::query!(
-        "with forgotten as (
-            delete from event_block where source_id = $1 and last_seq <= $2
-        )
-        -- What was sent again goes with its last number.
-        delete from known_event where source_id = $1 and event_id = any($3) and seq <= $2",
-        source,
-        last_seq,
-        event_ids
-    )
-    .execute(db)
-    .await?;
-    Ok(u64::try_from(event_ids.len()).unwrap_or(u64::MAX))
 }
 
 /// Forgets old dead letters, and counts them: what was given up still adds up.

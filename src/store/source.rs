@@ -4,9 +4,6 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::connection::Connection;
-use super::retention;
-
 /// What a source's row holds. Sealed fields are opened by [`secrets`](crate::secrets).
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
@@ -19,6 +16,7 @@ pub struct SealedSource {
     pub token: String,
     pub region: String,
     pub endpoint: Option<String>,
+    /// The key of its destination, Segment or Nudgespot.
     pub write_key: Option<Vec<u8>>,
     pub secret: Option<Vec<u8>>,
     pub previous_secret: Option<Vec<u8>>,
@@ -186,9 +184,14 @@ pub struct Changes {
     pub write_key: Option<Vec<u8>>,
     pub unsubscribe_event: Option<String>,
     pub allow_untimestamped: Option<bool>,
+    pub unknown_users: Option<String>,
+    pub event_traits: Option<bool>,
+    /// `Some(None)`: none.
+    pub carrier: Option<Option<String>>,
+    pub learn_identities: Option<bool>,
 }
 
-/// Changes a source. A new write key, region or endpoint is tried at once, and ends a pause that Segment's answer began.
+/// Changes a source. A new key, region or endpoint is tried at once, and ends a pause that the destination's answer began.
 /// Says whether the source is there.
 ///
 /// # Errors
@@ -200,7 +203,10 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
             set name = coalesce($2, name), region = coalesce($3, region), write_key = coalesce($4, write_key),
                 unsubscribe_event = coalesce($5, unsubscribe_event),
                 allow_untimestamped = coalesce($6, allow_untimestamped),
-                endpoint = case when $7 then $8 else endpoint end
+                endpoint = case when $7 then $8 else endpoint end,
+                unknown_users = coalesce($9, unknown_users), event_traits = coalesce($10, event_traits),
+                carrier = case when $11 then $12 else carrier end,
+                learn_identities = coalesce($13, learn_identities)
             where id = $1
             returning id
         ),
@@ -226,6 +232,11 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
         changes.allow_untimestamped,
         changes.endpoint.is_some(),
         changes.endpoint.clone().flatten(),
+        changes.unknown_users,
+        changes.event_traits,
+        changes.carrier.is_some(),
+        changes.carrier.clone().flatten(),
+        changes.learn_identities,
     )
     .fetch_one(db)
     .await?;
@@ -268,55 +279,6 @@ pub async fn reseal(db: impl PgExecutor<'_>, source: &SealedSource, new: &Sealed
     Ok(done.rows_affected() == 1)
 }
 
-/// Deletes a source at once, then all that is kept of it, in pieces that lock nothing for long.
-///
-/// # Errors
-/// The database did not answer; try again. The source may be gone and some of its events still there: they are forgotten in time.
-pub async fn delete(db: &mut Connection, id: Uuid) -> sqlx::Result<()> {
-    db.run(async |db| sqlx::query!("delete from source where id = $1", id).execute(db).await).await?;
-    loop {
-        let n_deleted = db.run(async |db| {
-            sqlx::query_scalar!(
-                r#"with old_dead_letter as (
-                delete from dead_letter where (source_id, seq) in
-                    (select source_id, seq from dead_letter where source_id = $1 limit 10000)
-                returning 1
-            ),
-            old_quarantine as (
-                delete from quarantine where (source_id, digest) in
-                    (select source_id, digest from quarantine where source_id = $1 limit 10000)
-                returning 1
-            ),
-            old_attempt as (
-                delete from attempt where id in (select id from attempt where source_id = $1 limit 10000)
-                returning 1
-            ),
-            old_replay as (
-                delete from replay where (source_id, from_seq) in
-                    (select source_id, from_seq from replay where source_id = $1 limit 10000)
-                returning 1
-            ),
-            old_unreadable_block as (
-                delete from unreadable_block where (source_id, last_seq) in
-                    (select source_id, last_seq from unreadable_block where source_id = $1 limit 1000)
-                returning 1
-            )
-            select (select count(*) from old_dead_letter) + (select count(*) from old_quarantine)
-                + (select count(*) from old_attempt) + (select count(*) from old_replay)
-                + (select count(*) from old_unreadable_block) as "n!""#,
-                id
-            )
-            .fetch_one(db)
-            .await
-        });
-        if n_deleted.await? == 0 {
-            break;
-        }
-    }
-    // Last, as the retention finds by them what a deletion that was broken off has left.
-    retention::delete_blocks(db, id).await
-}
-
 /// How a source stands: its settings without keys, and its counts.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "docs/contract.md, Command line")]
@@ -333,6 +295,10 @@ pub struct SourceStatus {
     pub dead_letters: i64,
     pub rejected: i64,
     pub ignored: i64,
+    /// Calls that wait for an `identify`.
+    pub held: i64,
+    /// Users whom an `identify` has told of.
+    pub identified: i64,
 }
 
 /// How the sources stand: one of them, or all.
@@ -345,7 +311,9 @@ pub async fn list_with_status(db: impl PgExecutor<'_>, only: Option<&[Uuid]>) ->
         r#"
         select source_id as id, paused_reason, head_seq - cursor_seq - cardinality(done_ahead) as "waiting!", oldest.since as "oldest_waiting_since?",
             n_delivered as delivered, n_missing as missing, last_error, n_rejected as rejected, n_ignored as ignored,
-            (select count(*) from dead_letter where dead_letter.source_id = delivery.source_id) as "dead_letters!"
+            (select count(*) from dead_letter where dead_letter.source_id = delivery.source_id) as "dead_letters!",
+            (select count(*) from held_call where held_call.source_id = delivery.source_id) as "held!",
+            (select count(*) from identified_user where identified_user.source_id = delivery.source_id) as "identified!"
         from delivery join log_head using (source_id)
         left join lateral (
             select since from event_block

@@ -4,6 +4,8 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::call;
+
 /// What Segment said of a write key, and when.
 #[derive(Clone, Debug)]
 pub struct WriteKeyCheck {
@@ -50,10 +52,11 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<
 pub async fn due(db: impl PgExecutor<'_>, before: OffsetDateTime, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     let ids = sqlx::query_scalar!(
         "select id from source left join write_key_check on source_id = id
-        where write_key is not null and endpoint is null and (checked_at is null or checked_at < $1)
+        where write_key is not null and kind <> $3 and endpoint is null and (checked_at is null or checked_at < $1)
         order by checked_at nulls first, id limit $2",
         before,
-        limit
+        limit,
+        call::SOURCE_KIND
     );
     ids.fetch_all(db).await
 }

@@ -3,7 +3,6 @@
 
 use nudgespot_source::admin::NewSource;
 use nudgespot_source::domain::name::Name;
-use nudgespot_source::domain::region::Region;
 use nudgespot_source::sources::Kind;
 use nudgespot_source::web::console::{Access, ROUTES, Route};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION};
@@ -140,8 +139,7 @@ impl<'a> World<'a> {
     async fn make(&mut self) {
         let admin = self.context.admin();
         let create = async |name: String| {
-            let (kind, region) = (Kind::Nudgespot, Region::Us);
-            let first = NewSource { kind, name: None, write_key: None, region, signing_secret: None };
+            let first = NewSource::of(Kind::Nudgespot);
             admin.create_account(&Name::parse(&name).expect("a name"), first).await.expect("created")
         };
         self.n += 1;

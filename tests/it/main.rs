@@ -33,6 +33,7 @@ mod resend;
 mod sandbox;
 mod sandbox_nudgespot;
 mod scheduling;
+mod segment_admin;
 mod several_sources;
 mod surroundings;
 mod templates;

@@ -9,7 +9,6 @@ use nudgespot_source::admin::{Admin, AdminError, NewSource, OpaqueToken};
 use nudgespot_source::domain::email_address::EmailAddress;
 use nudgespot_source::domain::name::Name;
 use nudgespot_source::domain::password::Password;
-use nudgespot_source::domain::region::Region;
 use nudgespot_source::sources::Kind;
 use nudgespot_source::store::retention;
 use secrecy::SecretString;
@@ -43,8 +42,7 @@ fn from(address: &str) -> Client<'static> {
 }
 
 async fn account(admin: &Admin, name: &str) -> Uuid {
-    let first =
-        NewSource { kind: Kind::Nudgespot, name: None, write_key: None, region: Region::Us, signing_secret: None };
+    let first = NewSource::of(Kind::Nudgespot);
     admin.create_account(&Name::parse(name).expect("a name"), first).await.expect("created").account_id
 }
 

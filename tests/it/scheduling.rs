@@ -25,8 +25,8 @@ async fn many_sources(context: &Context, prefix: &str, region: Region) -> Vec<So
     for n in 0..MANY {
         let name = format!("{prefix}-{n}");
         let write_key = format!("key-of-{name}");
-        let (kind, key) = (Kind::Nudgespot, WriteKey::parse(&write_key).expect("a key"));
-        let first = NewSource { kind, name: None, write_key: Some(key), region, signing_secret: None };
+        let key = WriteKey::parse(&write_key).expect("a key");
+        let first = NewSource { write_key: Some(key), region: Some(region), ..NewSource::of(Kind::Nudgespot) };
         let created = admin.create_account(&Name::parse(&name).expect("a name"), first).await.expect("created");
         let secret = created.signing_secret.expect("it is made");
         sources.push(Source { id: created.id.to_string(), name, write_key, path: created.webhook_path, secret });

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
 use crate::destinations::segment::KeyVerdict;
@@ -12,6 +13,17 @@ use crate::domain::nudgespot_key::NudgespotKey;
 
 /// No answer in this time is none: a person waits for it.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client for asking once.
+///
+/// # Errors
+/// Where the TLS library cannot be set up, as without certificates of authorities.
+pub fn key_check_client() -> Result<reqwest::Client, reqwest::Error> {
+    // Fails where a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let agent = concat!("nudgespot-source/", env!("CARGO_PKG_VERSION"));
+    reqwest::Client::builder().user_agent(agent).redirect(Policy::none()).no_proxy().build()
+}
 
 /// Reads a user of no id from the API under `base`, with this key. `http` must follow no redirects: the key would go along.
 pub async fn check_key(http: &reqwest::Client, base: &Url, key: &NudgespotKey) -> KeyVerdict {

@@ -5,4 +5,4 @@ mod key_check;
 mod outcome;
 
 pub use client::{Client, Destination, Operation};
-pub use key_check::check_key;
+pub use key_check::{check_key, key_check_client};

@@ -13,7 +13,7 @@ use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
 use super::{Page, created, done, invalid, json};
 use crate::admin::audit::Action;
-use crate::admin::{Created, Edit, NewSource, SourceView};
+use crate::admin::{CallOptions, Created, Edit, NewSource, SourceView};
 use crate::domain::event;
 use crate::domain::name::Name;
 use crate::domain::region::Region;
@@ -53,9 +53,22 @@ pub struct SourceCreated {
     webhook_url: String,
     /// The same, without the beginning.
     webhook_path: String,
-    /// The secret that was made for it; it is shown only now.
+    #[serde(flatten)]
+    secrets: SourceSecrets,
+}
+
+/// The secrets that were made for a source; they are shown only now.
+#[derive(Default, Serialize, ToSchema)]
+pub struct SourceSecrets {
+    /// What its webhooks are signed with.
     #[serde(skip_serializing_if = "Option::is_none")]
     signing_secret: Option<String>,
+    /// Of a source of calls: what its calls are signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_secret: Option<String>,
+    /// Of a source of calls: the key under which they come where they are not signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ingest_key: Option<String>,
 }
 
 /// What to change of a source. What is left out stays. An endpoint is set on the command line only.
@@ -80,8 +93,8 @@ pub struct SourceChange {
 /// A new signing secret.
 #[derive(Serialize, ToSchema)]
 pub struct SecretRotated {
-    /// It is shown only now.
-    signing_secret: String,
+    #[serde(flatten)]
+    secrets: SourceSecrets,
     /// Until when the one before works.
     previous_valid_until: String,
     /// There where a rotation was under way: the secret before that does not work any more.
@@ -190,7 +203,7 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
     let rotated = console.admin.rotate_secret(&source.id.to_string(), visit.now).await?;
     console.record(&visit, Action::SecretRotated, &source.name).await?;
     Ok(json(&SecretRotated {
-        signing_secret: rotated.secret.expose().to_owned(),
+        secrets: SourceSecrets::of(rotated.kind, &rotated.secret),
         previous_valid_until: rfc3339(rotated.previous_until),
         ended_at_once: before.previous_until.is_some(),
     }))
@@ -239,8 +252,9 @@ impl NewSourceRequest {
             kind: kind.unwrap_or(Kind::Nudgespot),
             name: self.name.map(|name| parse_name(&name)).transpose()?,
             write_key: self.write_key.as_ref().map(parse_write_key).transpose()?,
-            region: self.region.map(|region| parse_region(&region)).transpose()?.unwrap_or(Region::Us),
+            region: self.region.map(|region| parse_region(&region)).transpose()?,
             signing_secret: self.signing_secret.as_ref().map(parse_secret).transpose()?,
+            calls: CallOptions::default(),
         })
     }
 }
@@ -256,6 +270,7 @@ impl SourceChange {
             unsubscribe_event: unsubscribe_event.transpose().map_err(|error| invalid("unsubscribe_event", error))?,
             allow_untimestamped: self.allow_untimestamped,
             signing_secret: self.signing_secret.as_ref().map(parse_secret).transpose()?,
+            calls: CallOptions::default(),
         })
     }
 
@@ -280,7 +295,18 @@ impl From<Created> for SourceCreated {
             source_id: made.id,
             webhook_url: made.webhook_url,
             webhook_path: made.webhook_path,
-            signing_secret: made.signing_secret.map(|secret| secret.expose().to_owned()),
+            secrets: made.signing_secret.map(|secret| SourceSecrets::of(made.kind, &secret)).unwrap_or_default(),
+        }
+    }
+}
+
+impl SourceSecrets {
+    fn of(kind: Kind, secret: &SigningSecret) -> Self {
+        let text = Some(secret.expose().to_owned());
+        if kind.takes_calls() {
+            Self { signing_secret: None, shared_secret: text, ingest_key: Some(secret.ingest_key()) }
+        } else {
+            Self { signing_secret: text, ..Self::default() }
         }
     }
 }

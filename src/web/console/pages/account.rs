@@ -15,7 +15,6 @@ use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
 use crate::admin::{AdminError, NewSource};
 use crate::domain::name::Name;
-use crate::domain::region::Region;
 use crate::sources::Kind;
 
 #[derive(Template)]
@@ -90,8 +89,7 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
         Ok(parsed) => parsed,
         Err(error) => return page_again(&new_source_page(&visit, kind, name, Some(error))?),
     };
-    let new =
-        NewSource { kind: kind_parsed, name: name_parsed, write_key: None, region: Region::Us, signing_secret: None };
+    let new = NewSource { name: name_parsed, ..NewSource::of(kind_parsed) };
     let created = match console.admin.add_source_to(account.id, new).await {
         Err(error @ AdminError::SourceNameTaken(_)) => {
             return page_again(&new_source_page(&visit, kind, name, Some(error.to_string()))?);

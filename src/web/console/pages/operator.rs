@@ -20,7 +20,6 @@ use crate::admin::people::{Inviter, OperatorView, Role};
 use crate::admin::{Account, AdminError, NewSource};
 use crate::domain::email_address::EmailAddress;
 use crate::domain::name::Name;
-use crate::domain::region::Region;
 use crate::domain::words::{clock, grouped, span};
 use crate::sources::Kind;
 
@@ -182,9 +181,7 @@ pub async fn create_account(
     if admin.is_some() {
         visit.needs_password()?;
     }
-    let (kind, region) = (Kind::Nudgespot, Region::Us);
-    let first = NewSource { kind, name: None, write_key: None, region, signing_secret: None };
-    let made = match console.admin.create_account(&parsed_name, first).await {
+    let made = match console.admin.create_account(&parsed_name, NewSource::of(Kind::Nudgespot)).await {
         Err(error @ AdminError::AccountNameTaken(_)) => return again(error.to_string()),
         made => made?,
     };

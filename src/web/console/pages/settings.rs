@@ -64,7 +64,8 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
 /// `POST /sources/{source}/settings`
 pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
-    let edit = match edit(&form) {
+    let kind = console.admin.source_view(source.id).await?.kind.parse::<Kind>().ok();
+    let edit = match edit(kind, &form) {
         Ok(edit) => edit,
         Err(error) => return page_again(&settings(&console, &visit, Some(error)).await?),
     };
@@ -120,9 +121,14 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
     Ok(see_other(&format!("/accounts/{}?notice=deleted", source.account_id)))
 }
 
-fn edit(form: &SettingsForm) -> Result<Edit, String> {
+fn edit(kind: Option<Kind>, form: &SettingsForm) -> Result<Edit, String> {
+    let name = Some(Name::parse(&form.name).map_err(|error| error.to_string())?);
+    if kind.is_some_and(Kind::takes_calls) {
+        // What else the page shows is of events.
+        return Ok(Edit { name, ..Edit::default() });
+    }
     Ok(Edit {
-        name: Some(Name::parse(&form.name).map_err(|error| error.to_string())?),
+        name,
         unsubscribe_event: Some(form.unsubscribe_event.parse().map_err(|_| "Choose one of the two names.".to_owned())?),
         allow_untimestamped: Some(form.allow_untimestamped.is_some()),
         ..Edit::default()
