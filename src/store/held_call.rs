@@ -21,12 +21,7 @@ pub struct HeldCallRow {
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn before(
-    db: impl PgExecutor<'_>,
-    source: Uuid,
-    id: i64,
-    limit: i64,
-) -> sqlx::Result<Vec<HeldCallRow>> {
+pub async fn before(db: impl PgExecutor<'_>, source: Uuid, id: i64, limit: i64) -> sqlx::Result<Vec<HeldCallRow>> {
     sqlx::query_as!(
         HeldCallRow,
         "select id, user_hash, event_id, received_at, body from held_call

@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_call_is_found_by_its_user_and_the_users_address() {
-        let identify = br#"{"subscriber":{"uid":"U1","contacts":[{"contact_type":"email","contact_value":"Ann@x.org"}]}}"#;
+        let identify =
+            br#"{"subscriber":{"uid":"U1","contacts":[{"contact_type":"email","contact_value":"Ann@x.org"}]}}"#;
         let fields = EventFields::parse(Kind::Identify, identify);
         assert!(fields.is(SearchField::Recipient, "u1") && fields.is(SearchField::Recipient, "ann@X.org"));
         assert!(!fields.is(SearchField::Recipient, "u2") && !fields.is(SearchField::EmailId, "U1"));

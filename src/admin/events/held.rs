@@ -38,11 +38,9 @@ impl Admin {
         let mut before = cursor.map_or(i64::MAX, |cursor| cursor.before_seq);
         let (mut data, mut is_complete, mut back_to) = (Vec::new(), !may_match, None);
         while !is_complete && data.len() < limit && std::time::Instant::now() < wanted.deadline {
-            let read = async |db: &mut PgConnection| {
-                match user {
-                    Some(user) => held_call::of_user_before(db, wanted.source, user, before, BATCH).await,
-                    None => held_call::before(db, wanted.source, before, BATCH).await,
-                }
+            let read = async |db: &mut PgConnection| match user {
+                Some(user) => held_call::of_user_before(db, wanted.source, user, before, BATCH).await,
+                None => held_call::before(db, wanted.source, before, BATCH).await,
             };
             let calls = self.db(read).await?;
             is_complete = i64::try_from(calls.len()).is_ok_and(|n| n < BATCH);

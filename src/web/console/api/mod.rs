@@ -8,6 +8,7 @@ pub mod events;
 pub mod openapi;
 pub mod overview;
 pub mod people;
+pub mod source_requests;
 pub mod sources;
 pub mod tokens;
 pub mod webhooks;

@@ -14,6 +14,7 @@ use super::super::visit::Visit;
 use crate::admin::Rotation;
 use crate::admin::audit::Action;
 use crate::admin::doctor::{Signer, WebhooksSeen};
+use crate::domain::secret::SigningSecret;
 use crate::domain::words::{since, span};
 
 #[derive(Template)]
@@ -40,6 +41,24 @@ struct ShownOnce {
     id: Uuid,
     source: String,
     secret: Option<String>,
+    /// Of a source of calls.
+    calls: Option<CallSecrets>,
+}
+
+/// What a source of calls has beside its secret.
+struct CallSecrets {
+    webhook_url: String,
+    ingest_key: String,
+}
+
+impl CallSecrets {
+    /// `None`: the source takes no calls, or there is no secret to be shown.
+    async fn of(console: &Console, visit: &Visit, secret: Option<&str>) -> Result<Option<Self>, Failure> {
+        let Some(secret) = secret.filter(|_| visit.terms().are_calls) else { return Ok(None) };
+        let Ok(secret) = SigningSecret::parse(secret) else { return Ok(None) };
+        let webhook_url = console.admin.source_view(visit.source()?.id).await?.webhook_url;
+        Ok(Some(Self { webhook_url, ingest_key: secret.ingest_key() }))
+    }
 }
 
 /// What the page sends.
@@ -84,7 +103,14 @@ pub async fn shown_once(
     if secret.is_some() {
         console.record(&visit, Action::SecretShown, &source.name).await?;
     }
-    page(&ShownOnce { frame: Frame::new(&visit, "Settings"), id: source.id, source: source.name.clone(), secret })
+    let calls = CallSecrets::of(&console, &visit, secret.as_deref()).await?;
+    page(&ShownOnce {
+        frame: Frame::new(&visit, "Settings"),
+        id: source.id,
+        source: source.name.clone(),
+        secret,
+        calls,
+    })
 }
 
 /// `GET /sources/{source}/rotate-url`
