@@ -8,6 +8,7 @@ mod causes;
 mod cli;
 mod configuration;
 mod console;
+mod console_calls;
 mod console_events;
 mod console_people;
 mod console_problems;

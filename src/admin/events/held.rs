@@ -82,7 +82,7 @@ impl Admin {
         };
         let steps = ["received", "mapped", "held"].map(|step| JourneyStep::new(step, call.received_at));
         let summary = format!(
-            "No `identify` has told of its user yet. It is sent when one comes; after {}, it is ignored.",
+            "No identify has told of its user yet. It is sent when one comes; after {}, it is ignored.",
             span(MAX_HELD)
         );
         let event = row(names, &call, true);

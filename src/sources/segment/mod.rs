@@ -83,7 +83,7 @@ pub(super) fn test_call(event: Kind, id: &str, now: OffsetDateTime) -> Option<St
         "type": event.as_str(), "messageId": id, "userId": TEST_USER, "timestamp": rfc3339(now),
     });
     match event {
-        Kind::Identify => call["traits"] = serde_json::json!({"name": "A test of the console", "test": true}),
+        Kind::Identify => call["traits"] = serde_json::json!({"name": "Test", "test": true}),
         Kind::Track => {
             call["event"] = "Test of the console".into();
             call["properties"] = serde_json::json!({"test": true});

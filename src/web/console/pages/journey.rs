@@ -133,9 +133,11 @@ fn request_title(kind: Option<Kind>) -> &'static str {
 }
 
 fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
+    // Those that are held are in a list of their own.
+    let state = (event.state == EventState::Held).then_some(("state", event.state.as_str()));
     let list = |field: &str, value: &str| {
         let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
-        url.query_pairs_mut().append_pair(field, value);
+        url.query_pairs_mut().append_pair(field, value).extend_pairs(state);
         url.query().unwrap_or_default().to_owned()
     };
     let own = event.kind.is_some().then_some("event-id");

@@ -104,7 +104,7 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
         }),
         rejected: severity(standing.rejected, rejected, terms, "rejected"),
         ignored: severity(standing.ignored, ignored, terms, "ignored"),
-        refused_sentence: refused_sentence(&seen),
+        refused_sentence: refused_sentence(&seen, if terms.are_calls { "request" } else { "webhook" }),
         refused_class: match (seen.n_refused_since_verified, seen.n_refused) {
             (0, 0) => "good",
             (0, _) => "none",
@@ -146,11 +146,11 @@ fn path_part(event_id: &str) -> String {
     url.path().trim_start_matches('/').to_owned()
 }
 
-fn refused_sentence(seen: &WebhooksSeen) -> String {
+fn refused_sentence(seen: &WebhooksSeen, what: &str) -> String {
     if seen.n_refused == 0 {
-        return "No webhook was refused.".to_owned();
+        return format!("No {what} was refused.");
     }
-    let all = count(seen.n_refused, "webhook was refused", "webhooks were refused");
+    let all = count(seen.n_refused, &format!("{what} was refused"), &format!("{what}s were refused"));
     match (seen.n_refused_since_verified, seen.last_verified_at) {
         (0, _) => format!("{all} in all, none since the last one that was verified."),
         (n, Some(_)) => format!("{all} in all, {} of them since the last one that was verified.", grouped(n)),

@@ -56,7 +56,7 @@ impl CallSecrets {
     async fn of(console: &Console, visit: &Visit, secret: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(secret) = secret.filter(|_| visit.terms().are_calls) else { return Ok(None) };
         let Ok(secret) = SigningSecret::parse(secret) else { return Ok(None) };
-        let webhook_url = console.admin.source_view(visit.source()?.id).await?.webhook_url;
+        let webhook_url = console.admin.source_page_view(visit.source()?.id).await?.webhook_url;
         Ok(Some(Self { webhook_url, ingest_key: secret.ingest_key() }))
     }
 }

@@ -171,7 +171,7 @@ async fn set_up(
     error: Option<String>,
 ) -> Result<SetUpPage, Failure> {
     let id = visit.source()?.id;
-    let source = console.admin.source_view(id).await?;
+    let source = console.admin.source_page_view(id).await?;
     let overview = console.admin.overview(id, visit.now).await?;
     let kind = source.kind.parse::<Kind>().ok();
     let (sender, sender_steps) = match kind {

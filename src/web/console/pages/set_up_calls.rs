@@ -54,9 +54,6 @@ pub struct KeyForm {
 /// `POST /sources/{source}/set-up/nudgespot-key`
 pub async fn save_key(console: Data<Console>, visit: Visit, form: Form<KeyForm>) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
-    if !visit.terms().are_calls {
-        return Err(Failure::NotFound);
-    }
     let key = match NudgespotKey::parse(form.nudgespot_key.expose_secret()) {
         Ok(key) => key,
         Err(error) => return again(&console, &visit, error.to_string()).await,
@@ -87,7 +84,7 @@ async fn set_up(
     error: Option<String>,
 ) -> Result<SetUpPage, Failure> {
     let id = visit.source()?.id;
-    let source = console.admin.source_view(id).await?;
+    let source = console.admin.source_page_view(id).await?;
     let overview = console.admin.overview(id, visit.now).await?;
     let seen = Seen::of(&console.admin.webhooks_seen(id).await?, ("request", "requests"), visit.now);
     let test = test.filter(|test| is_of_test(test));

@@ -174,7 +174,7 @@ fn detail(are_calls: bool, form: &SettingsForm) -> String {
 
 async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Result<Settings, Failure> {
     let id = visit.source()?.id;
-    let source = console.admin.source_view(id).await?;
+    let source = console.admin.source_page_view(id).await?;
     let judgement = console.admin.overview(id, visit.now).await?.judgement;
     Ok(Settings {
         frame: Frame::new(visit, "Settings").with_state(&judgement),
@@ -195,7 +195,7 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
 
 async fn delete_page(console: &Console, visit: &Visit, error: Option<String>) -> Result<DeleteSource, Failure> {
     let source = visit.source()?;
-    let waiting = console.admin.source_view(source.id).await?.waiting;
+    let waiting = console.admin.source_page_view(source.id).await?.waiting;
     let frame = Frame::new(visit, "Settings");
     Ok(DeleteSource { frame, id: source.id, name: source.name.clone(), waiting, error })
 }
