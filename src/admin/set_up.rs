@@ -17,6 +17,7 @@ use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::timestamp::rfc3339;
 use crate::random;
 use crate::secrets::{decrypt_secret, decrypt_write_key};
+use crate::sources::Kind;
 use crate::sources::signature::{SigningScheme, sign};
 use crate::store::write_key_check::{self, WriteKeyCheck};
 
@@ -93,9 +94,8 @@ impl SetUp {
     /// [`AdminError`].
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.sealed_source(source).await?;
-        let (Some(key), None, false) = (&sealed.write_key, &sealed.endpoint, kind(&sealed)?.takes_calls()) else {
-            return Ok(None);
-        };
+        let is_of_segment = kind(&sealed).is_ok_and(|kind| !kind.takes_calls());
+        let (Some(key), None, true) = (&sealed.write_key, &sealed.endpoint, is_of_segment) else { return Ok(None) };
         let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
         let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
@@ -108,7 +108,10 @@ impl SetUp {
     /// # Errors
     /// [`AdminError::Database`]: try again later.
     pub async fn check_due_write_keys(&self, now: OffsetDateTime) -> Result<(), AdminError> {
-        let due = self.admin.db(async |db| write_key_check::due(db, now - ASK_AGAIN, KEYS_A_TURN).await).await?;
+        let of_segment = Kind::ALL.into_iter().filter(|kind| !kind.takes_calls()).map(Kind::as_str);
+        let kinds: Vec<&str> = of_segment.collect();
+        let before = now - ASK_AGAIN;
+        let due = self.admin.db(async |db| write_key_check::due(db, &kinds, before, KEYS_A_TURN).await).await?;
         for source in due {
             if let Err(error) = self.check_write_key(source, now).await {
                 tracing::debug!(source.id = %source, %error, "a write key cannot be checked");
