@@ -17,6 +17,7 @@ use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::timestamp::rfc3339;
 use crate::random;
 use crate::secrets::{decrypt_nudgespot_key, decrypt_secret, decrypt_write_key};
+use crate::sources::Kind;
 use crate::sources::signature::{SigningScheme, sign};
 use crate::store::write_key_check::{self, WriteKeyCheck};
 
@@ -96,7 +97,8 @@ impl SetUp {
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.sealed_source(source).await?;
         let Some(key) = &sealed.write_key else { return Ok(None) };
-        let verdict = match (kind(&sealed)?.takes_calls(), &sealed.endpoint) {
+        let Ok(kind) = kind(&sealed) else { return Ok(None) };
+        let verdict = match (kind.takes_calls(), &sealed.endpoint) {
             (true, endpoint) => {
                 let own = endpoint.as_deref().and_then(|endpoint| Url::parse(endpoint).ok());
                 let in_clear = decrypt_nudgespot_key(&self.admin.vault, source, key)?;
@@ -118,7 +120,10 @@ impl SetUp {
     /// # Errors
     /// [`AdminError::Database`]: try again later.
     pub async fn check_due_write_keys(&self, now: OffsetDateTime) -> Result<(), AdminError> {
-        let due = self.admin.db(async |db| write_key_check::due(db, now - ASK_AGAIN, KEYS_A_TURN).await).await?;
+        let of_segment = Kind::ALL.into_iter().filter(|kind| !kind.takes_calls()).map(Kind::as_str);
+        let kinds: Vec<&str> = of_segment.collect();
+        let before = now - ASK_AGAIN;
+        let due = self.admin.db(async |db| write_key_check::due(db, &kinds, before, KEYS_A_TURN).await).await?;
         for source in due {
             if let Err(error) = self.check_write_key(source, now).await {
                 tracing::debug!(source.id = %source, %error, "a write key cannot be checked");

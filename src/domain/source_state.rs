@@ -62,6 +62,7 @@ pub struct SeenWebhooks {
 
 /// What a source is judged by.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct SourceFacts {
     /// Whether what it takes are calls, which go to Nudgespot.
     pub are_calls: bool,

@@ -94,19 +94,31 @@ async fn a_call_is_followed_from_its_receipt_to_nudgespot() {
         let rows = visitor.get(&format!("{list}?kind={kind}")).await.body.matches("class=\"linked\"").count();
         assert_eq!(rows, n, "{kind}");
     }
-    assert_eq!(visitor.get(&format!("{list}?recipient=U1@example.com")).await.body.matches("class=\"linked\"").count(), 1);
+    assert_eq!(
+        visitor.get(&format!("{list}?recipient=U1@example.com")).await.body.matches("class=\"linked\"").count(),
+        1
+    );
 
     let journey = visitor.get(&format!("{list}/i1")).await;
     for words in [
-        "Received", "Mapped to a user of Nudgespot", "Stored, to be sent", "Sent to Nudgespot: accepted, 200",
-        "POST /subscribers/identify", "contact_value", "Nudgespot&#39;s API has accepted it",
+        "Received",
+        "Mapped to a user of Nudgespot",
+        "Stored, to be sent",
+        "Sent to Nudgespot: accepted, 200",
+        "POST /subscribers/identify",
+        "contact_value",
+        "Nudgespot&#39;s API has accepted it",
     ] {
         assert!(journey.has(words), "{words}: {}", journey.body);
     }
     let dead = visitor.get(&format!("{list}/dead")).await;
     assert!(dead.has("Sent to Nudgespot: refused, 422") && dead.has("POST /activities"), "{}", dead.body);
     let overview = visitor.get(&format!("/sources/{}", source.id)).await;
-    assert!(overview.has("accepted by Nudgespot&#39;s API") && overview.has("1 user is identified."), "{}", overview.body);
+    assert!(
+        overview.has("accepted by Nudgespot&#39;s API") && overview.has("1 user is identified."),
+        "{}",
+        overview.body
+    );
     assert!(overview.has("kind=identify") && !overview.has("kind=opened") && !overview.has("Segment"));
 }
 
@@ -193,9 +205,14 @@ async fn a_source_of_calls_is_made_and_set_up_on_pages() {
     let visitor = Visitor::operator(&context, &service).await;
     let new = format!("/accounts/{account}/new-source");
     let refused = visitor.send(&new, "kind=segment&name=&nudgespot_key=a+b&carrier=Mine").await;
-    assert!(refused.status == 422 && refused.has("no white space") && refused.has("value=\"Mine\""), "{}", refused.body);
+    assert!(
+        refused.status == 422 && refused.has("no white space") && refused.has("value=\"Mine\""),
+        "{}",
+        refused.body
+    );
     assert!(!refused.has("a b"), "a key is not shown");
-    let made = visitor.send(&new, "kind=segment&name=calls&nudgespot_key=bad-key&unknown_users=ignore&carrier=Mine").await;
+    let made =
+        visitor.send(&new, "kind=segment&name=calls&nudgespot_key=bad-key&unknown_users=ignore&carrier=Mine").await;
     let once = visitor.get(&made.location).await;
     let secret = |id: &str| once.between(&format!("<code id=\"{id}\">"), "<");
     let (url, ingest_key) = (secret("webhook-url"), secret("ingest-key"));
@@ -209,7 +226,15 @@ async fn a_source_of_calls_is_made_and_set_up_on_pages() {
 
     let page = visitor.get(&set_up).await;
     assert!(page.has("Unknown to Nudgespot") && page.has("No request came yet."), "{}", page.body);
-    for words in ["Webhooks (Actions)", "Shared Secret", "@segment/analytics-node", "segment.analytics", "apiHost", "RetryError", &url] {
+    for words in [
+        "Webhooks (Actions)",
+        "Shared Secret",
+        "@segment/analytics-node",
+        "segment.analytics",
+        "apiHost",
+        "RetryError",
+        &url,
+    ] {
         assert!(page.has(words), "{words}");
     }
     assert!(!page.has(&ingest_key) && !page.has("write key</"));
@@ -249,7 +274,8 @@ async fn a_source_of_calls_is_made_and_set_up_on_pages() {
 async fn the_api_makes_and_changes_such_a_source_as_the_command_line_does() {
     let context = Context::new().await;
     let service = context.serve().await;
-    let account = context.show(&context.source("acme").await.id).await["account_id"].as_str().expect("an id").to_owned();
+    let account =
+        context.show(&context.source("acme").await.id).await["account_id"].as_str().expect("an id").to_owned();
     let token = context.run(&["token", "create", "--name", "all"]).await["token"].as_str().expect("a token").to_owned();
     let ask = async |method: reqwest::Method, path: &str, body: Value| {
         let request = sender::http().request(method, format!("{}/api/v1/{path}", service.console_url));
@@ -272,7 +298,8 @@ async fn the_api_makes_and_changes_such_a_source_as_the_command_line_does() {
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(status == 422 && detail.contains(why), "{body}: {problem}");
     }
-    let new = json!({"kind": "segment", "name": "calls", "nudgespot_key": KEY, "carrier": "Mine", "event_traits": false});
+    let new =
+        json!({"kind": "segment", "name": "calls", "nudgespot_key": KEY, "carrier": "Mine", "event_traits": false});
     let (status, made) = ask(reqwest::Method::POST, &sources, new).await;
     assert_eq!(status, 201, "{made}");
     assert!(made["shared_secret"].is_string() && made["signing_secret"].is_null());
@@ -293,9 +320,13 @@ async fn the_api_makes_and_changes_such_a_source_as_the_command_line_does() {
     let (_, events) = ask(reqwest::Method::GET, &format!("{path}/events?kind=track"), json!({})).await;
     let event = &events["data"][0];
     assert_eq!((&event["user_id"], &event["event"]), (&json!("nudgespot-source-test"), &json!("Test of the console")));
-    assert_eq!((&event["message_id"], &event["kind"], &event["state"]), (&Value::Null, &json!("track"), &json!("delivered")));
+    assert_eq!(
+        (&event["message_id"], &event["kind"], &event["state"]),
+        (&Value::Null, &json!("track"), &json!("delivered"))
+    );
     let (_, journey) =
-        ask(reqwest::Method::GET, &format!("{path}/events/{}", event["event_id"].as_str().expect("an id")), json!({})).await;
+        ask(reqwest::Method::GET, &format!("{path}/events/{}", event["event_id"].as_str().expect("an id")), json!({}))
+            .await;
     assert_eq!(journey["request"]["activity"]["properties"]["test"], json!(true), "{journey}");
     let (_, overview) = ask(reqwest::Method::GET, &format!("{path}/overview"), json!({})).await;
     assert_eq!((&overview["identified"], &overview["held"]), (&json!(1), &json!(0)));

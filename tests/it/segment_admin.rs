@@ -8,6 +8,9 @@ use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::secrets::{Source, SourceCache};
 use nudgespot_source::store::connection::Connector;
 use nudgespot_source::store::{retention, write_key_check};
+use nudgespot_source::web::console::ROUTES;
+use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
@@ -16,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::harness::{Context, MASTER_KEY};
+use crate::harness::{Context, MASTER_KEY, Service, sender};
 
 const NEW_KEY: &str = "AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=";
 const LOST_KEY: &str = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
@@ -271,8 +274,26 @@ async fn an_entered_key_is_asked_about_and_used_whatever_is_said() {
     context.run(&["account", "create", "--name", "b", "--kind", "segment", "--nudgespot-key", "k"]).await;
     assert!(heads.recv().await.is_some());
     // Segment is not asked about Nudgespot's keys: it would learn them.
-    let due = write_key_check::due(&context.pool, OffsetDateTime::now_utc(), 50).await.expect("asked");
-    assert_eq!(due, [] as [Uuid; 0]);
+    let events = Uuid::parse_str(&context.source("events").await.id).expect("an id");
+    let could_be_a_write_key = "rest-key-0000";
+    context
+        .run(&["source", "set", "acme/segment", "--endpoint", "none", "--nudgespot-key", could_be_a_write_key])
+        .await;
+    let due = write_key_check::due(&context.pool, &["nudgespot", "resend"], OffsetDateTime::now_utc(), 50).await;
+    assert_eq!(due.expect("asked"), [events]);
+    context.set("RUST_LOG", "info");
+    let service = context.serve().await;
+    let cookie = sign_in(&context, &service).await;
+    let shown = context.show("acme/segment").await;
+    assert!(heads.recv().await.is_some() && heads.try_recv().is_err(), "of the command");
+    let path = format!("{}/sources/{}/set-up/check-key", service.console_url, text(&shown, "source_id"));
+    let request = sender::http_without_redirects().post(path).header("Sec-Fetch-Site", "same-origin");
+    let answer = request.header(COOKIE, &cookie).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 303);
+    // Whoever asks for it has Nudgespot asked, and nobody else.
+    assert!(heads.recv().await.is_some());
+    let verdict = sqlx::query_scalar::<_, String>("select verdict from write_key_check").fetch_one(&context.pool).await;
+    assert_eq!(verdict.expect("read"), "known");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -466,4 +487,87 @@ async fn with_a_source_or_account_goes_what_was_held_and_learnt() {
         .await;
     forget().await.expect("done");
     assert_eq!(left_behind(&context).await, [0, 0, 0]);
+}
+
+/// An operator who is signed in: his cookie.
+async fn sign_in(context: &Context, service: &Service) -> String {
+    let link = context.run(&["operator", "invite", "--email", "op@example.com"]).await;
+    let path = text(&link, "link").split_once("/links/").expect("a link").1.to_owned();
+    let request = sender::http_without_redirects().post(format!("{}/links/{path}", service.console_url));
+    let request = request.header("Sec-Fetch-Site", "same-origin");
+    let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+    let answer = request.body("password=correct+horse+battery").send().await.expect("an answer");
+    let cookie = answer.headers().get(SET_COOKIE).and_then(|cookie| cookie.to_str().ok()).expect("a session");
+    cookie.split(';').next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_shows_a_source_of_calls_and_takes_what_it_has() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let created = context.run(&["account", "create", "--name", "acme", "--kind", "segment"]).await;
+    context.run(&["source", "set", "acme", "--nudgespot-key", "rest/key:1234"]).await;
+    let source = text(&created, "source_id");
+    let cookie = sign_in(&context, &service).await;
+    let ask = async |method: &str, path: &str, body: &'static str| {
+        let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+        let request = sender::http_without_redirects().request(method, format!("{}{path}", service.console_url));
+        let request = request.header("Sec-Fetch-Site", "same-origin").header(COOKIE, &cookie);
+        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let answer = request.body(body).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let of_source = ROUTES.iter().map(|route| (route.method, route.path.replace("{source}", source)));
+    let pages: Vec<_> = of_source
+        .filter(|(method, path)| *method == "get" && path.contains(source) && !path.contains(['{']))
+        .filter(|(_, path)| !path.starts_with("/api/"))
+        .collect();
+    assert!(pages.len() > 5, "{pages:?}");
+    for (method, path) in pages {
+        // The export asks for its format; the others take no notice.
+        let (status, body) = ask(method, &format!("{path}?format=csv"), "").await;
+        assert_eq!(status, 200, "{path}: {body}");
+    }
+    // A form has what email events have as well: of that, only the name is taken.
+    let form = "name=calls&unsubscribe_event=Unsubscribed&allow_untimestamped=true";
+    assert_eq!(ask("post", &format!("/sources/{source}/settings"), form).await.0, 303);
+    let form = "write_key=abcdefgh1234&region=us";
+    let (status, body) = ask("post", &format!("/sources/{source}/set-up/write-key"), form).await;
+    assert!(status == 422 && body.contains("has no write key"), "{status}: {body}");
+    let shown = context.show("acme").await;
+    let fields = ["name", "unsubscribe_event", "allow_untimestamped", "nudgespot_key_last4"];
+    let expected = json!(["calls", "Email Unsubscribed", false, "1234"]);
+    assert_eq!(Value::from_iter(fields.map(|field| shown[field].clone())), expected);
+
+    let token = context.run(&["token", "create", "--name", "t"]).await;
+    let api = async |method: Method, path: &str, body: &Value| {
+        let request = sender::http().request(method, format!("{}/api/v1{path}", service.console_url));
+        let request = request.header(AUTHORIZATION, format!("Bearer {}", text(&token, "token")));
+        let answer = request.header(CONTENT_TYPE, "application/json").body(body.to_string()).send().await;
+        let answer = answer.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str::<Value>(&answer.text().await.expect("text")).expect("JSON"))
+    };
+    let path = format!("/sources/{source}");
+    let (status, seen) = api(Method::GET, &path, &json!({})).await;
+    // The command does not know on which port the service listens.
+    let (seen, shown) = ([seen, shown])
+        .map(|mut source| {
+            source["webhook_url"].take();
+            source
+        })
+        .into();
+    assert_eq!((status, seen), (200, shown));
+    let (status, rotated) = api(Method::POST, &format!("{path}/rotate-secret"), &json!({})).await;
+    assert!(status == 200 && rotated["ingest_key"].is_string() && rotated["signing_secret"].is_null(), "{rotated}");
+    for (field, value) in [("write_key", "abcdefgh1234"), ("region", "us"), ("unsubscribe_event", "Unsubscribed")] {
+        let (status, problem) = api(Method::PATCH, &path, &json!({field: value})).await;
+        assert_eq!(status, 422, "{field}: {problem}");
+    }
+    let path = format!("/accounts/{}/sources", text(&created, "account_id"));
+    let (status, made) = api(Method::POST, &path, &json!({"kind": "segment"})).await;
+    assert!(status == 201 && made["shared_secret"].is_string() && made["ingest_key"].is_string(), "{made}");
+    assert_eq!(made.get("signing_secret"), None, "{made}");
+    let (status, made) = api(Method::POST, &path, &json!({"kind": "nudgespot"})).await;
+    assert!(status == 201 && made["signing_secret"].is_string() && made.get("ingest_key").is_none(), "{made}");
 }

@@ -145,9 +145,7 @@ impl Scene {
             let traits = json!({"email": format!("{}@example.com", user.replace(['@', ' '], "")), "name": strange, "x": strange});
             json!({"type": "identify", "userId": user, "messageId": id, "traits": traits})
         };
-        let track = |user: &str, id: &str, event: &str| {
-            json!({"type": "track", "userId": user, "messageId": id, "event": event, "properties": {"x": event}})
-        };
+        let track = |user: &str, id: &str, event: &str| json!({"type": "track", "userId": user, "messageId": id, "event": event, "properties": {"x": event}});
         self.call(service, &json!([identify("u1", "i1"), track("u1", "t1", "Signed Up")])).await;
         self.call(service, &json!([identify(&strange, "i2"), track(&strange, "t2", &strange)])).await;
         self.call(service, &json!([track("ghost", "held", &strange), track(&strange, "t3", &"W".repeat(2_000))])).await;

@@ -131,7 +131,10 @@ impl SourceChange {
                 nudgespot_key: self.nudgespot_key.as_ref().map(parse_nudgespot_key).transpose()?,
                 unknown_users: self.unknown_users.map(|what| parse_unknown_users(&what)).transpose()?,
                 event_traits: self.event_traits,
-                carrier: self.carrier.map(|Nullable(name)| name.map(|name| parse_carrier(&name)).transpose()).transpose()?,
+                carrier: self
+                    .carrier
+                    .map(|Nullable(name)| name.map(|name| parse_carrier(&name)).transpose())
+                    .transpose()?,
                 learn_identities: self.learn_identities,
             },
         })

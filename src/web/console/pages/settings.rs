@@ -136,6 +136,10 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
 fn edit(kind: Option<Kind>, form: &SettingsForm) -> Result<Edit, String> {
     let name = Some(Name::parse(&form.name).map_err(|error| error.to_string())?);
     if kind.is_some_and(Kind::takes_calls) {
+        // Without it, this is not the form of such a source: the boxes that are not ticked were not there.
+        if form.unknown_users.is_empty() {
+            return Ok(Edit { name, ..Edit::default() });
+        }
         let carrier = match form.carrier.trim() {
             "" => None,
             name => Some(Carrier::parse(name).map_err(|error| error.to_string())?),
@@ -160,7 +164,9 @@ fn edit(kind: Option<Kind>, form: &SettingsForm) -> Result<Edit, String> {
 /// What is set, for the audit log.
 fn detail(are_calls: bool, form: &SettingsForm) -> String {
     let SettingsForm { name, unsubscribe_event, unknown_users, carrier, .. } = form;
-    if are_calls {
+    if are_calls && unknown_users.is_empty() {
+        name.clone()
+    } else if are_calls {
         let (traits, learns) = (form.event_traits.is_some(), form.learn_identities.is_some());
         format!(
             "{name}: unknown_users {unknown_users}, event_traits {traits}, carrier {}, learn_identities {learns}",
