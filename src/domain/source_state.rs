@@ -164,7 +164,8 @@ impl SourceFacts {
         }
         let when = last_verified_at.map_or_else(|| "yet".to_owned(), |at| format!("since {}", clock(at, now)));
         let fault = likely_fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
-        Some(format!("No webhook verified {when}; {} refused{fault}.", grouped(*n)))
+        let what = if self.are_calls { "request" } else { "webhook" };
+        Some(format!("No {what} verified {when}; {} refused{fault}.", grouped(*n)))
     }
 
     fn paused_sentence(&self, reason: Option<&str>, at: Option<OffsetDateTime>, now: OffsetDateTime) -> String {

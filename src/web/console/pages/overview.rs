@@ -262,7 +262,7 @@ fn users_identified(n: i64) -> String {
     match n {
         0 => "No user is identified yet.".to_owned(),
         1 => "1 user is identified.".to_owned(),
-        n => format!("{} users are identified.", at_most_many(n)),
+        n => format!("{} users are identified.", at_most_many(n)).replacen("over", "Over", 1),
     }
 }
 
@@ -270,7 +270,7 @@ fn users_identified(n: i64) -> String {
 pub fn held_words(n: i64) -> String {
     match n {
         1 => "1 call waits for an identify of its user".to_owned(),
-        n => format!("{} calls wait for an identify of their users", at_most_many(n)),
+        n => format!("{} calls wait for an identify of their users", at_most_many(n)).replacen("over", "Over", 1),
     }
 }
 
