@@ -62,10 +62,13 @@ create table replay_job (
     -- They have been put back up to this number.
     after_seq bigint not null default 0,
     n_moved bigint not null default 0,
-    -- Of those, which Segment has taken, and which it refused again (or which expired).
+    -- Of those, which Segment has taken, which it refused again (or which expired), which were erased first, and which the
+    -- log lacks.
     n_sent bigint not null default 0,
     n_refused bigint not null default 0,
-    -- The numbers in the log of those that are on their way; null: none are.
+    n_erased bigint not null default 0,
+    n_missing bigint not null default 0,
+    -- The numbers in the log of those that are on their way; null: none are. A job that was cancelled may have some.
     batch_from bigint,
     batch_to bigint,
     next_step_at timestamptz not null default now(),
@@ -76,6 +79,7 @@ create table replay_job (
 create index replay_job_source_id_idx on replay_job (source_id, created_at);
 -- One at a time.
 create unique index replay_job_running_idx on replay_job (source_id) where ended_at is null;
+create index replay_job_due_idx on replay_job (next_step_at) where ended_at is null or batch_from is not null;
 
 -- Erased events keep their numbers in the log, so that what is counted still adds up.
 alter table delivery

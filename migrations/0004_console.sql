@@ -1,9 +1,11 @@
 -- What the console keeps for itself.
 
--- Secrets on their way to the page that shows them, once, after a redirect. Sealed (see secrets/vault.rs).
+-- Secrets, one-time links and tokens on their way to the page that shows them, once, after a redirect. Sealed (see
+-- secrets/vault.rs).
 create table shown_once (
     id uuid primary key,
-    source_id uuid not null references source (id) on delete cascade,
+    -- The source or account that it is about; nil: the service.
+    about uuid not null,
     -- Who had it made, and nobody else, sees it.
     person_id uuid not null,
     sealed bytea not null,
@@ -16,3 +18,6 @@ create table write_key_check (
     checked_at timestamptz not null,
     verdict text not null check (verdict in ('known', 'unknown', 'unclear'))
 );
+
+-- By which it is known whether an operator's look at an account was recorded within the hour.
+create index audit_entry_look_idx on audit_entry (account_id, actor_id, action, at);

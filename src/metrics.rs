@@ -142,7 +142,11 @@ impl Default for Metrics {
             "Calls that Nudgespot did not answer, by the cause",
             m.nudgespot_failures.clone(),
         );
-        registry.register("nudgespot_seconds", "How long Nudgespot takes to answer a call", m.nudgespot_seconds.clone());
+        registry.register(
+            "nudgespot_seconds",
+            "How long Nudgespot takes to answer a call",
+            m.nudgespot_seconds.clone(),
+        );
         registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
         registry.register(
             "unreadable_blocks",

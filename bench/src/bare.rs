@@ -1,4 +1,4 @@
-//! The webhook handler without storing: the limit of HTTP, HMAC and JSON.
+//! The webhook handler without storing: the limit of HTTP, signatures and JSON.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub async fn run(secret: &str) -> anyhow::Result<()> {
         App::new()
             .app_data(web::Data::from(Arc::clone(&keyring)))
             .app_data(web::PayloadConfig::new(1 << 20))
-            .route("/webhooks/nudgespot/{token}", web::post().to(receive))
+            .route("/webhooks/{kind}/{token}", web::post().to(receive))
     })
     .bind(("127.0.0.1", 0))?;
     println!("{}", server.addrs()[0]);
@@ -39,13 +39,15 @@ const NOBODY: Origin<'static> = Origin {
 };
 
 async fn receive(keyring: web::Data<Keyring>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let kind = request.match_info().get("kind").and_then(|kind| kind.parse::<Kind>().ok());
+    let Some(kind) = kind else { return HttpResponse::NotFound().finish() };
     let now = OffsetDateTime::now_utc();
     let headers = request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let Ok(signature) = Kind::Nudgespot.read_signature(headers) else { return HttpResponse::Unauthorized().finish() };
+    let Ok(signature) = kind.read_signature(headers) else { return HttpResponse::Unauthorized().finish() };
     let Ok(verified) = verify(&signature, &body, &keyring, now.unix_timestamp()) else {
         return HttpResponse::Unauthorized().finish();
     };
-    let Ok(elements) = Kind::Nudgespot.parse(verified, now, &CallSettings::default()) else {
+    let Ok(elements) = kind.parse(verified, now, &CallSettings::default()) else {
         return HttpResponse::BadRequest().finish();
     };
     let n_events = elements.len();

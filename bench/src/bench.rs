@@ -11,7 +11,8 @@ use nudgespot_source::domain::write_key::WriteKey;
 use nudgespot_source::sources::Kind;
 use time::OffsetDateTime;
 
-use crate::load::{self, Load, Outcome, Spread, Target, Until};
+use crate::load::{self, Load, Outcome, Spread, Until};
+use crate::payload::{Payload, Target};
 use crate::processes::Process;
 use crate::report::{Cost, Report, Row};
 use crate::sink;
@@ -23,6 +24,8 @@ pub struct Bench {
     /// The handler without storing, and where to post to it.
     pub bare: Process,
     pub node_baseline: Arc<Vec<Target>>,
+    /// The same for calls.
+    pub calls_baseline: Arc<Vec<Target>>,
     pub postgres: u32,
     pub report: Report,
     pub duration: Duration,
@@ -40,7 +43,7 @@ impl Bench {
             let first = NewSource { write_key: key.clone(), ..NewSource::of(Kind::Nudgespot) };
             let created = self.admin.create_account(&name, first).await?;
             let secret = created.signing_secret.context("it is made")?;
-            targets.push(Target { path: created.webhook_path, secret });
+            targets.push(Target::new(created.webhook_path, secret));
         }
         Ok(Arc::new(targets))
     }
@@ -66,6 +69,7 @@ impl Bench {
             targets: Arc::clone(targets),
             spread: Spread::Even,
             n_connections: 64,
+            payload: Payload::Events,
             events_per_webhook,
             until: Until::Time(self.duration),
             rate: None,
@@ -80,7 +84,7 @@ impl Bench {
     /// Posts to sources whose events wait: the middle one of three measurements.
     pub async fn stored(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
         let load = Load { until: Until::Time(self.duration / 3), ..load.clone() };
-        self.median_of_three(load.events_per_webhook, async || {
+        self.median_of_three(&load, async || {
             let cost = Cost::start(self.service.pid(), self.postgres, 0);
             let stored = load::run(&load).await?;
             Ok(cost.of(stored.events, Row::of(what, &stored)))
@@ -94,7 +98,7 @@ impl Bench {
     pub async fn delivered(&self, what: &str, load: &Load) -> anyhow::Result<Row> {
         let third = self.duration / 3;
         let load = Load { until: Until::Time(2 * third), ..load.clone() };
-        self.median_of_three(load.events_per_webhook, async || {
+        self.median_of_three(&load, async || {
             let before = sink::count(&self.sink.address).await?;
             let cost = Cost::start(self.service.pid(), self.postgres, self.sink.pid());
             let (accepted, arriving) = tokio::join!(load::run(&load), self.arriving(third));
@@ -117,11 +121,13 @@ impl Bench {
     /// The middle one of three measurements, with the limit measured before each.
     async fn median_of_three(
         &self,
-        events_per_webhook: usize,
+        load: &Load,
         measure: impl AsyncFn() -> anyhow::Result<Row>,
     ) -> anyhow::Result<Row> {
         let until = Until::Time(self.duration / 6);
-        let limit = Load { until, ..self.load_of(&self.bare, &self.node_baseline, events_per_webhook) };
+        let baseline = if load.payload == Payload::Events { &self.node_baseline } else { &self.calls_baseline };
+        let handler = self.load_of(&self.bare, baseline, load.events_per_webhook);
+        let limit = Load { until, payload: load.payload, ..handler };
         let (mut limits, mut rows) = (0.0, Vec::new());
         for _ in 0..3 {
             limits += load::run(&limit).await?.events_per_second();

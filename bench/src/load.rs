@@ -1,14 +1,13 @@
-//! The load generator: signed webhooks of unique events, as fast as they are answered or at a given rate.
+//! The load generator: requests with unique events or calls, as fast as they are answered or at a given rate.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use nudgespot_source::domain::secret::SigningSecret;
-use nudgespot_source::sources::signature::{SigningScheme, sign};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
@@ -18,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 
 use crate::http;
+use crate::payload::{N_USERS, NEXT_ID, Payload, Target};
 use crate::sink::now_micros;
 
 #[derive(clap::Args)]
@@ -28,9 +28,12 @@ pub struct Args {
     /// The source's path, as `source create` prints it.
     #[arg(long)]
     path: String,
-    /// The source's signing secret.
+    /// The source's signing secret; with --calls, its shared secret.
     #[arg(long)]
     secret: String,
+    /// Post calls with the source's ingest key: first identifies, then tracks for the time.
+    #[arg(long)]
+    calls: bool,
     #[arg(long, default_value_t = 1)]
     events_per_webhook: usize,
     #[arg(long, default_value_t = 10)]
@@ -40,13 +43,6 @@ pub struct Args {
     rate: Option<f64>,
 }
 
-/// A source to post to.
-#[derive(Clone)]
-pub struct Target {
-    pub path: String,
-    pub secret: SigningSecret,
-}
-
 /// How to post.
 #[derive(Clone)]
 pub struct Load {
@@ -54,6 +50,7 @@ pub struct Load {
     pub targets: Arc<Vec<Target>>,
     pub spread: Spread,
     pub n_connections: usize,
+    pub payload: Payload,
     pub events_per_webhook: usize,
     pub until: Until,
     /// Webhooks a second over all connections; `None`: each as soon as the last is answered.
@@ -98,25 +95,28 @@ impl Outcome {
 
 /// Posts to one source, and says what came of it.
 pub async fn post(args: Args) -> anyhow::Result<()> {
-    let target = Target { path: args.path, secret: SigningSecret::parse(&args.secret)? };
+    let target = Target::new(args.path, SigningSecret::parse(&args.secret)?);
     // Not the ids of the time before.
     NEXT_ID.store(now_micros(), Ordering::Relaxed);
-    let outcome = run(&Load {
+    let load = Load {
         address: args.address,
         targets: Arc::new(vec![target]),
         spread: Spread::Even,
         n_connections: 64,
+        payload: if args.calls { Payload::Tracks } else { Payload::Events },
         events_per_webhook: args.events_per_webhook,
         until: Until::Time(Duration::from_secs(args.seconds)),
         rate: args.rate,
-    })
-    .await?;
+    };
+    if args.calls {
+        let until = Until::Events(N_USERS);
+        run(&Load { payload: Payload::Identifies, until, rate: None, ..load.clone() }).await?;
+    }
+    let outcome = run(&load).await?;
     let ms = |quantile| outcome.latency.value_at_quantile(quantile) as f64 / 1e3;
     println!("{:.0} events/s, p50 {:.2} ms, p99 {:.2} ms", outcome.events_per_second(), ms(0.5), ms(0.99));
     Ok(())
 }
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 /// Posts, and returns when every webhook is answered.
 pub async fn run(load: &Load) -> anyhow::Result<Outcome> {
@@ -203,8 +203,8 @@ async fn connection(
             Spread::Zipf => random.sample(zipf) as usize - 1,
         };
         n_sent += load.n_connections;
-        let id = write_body(&mut body, load.events_per_webhook);
-        let request = request(&load.targets[target], &body)?;
+        let id = load.payload.write_body(&mut body, load.events_per_webhook);
+        let request = load.payload.request(&load.targets[target], &body)?;
         stream.write_all(&request).await?;
         buffer.clear();
         http::read(&mut stream, &mut buffer).await?.context("the connection ended")?;
@@ -214,40 +214,4 @@ async fn connection(
             answers.push((id, now_micros()));
         }
     }
-}
-
-fn request(target: &Target, body: &str) -> anyhow::Result<Vec<u8>> {
-    use std::io::Write;
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    let mut request = Vec::with_capacity(body.len() + 512);
-    write!(request, "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", target.path, body.len())?;
-    for (name, value) in sign(&target.secret, SigningScheme::Standard, "msg_bench", now, body.as_bytes()) {
-        write!(request, "{name}: {value}\r\n")?;
-    }
-    request.extend_from_slice(b"\r\n");
-    request.extend_from_slice(body.as_bytes());
-    Ok(request)
-}
-
-/// Writes a body of new events; returns the number of the first.
-fn write_body(body: &mut String, n_events: usize) -> u64 {
-    use std::fmt::Write;
-    body.clear();
-    body.push_str(if n_events > 1 { "[" } else { "" });
-    let first = NEXT_ID.fetch_add(n_events as u64, Ordering::Relaxed);
-    for i in 0..n_events as u64 {
-        let id = first + i;
-        body.push_str(if i > 0 { "," } else { "" });
-        write!(
-            body,
-            r#"{{"id":"evt_{id:016x}","event":"clicked","timestamp":"2016-01-27T09:15:00.000Z","subscriber":{{"uid":"u{:08x}","email":"pgibbons{}@example.com"}},"properties":{{"email_id":"{id:x}","email_subject":"First shirt on us!","campaign_id":"123","campaign_name":"New Customer Discount","link_id":"101","link_url":"https://www.buymyshirts.com?promo=NEWCUSTOMER","ip":"67.207.{}.{}","user_agent":"Mozilla/5.0 (Macintosh)"}}}}"#,
-            id % 100_000,
-            id % 100_000,
-            id / 7 % 256,
-            id % 256
-        )
-        .expect("a String takes all");
-    }
-    body.push_str(if n_events > 1 { "]" } else { "" });
-    first
 }

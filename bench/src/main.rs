@@ -1,16 +1,18 @@
 //! Measures the program against its limits, in one run on one machine.
 //!
 //! Each party is a process of its own, so that the operating system can say what it costs: the program, its PostgreSQL,
-//! the stand-in for Segment (`sink`), the handler that stores nothing (`bare`), and this load generator.
+//! the stand-in for Segment and Nudgespot (`sink`), the handler that stores nothing (`bare`), and this load generator.
 
 #![expect(clippy::disallowed_macros, reason = "a tool for those who develop it: a closed pipe may end it")]
 
 mod bare;
 mod bench;
+mod calls;
 mod copy;
 mod cpu;
 mod http;
 mod load;
+mod payload;
 mod plot;
 mod processes;
 mod report;

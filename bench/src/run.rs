@@ -10,10 +10,11 @@ use nudgespot_source::database::AdminPool;
 use nudgespot_source::domain::secret::SigningSecret;
 
 use crate::bench::Bench;
-use crate::load::{self, Target};
+use crate::load;
+use crate::payload::Target;
 use crate::processes::{self, Program};
 use crate::report::{Cost, Report, Row};
-use crate::{copy, cpu, plot, sweeps};
+use crate::{calls, copy, cpu, plot, sweeps};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -63,7 +64,8 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     let secret = SigningSecret::from_random([7; 32]);
     let mut bench = Bench {
         bare: processes::role(&["bare", secret.expose()]).await?,
-        node_baseline: Arc::new(vec![Target { path: "/webhooks/nudgespot/x".to_owned(), secret: secret.clone() }]),
+        node_baseline: Arc::new(vec![Target::new("/webhooks/nudgespot/x", secret.clone())]),
+        calls_baseline: Arc::new(vec![Target::new("/webhooks/segment/x", secret.clone())]),
         postgres: program.postgres_pid(),
         report: Report::default(),
         duration: Duration::from_secs(args.seconds),
@@ -108,6 +110,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
         measure_by_hand(&mut bench, dir, &secret, &delivered).await?;
     }
     sweeps::latency(&mut bench, &flows, "stored and delivered", 1_000.0).await?;
+    calls::run(&mut bench).await?;
     if !args.quick {
         sweeps::load(&mut bench, &flows).await?;
         sweeps::sources(&mut bench).await?;

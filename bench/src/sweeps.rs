@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::bench::Bench;
-use crate::load::{self, Load, Outcome, Spread, Target, Until};
+use crate::load::{self, Load, Outcome, Spread, Until};
+use crate::payload::Target;
 use crate::report::{Cost, Row};
 use crate::sink;
 

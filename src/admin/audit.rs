@@ -105,6 +105,7 @@ actions! {
     LinkMade = "person.link", "Made a one-time link for a person";
     RoleChanged = "person.role", "Changed a person's role";
     PersonRemoved = "person.remove", "Removed a person";
+    AccountLeft = "person.leave", "Left the account";
     OperatorInvited = "operator.invite", "Invited an operator";
     OperatorRemoved = "operator.remove", "Removed an operator";
     TokenCreated = "token.create", "Created a token";
@@ -119,12 +120,14 @@ actions! {
     SourcePaused = "source.pause", "Paused delivery";
     SourceResumed = "source.resume", "Resumed delivery";
     SecretRotated = "source.rotate_secret", "Rotated the signing secret";
+    PreviousSecretEnded = "source.end_previous_secret", "Ended the signing secret before the rotation";
     SecretShown = "source.show_secret", "Looked at the signing secret";
     UrlRotated = "source.rotate_url", "Replaced the webhook URL";
     StatusAddressReplaced = "source.rotate_status", "Replaced the status address";
     QuietAcknowledged = "source.acknowledge_quiet", "Acknowledged that the source is quiet";
     TestEventsSent = "source.test", "Sent test events";
     UnreadableSkipped = "source.skip_unreadable", "Gave up events that cannot be read";
+    AccountLookedAt = "account.look", "Looked at the account as operator";
     EventsLookedAt = "events.look", "Looked at events as operator";
     EventsExported = "events.export", "Exported events";
     ReplayStarted = "replay.start", "Started a replay";
@@ -178,18 +181,25 @@ impl Admin {
         action: Action,
         detail: &str,
     ) -> Result<(), AdminError> {
-        let address = actor.address.map(|address| address.to_canonical().to_string());
-        let detail: String = detail.chars().take(MAX_DETAIL_CHARS).collect();
-        let entry = NewAuditEntry {
-            account_id: account,
-            actor_kind: actor.kind.as_str(),
-            actor_name: &actor.name,
-            actor_id: actor.id,
-            address: address.as_deref(),
-            action: action.as_str(),
-            detail: &detail,
-        };
+        let address = address(actor);
+        let entry = entry(actor, account, action, address.as_deref(), detail);
         Ok(self.db(async |db| audit::insert(db, &entry).await).await?)
+    }
+
+    /// Records that somebody looked at an account: once an hour, however often it was.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`]: it is not recorded.
+    pub async fn record_look(
+        &self,
+        actor: &Actor,
+        account: Uuid,
+        action: Action,
+        detail: &str,
+    ) -> Result<(), AdminError> {
+        let address = address(actor);
+        let entry = entry(actor, Some(account), action, address.as_deref(), detail);
+        Ok(self.db(async |db| audit::insert_once_an_hour(db, &entry).await).await?)
     }
 
     /// A page of the audit log: of an account, or of all. `before` is where the page before it ended.
@@ -210,6 +220,28 @@ impl Admin {
         rows.truncate(limit);
         let next = rows.last().filter(|_| has_more).map(|row| row.id);
         Ok(AuditPage { entries: rows.into_iter().map(view).collect(), next })
+    }
+}
+
+fn address(actor: &Actor) -> Option<String> {
+    actor.address.map(|address| address.to_canonical().to_string())
+}
+
+fn entry<'a>(
+    actor: &'a Actor,
+    account_id: Option<Uuid>,
+    action: Action,
+    address: Option<&'a str>,
+    detail: &'a str,
+) -> NewAuditEntry<'a> {
+    NewAuditEntry {
+        account_id,
+        actor_kind: actor.kind.as_str(),
+        actor_name: &actor.name,
+        actor_id: actor.id,
+        address,
+        action: action.as_str(),
+        detail: detail.char_indices().nth(MAX_DETAIL_CHARS).map_or(detail, |(end, _)| &detail[..end]),
     }
 }
 

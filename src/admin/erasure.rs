@@ -5,9 +5,13 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::audit::erased_recipient;
+use super::listed::{Listed, MadeAt, one_more};
 use super::{Admin, AdminError, new_id};
+use crate::domain::call::user_hash;
 use crate::domain::timestamp::rfc3339;
+use crate::secrets::decrypt_identity_key;
 use crate::store::erase_job::{self, EraseJob, NewEraseJob};
+use crate::store::{account, calls};
 
 /// How many erasures of an account are listed.
 const LISTED: i64 = 50;
@@ -134,6 +138,21 @@ const OUT_OF_REACH: [&str; 3] = [
 ];
 
 impl Admin {
+    /// What calls told of a recipient, and those of their calls that wait to be told more.
+    async fn forget_identity(
+        &self,
+        account_id: Uuid,
+        email: Option<&str>,
+        uid: Option<&str>,
+    ) -> Result<(), AdminError> {
+        let keys = self.db(async |db| account::list_identity_keys(db, Some(account_id)).await).await?;
+        let Some(sealed) = keys.into_iter().next() else { return Ok(()) };
+        let key = decrypt_identity_key(&self.vault, account_id, &sealed.identity_key)?;
+        let (address_hash, user_hash) = (email.map(|email| key.address_hash(email)), uid.map(user_hash));
+        self.db(async |db| calls::erase(db, account_id, user_hash, address_hash, email).await).await?;
+        Ok(())
+    }
+
     /// Asks for the erasure of a recipient: of all that is kept of them in an account.
     ///
     /// # Errors
@@ -143,6 +162,7 @@ impl Admin {
             Named::Email(email) => (Some(email), None),
             Named::Uid(uid) => (None, Some(uid)),
         };
+        self.forget_identity(account, email.as_deref(), uid.as_deref()).await?;
         let new = NewEraseJob {
             id: new_id(),
             account_id: account,
@@ -160,7 +180,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn erasure(&self, account: Uuid, id: Uuid) -> Result<Option<ErasureView>, AdminError> {
-        Ok(self.db(async |db| erase_job::list(db, account, Some(id), 1).await).await?.pop().map(view))
+        Ok(self.db(async |db| erase_job::list(db, account, Some(id), None, 1).await).await?.pop().map(view))
     }
 
     /// The last erasures of an account, the newest first.
@@ -168,8 +188,23 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn erasures(&self, account: Uuid) -> Result<Vec<ErasureView>, AdminError> {
-        let jobs = self.db(async |db| erase_job::list(db, account, None, LISTED).await).await?;
+        let jobs = self.db(async |db| erase_job::list(db, account, None, None, LISTED).await).await?;
         Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// So many erasures of an account at most, the newest first, after a place in the list.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn erasures_after(
+        &self,
+        account: Uuid,
+        after: Option<MadeAt>,
+        limit: usize,
+    ) -> Result<Listed<ErasureView, MadeAt>, AdminError> {
+        let before = after.map(|place| (place.at, place.id));
+        let found = self.db(async |db| erase_job::list(db, account, None, before, one_more(limit)).await).await?;
+        Ok(Listed::cut(found, limit, |job| MadeAt { at: job.created_at, id: job.id }).map(view))
     }
 }
 

@@ -4,6 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listed::{Listed, one_more};
 use super::opaque_token::OpaqueToken;
 use super::{Admin, AdminError, new_id, violates};
 use crate::domain::email_address::EmailAddress;
@@ -131,8 +132,22 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn list_people(&self, account: Uuid) -> Result<Vec<PersonView>, AdminError> {
-        let members = self.db(async |db| person::list_members(db, account).await).await?;
+        let members = self.db(async |db| person::list_members(db, account, "", None).await).await?;
         Ok(members.into_iter().map(person_view).collect())
+    }
+
+    /// So many people of an account at most, by address, from the one after `after`.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn people_after(
+        &self,
+        account: Uuid,
+        after: &str,
+        limit: usize,
+    ) -> Result<Listed<PersonView, String>, AdminError> {
+        let list = async |db: &mut _| person::list_members(db, account, after, Some(one_more(limit))).await;
+        Ok(Listed::cut(self.db(list).await?, limit, |member| member.email.clone()).map(person_view))
     }
 
     /// Gives a person another role in an account.
@@ -158,15 +173,17 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn list_operators(&self) -> Result<Vec<OperatorView>, AdminError> {
-        let operators = self.db(async |db| person::list_operators(db).await).await?;
-        let view = |operator: Operator| OperatorView {
-            person_id: operator.id,
-            email: operator.email,
-            has_password: operator.has_password,
-            added_at: rfc3339(operator.created_at),
-            last_seen_at: operator.last_seen_at.map(rfc3339),
-        };
-        Ok(operators.into_iter().map(view).collect())
+        let operators = self.db(async |db| person::list_operators(db, "", None).await).await?;
+        Ok(operators.into_iter().map(operator_view).collect())
+    }
+
+    /// So many operators at most, by address, from the one after `after`.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn operators_after(&self, after: &str, limit: usize) -> Result<Listed<OperatorView, String>, AdminError> {
+        let list = async |db: &mut _| person::list_operators(db, after, Some(one_more(limit))).await;
+        Ok(Listed::cut(self.db(list).await?, limit, |operator| operator.email.clone()).map(operator_view))
     }
 
     /// The operator of that address.
@@ -174,7 +191,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchPerson`], [`AdminError::Database`].
     pub async fn find_operator(&self, email: &EmailAddress) -> Result<Uuid, AdminError> {
-        let operators = self.db(async |db| person::list_operators(db).await).await?;
+        let operators = self.db(async |db| person::list_operators(db, "", None).await).await?;
         let found = operators.iter().find(|operator| operator.email == email.as_str());
         found.map(|operator| operator.id).ok_or_else(|| AdminError::NoSuchPerson(email.as_str().to_owned()))
     }
@@ -194,6 +211,16 @@ fn done(changed: Changed, person: Uuid, is_last: AdminError) -> Result<(), Admin
         Changed::Done => Ok(()),
         Changed::NotFound => Err(AdminError::NoSuchPerson(person.to_string())),
         Changed::IsLast => Err(is_last),
+    }
+}
+
+fn operator_view(operator: Operator) -> OperatorView {
+    OperatorView {
+        person_id: operator.id,
+        email: operator.email,
+        has_password: operator.has_password,
+        added_at: rfc3339(operator.created_at),
+        last_seen_at: operator.last_seen_at.map(rfc3339),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What went wrong with a source's events, by how bad that is.
 
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Admin, AdminError};
@@ -19,11 +21,12 @@ pub struct Problems {
 }
 
 /// Events that share a reason.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Group {
     /// The reason; of ignored events, what the sender calls them.
     pub reason: String,
     /// How many.
+    #[serde(rename = "count")]
     pub n: i64,
     /// When the first of them came (or was given up).
     pub first_at: String,

@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listed::{Listed, MadeAt, one_more};
 use super::{Admin, AdminError, DeadLetterFilter, new_id, violates};
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
@@ -37,10 +38,17 @@ pub struct ReplayView {
     pub sent: i64,
     /// How many were refused again, and are dead letters again.
     pub refused: i64,
-    /// How many are on their way, or were when it was cancelled.
+    /// How many were erased before they were sent, or after they were refused.
+    pub erased: i64,
+    /// How many the log has lost, as far as a part of the database was restored or could not be read.
+    pub missing: i64,
+    /// How many are on their way. Also after a cancellation, until it is known what became of them.
     pub in_flight: i64,
     /// How many are dead letters still: not yet sent again, or kept by a cancellation.
     pub remaining: i64,
+    /// How many were no dead letters any more when their turn came: erased, forgotten, or sent again by somebody else.
+    /// Known when it is done.
+    pub gone: i64,
 }
 
 impl Admin {
@@ -77,8 +85,23 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn replays(&self, source: Uuid) -> Result<Vec<ReplayView>, AdminError> {
-        let jobs = self.db(async |db| replay_job::list(db, source, LISTED).await).await?;
+        let jobs = self.db(async |db| replay_job::list(db, source, None, LISTED).await).await?;
         Ok(jobs.into_iter().map(view).collect())
+    }
+
+    /// So many replays of a source at most, the newest first, after a place in the list.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn replays_after(
+        &self,
+        source: Uuid,
+        after: Option<MadeAt>,
+        limit: usize,
+    ) -> Result<Listed<ReplayView, MadeAt>, AdminError> {
+        let before = after.map(|place| (place.at, place.id));
+        let found = self.db(async |db| replay_job::list(db, source, before, one_more(limit)).await).await?;
+        Ok(Listed::cut(found, limit, |job| MadeAt { at: job.created_at, id: job.id }).map(view))
     }
 
     /// Ends a replay: what is not yet put back stays a dead letter. Says whether it went on until now.
@@ -97,14 +120,25 @@ impl ReplayView {
         self.ended_at.is_none()
     }
 
+    /// Whether its counts will still change.
+    #[must_use]
+    pub fn is_counting(&self) -> bool {
+        self.goes_on() || self.in_flight > 0
+    }
+
     /// What came of it so far, in words.
     #[must_use]
     pub fn sentence(&self) -> String {
         let mut text = format!("{} sent again", grouped(self.sent));
-        // What became of those, nobody has looked at after the end.
-        let (left, in_flight) =
-            if self.goes_on() { ("to go", "on their way") } else { ("not sent", "on their way when it ended") };
-        for (n, what) in [(self.refused, "refused again"), (self.in_flight, in_flight), (self.remaining, left)] {
+        let left = if self.goes_on() { "to go" } else { "not sent" };
+        for (n, what) in [
+            (self.refused, "refused again"),
+            (self.erased, "erased"),
+            (self.missing, "missing in the log"),
+            (self.gone, "no longer there when their turn came"),
+            (self.in_flight, "on their way"),
+            (self.remaining, left),
+        ] {
             if n > 0 {
                 write!(text, ", {} {what}", grouped(n)).expect("a String takes all");
             }
@@ -114,21 +148,24 @@ impl ReplayView {
 }
 
 fn view(job: ReplayJob) -> ReplayView {
-    let in_flight = job.n_moved - job.n_sent - job.n_refused;
-    // Once it is done, what is left of the number was sent or forgotten by others meanwhile.
-    let remaining = if job.state == "done" { 0 } else { (job.n_total - job.n_moved).max(0) };
+    let in_flight = job.n_moved - job.n_sent - job.n_refused - job.n_erased - job.n_missing;
+    let not_moved = (job.n_total - job.n_moved).max(0);
+    let (remaining, gone) = if job.state == "done" { (0, not_moved) } else { (not_moved, 0) };
     ReplayView {
         replay_id: job.id,
         source_id: job.source_id,
         asked_by: job.asked_by,
         created_at: rfc3339(job.created_at),
         ended_at: job.ended_at.map(rfc3339),
+        waits_for: job.waits_for.filter(|_| job.ended_at.is_none()),
         state: job.state,
-        waits_for: job.waits_for,
         total: job.n_total,
         sent: job.n_sent,
         refused: job.n_refused,
+        erased: job.n_erased,
+        missing: job.n_missing,
         in_flight,
         remaining,
+        gone,
     }
 }

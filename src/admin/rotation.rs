@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::doctor::{Signer, WebhooksSeen};
 use super::{Admin, AdminError};
+use crate::store::rotation;
 
 /// What is to be known before a signing secret is rotated.
 #[derive(Clone, Debug)]
@@ -22,9 +23,23 @@ impl Rotation {
     pub fn ends_secret_in_use(&self) -> bool {
         self.previous_until.is_some() && self.seen.last_signed_with == Some(Signer::Previous)
     }
+
+    /// Whether the current secret is the one that signs.
+    #[must_use]
+    pub fn is_current_seen(&self) -> bool {
+        self.seen.last_signed_with == Some(Signer::Current)
+    }
 }
 
 impl Admin {
+    /// Ends the secret before the current one, which would verify for another while. Says whether there was one.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn end_previous_secret(&self, source: Uuid) -> Result<bool, AdminError> {
+        Ok(self.db(async |db| rotation::end_previous_secret(db, source).await).await?)
+    }
+
     /// How far the rotation of a source's signing secret is.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listed::{Listed, MadeAt, one_more};
 use super::opaque_token::{OpaqueToken, digest};
 use super::{Admin, AdminError, new_id, violates};
 use crate::domain::name::Name;
@@ -119,8 +120,23 @@ impl Admin {
     /// # Errors
     /// [`AdminError::Database`].
     pub async fn list_tokens(&self, which: TokensOf) -> Result<Vec<TokenView>, AdminError> {
-        let tokens = self.db(async |db| api_token::list(db, which).await).await?;
+        let tokens = self.db(async |db| api_token::list(db, which, None, None).await).await?;
         Ok(tokens.into_iter().map(view).collect())
+    }
+
+    /// So many tokens at most, newest first, after a place in the list.
+    ///
+    /// # Errors
+    /// [`AdminError::Database`].
+    pub async fn tokens_after(
+        &self,
+        which: TokensOf,
+        after: Option<MadeAt>,
+        limit: usize,
+    ) -> Result<Listed<TokenView, MadeAt>, AdminError> {
+        let before = after.map(|place| (place.at, place.id));
+        let found = self.db(async |db| api_token::list(db, which, before, Some(one_more(limit))).await).await?;
+        Ok(Listed::cut(found, limit, |token| MadeAt { at: token.created_at, id: token.id }).map(view))
     }
 
     /// Revokes a token: of that account, where one is named. Returns its name, and its account.

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::listed::Listed;
 use super::{Account, Admin, AdminError};
 use crate::domain::call;
 use crate::domain::text::with_causes;
@@ -140,6 +141,23 @@ impl Admin {
     /// [`AdminError`].
     pub async fn sources_of(&self, account: Uuid) -> Result<Vec<SourceView>, AdminError> {
         self.views(Some(&[account]), None, None).await
+    }
+
+    /// So many sources of an account at most, by name, from the one after `after`.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn sources_after(
+        &self,
+        account: Uuid,
+        after: &str,
+        limit: usize,
+    ) -> Result<Listed<SourceView, String>, AdminError> {
+        let mut sources = self.sources_of(account).await?;
+        // As `after` is compared: the database may order names otherwise.
+        sources.sort_by(|a, b| a.name.cmp(&b.name));
+        sources.retain(|source| source.name.as_str() > after);
+        Ok(Listed::cut(sources, limit, |source| source.name.clone()))
     }
 
     /// A source as people see it.

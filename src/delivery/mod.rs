@@ -15,6 +15,7 @@ mod open_files;
 mod plan;
 mod poller;
 mod scheduler;
+mod settings;
 mod statements;
 mod worker;
 

@@ -3,27 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use reqwest::Url;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::batcher::{BatchError, RequestBatcher};
 use super::bisection::Bisection;
 use super::call_window::{CallWindow, MAX_CALLS};
-use super::plan::{BatchPlan, Reader, Unreadable, Writing};
+use super::plan::{BatchPlan, Reader, Unreadable};
 use super::scheduler::StepOutcome;
+use super::settings::{Destination, Settings};
 use super::statements::{self, Acquired};
 use crate::config::Endpoints;
 use crate::destinations::segment::Client;
 use crate::destinations::{Answer, Failure, Outcome, nudgespot, segment};
 use crate::domain::event::Kind;
-use crate::domain::region::Region;
 use crate::domain::retry::{self, LONGEST_WAIT};
 use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::random;
-use crate::secrets::{DecryptError, decrypt_nudgespot_key, decrypt_write_key};
 use crate::secrets::vault::Vault;
-use crate::sources;
 use crate::store::block::UnreadableBlock;
 use crate::store::connection::Connection;
 use crate::store::lease::Lease;
@@ -82,23 +79,6 @@ impl StepResult {
         Self { settlement, delivered: vec![], since: None, next }
     }
 }
-
-/// A source's settings, as far as its delivery is concerned.
-struct Settings {
-    /// Where its events go; `None`: they must wait for an admin.
-    destination: Option<Destination>,
-    /// How its tracks are written; of a source of calls, it says nothing.
-    writing: Writing,
-}
-
-/// Where a source's events or calls go.
-enum Destination {
-    Segment(segment::Destination),
-    Nudgespot(nudgespot::Destination),
-}
-
-/// This program cannot make use of a source's settings; one with another master key, or a newer one, may.
-struct UnusableSettings;
 
 impl DeliveryWorker {
     /// Takes the next events of `source` to Segment, if there are any, and settles what came of it.
@@ -193,46 +173,6 @@ impl DeliveryWorker {
             self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
         }
         Ok(if more { done.next } else { StepOutcome::Idle })
-    }
-
-    fn settings(&self, lease: &Lease) -> Result<Settings, UnusableSettings> {
-        let unknown = |what: &'static str, value: &str| {
-            tracing::error!(
-                source.id = %lease.source_id, what, value,
-                "a source has a setting that this program does not know; it is left to newer ones"
-            );
-            self.metrics.unknown_setting(what);
-            UnusableSettings
-        };
-        let unsubscribe = lease.unsubscribe_event.parse();
-        let unsubscribe = unsubscribe.map_err(|_| unknown("unsubscribe_event", &lease.unsubscribe_event))?;
-        let kind: sources::Kind = lease.kind.parse().map_err(|_| unknown("kind", &lease.kind))?;
-        let writing = Writing { envelope: kind.envelope(), unsubscribe };
-        let Some(sealed) = lease.write_key.as_deref().filter(|_| !lease.is_paused) else {
-            return Ok(Settings { destination: None, writing });
-        };
-        let endpoint = lease.endpoint.as_ref();
-        let own_endpoint = endpoint.map(|endpoint| endpoint.parse().map_err(|_| unknown("endpoint", endpoint)));
-        let own_endpoint: Option<Url> = own_endpoint.transpose()?;
-        let unopened = |error: DecryptError| {
-            tracing::error!(
-                source.id = %lease.source_id, %error,
-                "a key cannot be opened; the source is left to programs that can"
-            );
-            self.metrics.unopened_secret("write_key");
-            UnusableSettings
-        };
-        if kind.takes_calls() {
-            let key = decrypt_nudgespot_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
-            let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.nudgespot.clone());
-            let destination = Destination::Nudgespot(nudgespot::Destination { endpoint, key });
-            return Ok(Settings { destination: Some(destination), writing });
-        }
-        let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
-        let write_key = decrypt_write_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
-        let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.of(region).clone());
-        let destination = Destination::Segment(segment::Destination { endpoint, write_key });
-        Ok(Settings { destination: Some(destination), writing })
     }
 
     /// What to do where the block after the cursor cannot be read.

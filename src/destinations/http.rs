@@ -128,7 +128,12 @@ impl Peer<'_> {
             Err(error) => {
                 let failure = Failure::of(&error);
                 let reason = Some(failure.words(&host(self.endpoint), self.timeout));
-                return Answer { status: None, failure: Some(failure), outcome: Outcome::Retry { after: None }, reason };
+                return Answer {
+                    status: None,
+                    failure: Some(failure),
+                    outcome: Outcome::Retry { after: None },
+                    reason,
+                };
             }
         };
         let status = response.status().as_u16();

@@ -14,7 +14,8 @@ use super::webhook::Webhook;
 use crate::domain::event::Kind;
 use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::store::append::{Append, Events};
-use crate::store::calls::{Holds, KnownUsers, Users, identities, known_users};
+use crate::store::call_effects::Users;
+use crate::store::calls::{Holds, KnownUsers, identities, known_users};
 use crate::store::quarantine::Quarantine;
 
 /// A webhook that waits for its commit.
@@ -96,9 +97,9 @@ impl CommitBatch {
     /// A batch of these webhooks.
     pub fn new(webhooks: &[Queued<PendingWebhook>], people: People) -> Self {
         let (mut appended, mut quarantine) = (Events::default(), Quarantine::default());
-        let mut sorted = Vec::with_capacity(webhooks.len());
+        let mut all = Vec::with_capacity(webhooks.len());
         let People { users_of, known } = people;
-        let mut sorter = CallSorter::new(known, webhooks.iter().map(|queued| &queued.webhook.webhook));
+        let mut call_sorter = CallSorter::new(known, webhooks.iter().map(|queued| &queued.webhook.webhook));
         for queued in webhooks {
             let webhook = &queued.webhook.webhook;
             let Webhook { source, account, received_at, quarantine: aside, .. } = webhook;
@@ -108,7 +109,7 @@ impl CommitBatch {
                 part_index = appended.push(*source, *received_at, identified.as_ref().unwrap_or(&webhook.events));
             }
             if !(webhook.calls.is_empty() && webhook.release.is_empty()) {
-                let calls = sorter.sort(webhook);
+                let calls = call_sorter.sort(webhook);
                 fates = calls.fates;
                 if !calls.events.is_empty() {
                     part_index = appended.push(*source, *received_at, &calls.events);
@@ -120,10 +121,10 @@ impl CommitBatch {
             for (why, payload) in aside {
                 quarantine.push(*source, *received_at, why.clone(), payload.clone());
             }
-            sorted.push(Sorted { part_index, fates });
+            all.push(Sorted { part_index, fates });
         }
-        let CallEffects { holds, effects, forgotten } = sorter.finish();
-        Self { append: Append::new(appended, effects), quarantine, holds, forgotten, sorted }
+        let CallEffects { holds, effects, forgotten } = call_sorter.finish();
+        Self { append: Append::new(appended, effects), quarantine, holds, forgotten, sorted: all }
     }
 
     /// The sources of all that is to be stored, each once.
@@ -168,10 +169,13 @@ impl CommitBatch {
                     Fate::Appended(kind) => count(kind, is_new()),
                     Fate::Released(_) => n_released += usize::from(is_new()),
                     // Where it is there twice, it is held once.
-                    Fate::Held(id) => match held.remove(&(queued.source, id)) {
-                        true => n_held += 1,
-                        false => count(Kind::Track, false),
-                    },
+                    Fate::Held(id) => {
+                        if held.remove(&(queued.source, id)) {
+                            n_held += 1;
+                        } else {
+                            count(Kind::Track, false);
+                        }
+                    }
                     Fate::Forgotten => count(Kind::Track, true),
                     Fate::Ignored => n_ignored += 1,
                 }
@@ -191,9 +195,8 @@ impl CommitBatch {
 
 /// The sources that may have something to deliver now.
 pub fn appended_sources(webhooks: &[Queued<PendingWebhook>]) -> impl Iterator<Item = Uuid> {
-    let appends = |webhook: &Webhook| {
-        !(webhook.kinds.is_empty() && webhook.calls.is_empty() && webhook.release.is_empty())
-    };
+    let appends =
+        |webhook: &Webhook| !(webhook.kinds.is_empty() && webhook.calls.is_empty() && webhook.release.is_empty());
     webhooks.iter().filter(move |queued| appends(&queued.webhook.webhook)).map(|queued| queued.source)
 }
 

@@ -14,7 +14,8 @@ use crate::domain::call::{Action, Call, CallFields, UnknownUsers, user_hash};
 use crate::domain::event::Kind;
 use crate::domain::json;
 use crate::store::block::{Block, Record};
-use crate::store::calls::{Effects, HeldCall, Holds, KnownUsers, Learnt, Lesson, User, Users};
+use crate::store::call_effects::{Effects, Learnt, Lesson, User, Users};
+use crate::store::calls::{HeldCall, Holds, KnownUsers};
 use crate::store::quarantine::QuarantineReason;
 
 /// Why a call is ignored that nobody has told of the user of.
@@ -33,10 +34,18 @@ pub struct PendingCall {
 
 #[derive(Debug)]
 enum PendingAction {
-    Identify { body: String, lesson: Option<Lesson> },
+    Identify {
+        body: String,
+        lesson: Option<Lesson>,
+    },
     /// With the call as it came, where it may be set aside.
-    Track { body: String, raw: Option<String> },
-    Delete { raw: String },
+    Track {
+        body: String,
+        raw: Option<String>,
+    },
+    Delete {
+        raw: String,
+    },
 }
 
 /// What became of a call, or of one that had waited.
@@ -149,8 +158,11 @@ impl CallSorter {
 
     /// Sorts the calls of the next webhook.
     pub fn sort(&mut self, webhook: &Webhook) -> SortedCalls {
-        let mut sorted =
-            SortedCalls { events: Block::default(), quarantine: Vec::new(), fates: Vec::with_capacity(webhook.calls.len()) };
+        let mut sorted = SortedCalls {
+            events: Block::default(),
+            quarantine: Vec::new(),
+            fates: Vec::with_capacity(webhook.calls.len()),
+        };
         for user in &webhook.release {
             self.release(*user, &mut sorted);
         }
@@ -192,7 +204,8 @@ impl CallSorter {
                     UnknownUsers::Ignore if !is_known => {
                         let fields = CallFields::parse(Kind::Track, body.as_bytes());
                         let name = fields.and_then(|fields| Some(json::string(fields.event?)?.into_owned()));
-                        let why = QuarantineReason::Ignored { name: name.unwrap_or_default(), reason: Some(NOT_IDENTIFIED) };
+                        let why =
+                            QuarantineReason::Ignored { name: name.unwrap_or_default(), reason: Some(NOT_IDENTIFIED) };
                         sorted.quarantine.push((why, raw.clone().unwrap_or_else(|| body.clone())));
                         Fate::Ignored
                     }

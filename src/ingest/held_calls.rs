@@ -20,7 +20,8 @@ use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
 use crate::domain::call::MAX_HELD;
-use crate::store::calls::{self, User};
+use crate::store::call_effects::User;
+use crate::store::calls;
 use crate::store::connection::Connection;
 
 /// How often calls are looked for that need wait no longer.

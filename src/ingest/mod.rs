@@ -23,9 +23,9 @@ use crate::store::connection::{Connection, Connector, Session};
 use crate::store::log::Lane;
 use crate::wakeups::Wakeups;
 use batch::PendingWebhook;
+pub use held_calls::HeldCalls;
 use queue::Queued;
 use reply::ReplyChannel;
-pub use held_calls::HeldCalls;
 pub use webhook::{Origin, Receipt, RejectedElement, Webhook};
 use worker::{CommitWorkers, LaneState, SharedQueue};
 

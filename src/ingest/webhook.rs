@@ -14,7 +14,7 @@ use crate::domain::search_key::TrackFields;
 use crate::domain::{json, track};
 use crate::sources::element::{BodyElement, Disposition};
 use crate::store::block::{Block, Record};
-use crate::store::calls::User;
+use crate::store::call_effects::User;
 use crate::store::quarantine::QuarantineReason;
 
 /// About what an event, kept or set aside, takes on its way into the database beside its own texts: its place in the
@@ -84,7 +84,8 @@ impl Webhook {
     /// Sorts a body's elements into what is appended and what is set aside.
     #[must_use]
     pub fn new(origin: Origin<'_>, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
-        let mut webhook = Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(origin.source_id, received_at) };
+        let mut webhook =
+            Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(origin.source_id, received_at) };
         webhook.account = origin.account_id;
         webhook.receipt.held = origin.calls.map(|_| 0);
         for (index, element) in elements.into_iter().enumerate() {

@@ -5,6 +5,7 @@
 
 mod erase;
 mod replay;
+mod replay_outcome;
 
 use std::sync::Arc;
 use std::time::Duration;

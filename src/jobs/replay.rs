@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
+use super::replay_outcome;
 use crate::store::connection::Connection;
 use crate::store::replay_job::{self, DeliveryState, ReplayJob};
 use crate::store::{dead_letter, replay};
@@ -20,6 +21,8 @@ const MAX_WAITING: i64 = 1_000;
 const SOON: Duration = Duration::from_millis(250);
 /// How soon to look again where somebody has to do something first.
 const LATER: Duration = Duration::from_secs(2);
+/// The same for a job that has ended, and is only to be counted: it takes no turns from others.
+const MUCH_LATER: Duration = Duration::from_secs(10);
 
 /// Does the next step. Says whether there is more to do at once.
 pub async fn step(db: &mut Connection, wakeups: &Wakeups, job: &ReplayJob) -> sqlx::Result<bool> {
@@ -28,15 +31,19 @@ pub async fn step(db: &mut Connection, wakeups: &Wakeups, job: &ReplayJob) -> sq
         return Ok(false);
     };
     let is_cancelled = job.state == "cancelling";
-    if let Some(batch_to) = job.batch_to {
+    if let (Some(batch_from), Some(batch_to)) = (job.batch_from, job.batch_to) {
         if state.cursor_seq >= batch_to {
-            db.run(async |db| replay_job::count_batch(db, job).await).await?;
+            let outcome = replay_outcome::find(db, job.source_id, [batch_from, batch_to]).await?;
+            db.run(async |db| replay_job::count_batch(db, job, outcome).await).await?;
         } else if is_cancelled && blocked(&state).is_some() {
-            // Nobody knows when those on their way will be settled.
+            // Nobody knows when those on their way will be settled: they are counted then, and others may begin.
             return end(db, job, "cancelled").await;
         } else {
             return release(db, job, blocked(&state)).await;
         }
+    }
+    if job.ended_at.is_some() {
+        return release(db, job, None).await;
     }
     if is_cancelled {
         return end(db, job, "cancelled").await;
@@ -74,7 +81,11 @@ fn blocked(state: &DeliveryState) -> Option<&'static str> {
 }
 
 async fn release(db: &mut Connection, job: &ReplayJob, waits_for: Option<&str>) -> sqlx::Result<bool> {
-    let wait = if waits_for.is_some() { LATER } else { SOON };
+    let wait = match (waits_for, job.ended_at) {
+        (None, _) => SOON,
+        (Some(_), None) => LATER,
+        (Some(_), Some(_)) => MUCH_LATER,
+    };
     db.run(async |db| replay_job::release(db, job, wait, waits_for).await).await?;
     Ok(false)
 }

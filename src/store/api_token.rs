@@ -114,11 +114,16 @@ pub enum TokensOf {
     Everybody,
 }
 
-/// Tokens, newest first.
+/// Tokens, newest first: of those that were made before a place (a time and an id), where one is named, so many at most.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list(db: impl PgExecutor<'_>, which: TokensOf) -> sqlx::Result<Vec<ApiToken>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    which: TokensOf,
+    before: Option<(OffsetDateTime, Uuid)>,
+    limit: Option<i64>,
+) -> sqlx::Result<Vec<ApiToken>> {
     let account = match which {
         TokensOf::Account(account) => Some(account),
         TokensOf::Operators | TokensOf::Everybody => None,
@@ -130,9 +135,13 @@ pub async fn list(db: impl PgExecutor<'_>, which: TokensOf) -> sqlx::Result<Vec<
             coalesce(expires_at <= now(), false) as "is_expired!"
         from api_token left join account on account.id = account_id
         where ($1::uuid is null or account_id = $1) and (not $2 or account_id is null)
-        order by api_token.created_at desc, api_token.id"#,
+            and ($3::timestamptz is null or (api_token.created_at, api_token.id) < ($3, $4))
+        order by api_token.created_at desc, api_token.id desc limit $5"#,
         account,
-        which == TokensOf::Operators
+        which == TokensOf::Operators,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id),
+        limit,
     )
     .fetch_all(db)
     .await

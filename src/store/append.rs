@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::block::{Block, CountsByKind, FULL_BYTES};
-use super::calls::Effects;
+use super::call_effects::Effects;
 use crate::domain::event::Kind;
 
 /// The most events of a block.

@@ -52,6 +52,29 @@ pub async fn insert(db: impl PgExecutor<'_>, entry: &NewAuditEntry<'_>) -> sqlx:
     insert.execute(db).await.map(drop)
 }
 
+/// Writes an entry, unless the same actor has one of the same action and account within the last hour.
+///
+/// # Errors
+/// The database did not answer; try again.
+pub async fn insert_once_an_hour(db: impl PgExecutor<'_>, entry: &NewAuditEntry<'_>) -> sqlx::Result<()> {
+    let insert = sqlx::query!(
+        "insert into audit_entry (account_id, actor_kind, actor_name, actor_id, address, action, detail)
+        select $1, $2, $3, $4, $5, $6, $7
+        where not exists (
+            select from audit_entry
+            where account_id = $1 and actor_id = $4 and action = $6 and at > now() - interval '1 hour'
+        )",
+        entry.account_id,
+        entry.actor_kind,
+        super::storable(entry.actor_name),
+        entry.actor_id,
+        entry.address,
+        entry.action,
+        super::storable(entry.detail)
+    );
+    insert.execute(db).await.map(drop)
+}
+
 /// Entries of an account, or all, newest first: those before the entry `before`, at most `limit`.
 ///
 /// # Errors

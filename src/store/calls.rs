@@ -1,7 +1,4 @@
-//! What calls go by, and what they leave: users who are identified, whose an email address is, and calls that wait.
-//!
-//! What a call does beside being appended ([`Effects`]) is a part of the statement that appends it
-//! ([`log::append`](super::log::append)), so that it is known from the moment at which the call is.
+//! What calls go by: users who are identified, whose an email address is, and calls that wait.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,134 +6,11 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::call_effects::{User, Users};
+
 /// The most calls that wait for one user and are read at a time, and of all users together about.
 const MAX_HELD_OF_USER: usize = 500;
 const MAX_HELD: usize = 4_000;
-
-/// A user of a source: the source, and a hash of the user's id.
-pub type User = (Uuid, Uuid);
-
-/// Users, column by column.
-#[derive(Clone, Debug, Default)]
-pub struct Users {
-    pub(super) source_ids: Vec<Uuid>,
-    pub(super) user_hashes: Vec<Uuid>,
-}
-
-impl Users {
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.source_ids.is_empty()
-    }
-
-    /// Adds a user.
-    pub fn push(&mut self, (source, user): User) {
-        self.source_ids.push(source);
-        self.user_hashes.push(user);
-    }
-}
-
-impl FromIterator<User> for Users {
-    fn from_iter<I: IntoIterator<Item = User>>(users: I) -> Self {
-        let (source_ids, user_hashes) = users.into_iter().unzip();
-        Self { source_ids, user_hashes }
-    }
-}
-
-/// What appended calls do beside that.
-#[derive(Clone, Debug, Default)]
-pub struct Effects {
-    /// Whom they identify.
-    pub users: Users,
-    /// Whose addresses they tell.
-    pub learnt: Learnt,
-    /// Which calls wait no longer, being appended.
-    pub released: Released,
-}
-
-/// Whose email addresses are, column by column.
-#[derive(Clone, Debug, Default)]
-pub struct Learnt {
-    pub(super) source_ids: Vec<Uuid>,
-    pub(super) account_ids: Vec<Uuid>,
-    pub(super) address_hashes: Vec<Uuid>,
-    pub(super) user_ids: Vec<Vec<u8>>,
-    pub(super) user_hashes: Vec<Uuid>,
-    /// By which calls.
-    event_ids: Vec<Vec<u8>>,
-}
-
-/// What a call tells: whose an email address is.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the columns of `identity`, which migrations/0005_calls.sql explains")]
-pub struct Lesson {
-    pub source_id: Uuid,
-    pub event_id: Vec<u8>,
-    pub account_id: Uuid,
-    pub address_hash: Uuid,
-    pub user_id: Vec<u8>,
-    pub user_hash: Uuid,
-}
-
-impl Learnt {
-    fn push(&mut self, lesson: &Lesson) {
-        self.source_ids.push(lesson.source_id);
-        self.account_ids.push(lesson.account_id);
-        self.address_hashes.push(lesson.address_hash);
-        self.user_ids.push(lesson.user_id.clone());
-        self.user_hashes.push(lesson.user_hash);
-        self.event_ids.push(lesson.event_id.clone());
-    }
-}
-
-impl FromIterator<Lesson> for Learnt {
-    /// Of an address, the last that is told: it is the newest. In an order that is the same for all who write them.
-    fn from_iter<I: IntoIterator<Item = Lesson>>(lessons: I) -> Self {
-        let mut newest: Vec<Lesson> = lessons.into_iter().collect();
-        newest.reverse();
-        newest.sort_by_key(|lesson| (lesson.account_id, lesson.address_hash));
-        newest.dedup_by_key(|lesson| (lesson.account_id, lesson.address_hash));
-        let mut learnt = Self::default();
-        newest.iter().for_each(|lesson| learnt.push(lesson));
-        learnt
-    }
-}
-
-/// Calls that wait no longer, column by column.
-#[derive(Clone, Debug, Default)]
-pub struct Released {
-    pub(super) source_ids: Vec<Uuid>,
-    pub(super) event_ids: Vec<Vec<u8>>,
-}
-
-impl Released {
-    /// Adds a call.
-    pub fn push(&mut self, source: Uuid, event_id: Vec<u8>) {
-        self.source_ids.push(source);
-        self.event_ids.push(event_id);
-    }
-}
-
-impl Effects {
-    /// The same, but that only these calls tell whose an address is: one that came again tells nothing new.
-    #[must_use]
-    pub(super) fn learning_from(&self, is_new: impl Fn(Uuid, &[u8]) -> bool) -> Self {
-        let Learnt { source_ids, account_ids, address_hashes, user_ids, user_hashes, event_ids } = &self.learnt;
-        let mut learnt = Learnt::default();
-        for at in (0..event_ids.len()).filter(|at| is_new(source_ids[*at], &event_ids[*at])) {
-            learnt.push(&Lesson {
-                source_id: source_ids[at],
-                event_id: event_ids[at].clone(),
-                account_id: account_ids[at],
-                address_hash: address_hashes[at],
-                user_id: user_ids[at].clone(),
-                user_hash: user_hashes[at],
-            });
-        }
-        Self { learnt, ..self.clone() }
-    }
-}
 
 /// A call that waits for its user to be identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,12 +40,15 @@ pub async fn known_users(db: impl PgExecutor<'_>, users: &Users) -> sqlx::Result
     let limit = (MAX_HELD / users.source_ids.len().max(1)).clamp(1, MAX_HELD_OF_USER);
     let rows = sqlx::query!(
         r#"select asked.source_id as "source_id!", asked.user_hash as "user_hash!",
-            exists (
-                select from identified_user
-                where identified_user.source_id = asked.source_id and identified_user.user_hash = asked.user_hash
-            ) as "is_identified!",
+            identified.is_so is not null as "is_identified!",
             held.event_id as "event_id?", held.received_at as "received_at?", held.body as "body?"
         from unnest($1::uuid[], $2::uuid[]) as asked (source_id, user_hash)
+        -- A look-up for each: as `exists`, all users there are would be read into a hash table.
+        left join lateral (
+            select true as is_so from identified_user
+            where identified_user.source_id = asked.source_id and identified_user.user_hash = asked.user_hash
+            limit 1
+        ) as identified on true
         left join lateral (
             select id, event_id, received_at, body from held_call
             where held_call.source_id = asked.source_id and held_call.user_hash = asked.user_hash
@@ -375,8 +252,14 @@ pub async fn identities(
     address_hashes: &[Uuid],
 ) -> sqlx::Result<HashMap<(Uuid, Uuid), String>> {
     let rows = sqlx::query!(
-        "select account_id, address_hash, user_id from identity
-        where (account_id, address_hash) in (select * from unnest($1::uuid[], $2::uuid[]))",
+        r#"select asked.account_id as "account_id!", asked.address_hash as "address_hash!", known.user_id
+        from unnest($1::uuid[], $2::uuid[]) as asked (account_id, address_hash)
+        -- A look-up for each, see `known_users`.
+        join lateral (
+            select user_id from identity
+            where identity.account_id = asked.account_id and identity.address_hash = asked.address_hash
+            limit 1
+        ) as known on true"#,
         accounts,
         address_hashes,
     )
@@ -389,15 +272,50 @@ pub async fn identities(
     Ok(identities.collect())
 }
 
+/// Erases what is known of a person in an account: by the user, or by the address, and then also calls that wait and name it.
+///
+/// # Errors
+/// The database did not answer; try again.
+pub async fn erase(
+    db: impl PgExecutor<'_>,
+    account: Uuid,
+    user: Option<Uuid>,
+    address: Option<Uuid>,
+    email: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with unlearnt as (
+            delete from identity where account_id = $1 and (user_hash = $2 or address_hash = $3)
+        ),
+        unidentified as (
+            delete from identified_user using source
+            where source.account_id = $1 and identified_user.source_id = source.id and identified_user.user_hash = $2
+        )
+        delete from held_call using source
+        where source.account_id = $1 and held_call.source_id = source.id
+            and (held_call.user_hash = $2 or position(lower($4) in lower(body)) > 0)",
+        account,
+        user,
+        address,
+        email,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Users of a source who were forgotten, and up to which number their calls are not sent any more, as far as such calls may
 /// wait behind `cursor`.
 ///
 /// # Errors
 /// The database did not answer; ask again.
 pub async fn forgotten_after(db: impl PgExecutor<'_>, source: Uuid, cursor: i64) -> sqlx::Result<HashMap<Uuid, i64>> {
-    let rows =
-        sqlx::query!("select user_hash, up_to_seq from forgotten_user where source_id = $1 and up_to_seq > $2", source, cursor)
-            .fetch_all(db)
-            .await?;
+    let rows = sqlx::query!(
+        "select user_hash, up_to_seq from forgotten_user where source_id = $1 and up_to_seq > $2",
+        source,
+        cursor
+    )
+    .fetch_all(db)
+    .await?;
     Ok(rows.into_iter().map(|row| (row.user_hash, row.up_to_seq)).collect())
 }

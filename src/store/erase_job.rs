@@ -83,6 +83,7 @@ pub async fn list(
     db: impl PgExecutor<'_>,
     account: Uuid,
     only: Option<Uuid>,
+    before: Option<(OffsetDateTime, Uuid)>,
     limit: i64,
 ) -> sqlx::Result<Vec<EraseJob>> {
     sqlx::query_as!(
@@ -90,9 +91,14 @@ pub async fn list(
         "select id, account_id, asked_by, created_at, ended_at, email, uid, recipient, source_id, phase, log_seq, after_seq,
             after_digest, wait_lease, n_sources_done, n_events, n_waiting, n_dead_letters, n_quarantined,
             n_refused_webhooks, n_texts, n_unreadable_blocks, lease
-        from erase_job where account_id = $1 and ($2::uuid is null or id = $2) order by created_at desc limit $3",
+        from erase_job
+        where account_id = $1 and ($2::uuid is null or id = $2)
+            and ($3::timestamptz is null or (created_at, id) < ($3, $4))
+        order by created_at desc, id desc limit $5",
         account,
         only,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id),
         limit,
     )
     .fetch_all(db)

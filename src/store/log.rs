@@ -11,7 +11,7 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::append::Append;
-use super::calls::Effects;
+use super::call_effects::Effects;
 use super::lock;
 
 /// One of the few parts of the log that are written independently of each other.

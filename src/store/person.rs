@@ -121,7 +121,12 @@ pub struct Member {
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list_members(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Result<Vec<Member>> {
+pub async fn list_members(
+    db: impl PgExecutor<'_>,
+    account: Uuid,
+    after: &str,
+    limit: Option<i64>,
+) -> sqlx::Result<Vec<Member>> {
     sqlx::query_as!(
         Member,
         r#"select person.id, email, role as "role: Role", password_hash is not null as "has_password!", is_operator,
@@ -130,8 +135,10 @@ pub async fn list_members(db: impl PgExecutor<'_>, account: Uuid) -> sqlx::Resul
             (select max(expires_at) from one_time_link where person_id = person.id and expires_at > now())
                 as link_expires_at
         from membership join person on person.id = person_id
-        where membership.account_id = $1 order by email"#,
-        account
+        where membership.account_id = $1 and email > $2 order by email limit $3"#,
+        account,
+        after,
+        limit,
     )
     .fetch_all(db)
     .await
@@ -148,16 +155,18 @@ pub struct Operator {
     pub last_seen_at: Option<OffsetDateTime>,
 }
 
-/// The operators, by address.
+/// The operators whose addresses come after that one, by address; so many at most.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list_operators(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Operator>> {
+pub async fn list_operators(db: impl PgExecutor<'_>, after: &str, limit: Option<i64>) -> sqlx::Result<Vec<Operator>> {
     sqlx::query_as!(
         Operator,
         r#"select id, email, password_hash is not null as "has_password!", created_at,
             (select max(last_seen_at) from session where person_id = person.id) as last_seen_at
-        from person where is_operator order by email"#
+        from person where is_operator and email > $1 order by email limit $2"#,
+        after,
+        limit,
     )
     .fetch_all(db)
     .await

@@ -43,9 +43,7 @@ impl Quarantine {
         let mut digest = [0; 16];
         digest.copy_from_slice(&Sha256::digest(&payload)[..16]);
         let (disposition, name, reason) = match why {
-            QuarantineReason::Ignored { name, reason } => {
-                ("ignored", Some(storable(&name)), reason.map(str::to_owned))
-            },
+            QuarantineReason::Ignored { name, reason } => ("ignored", Some(storable(&name)), reason.map(str::to_owned)),
             QuarantineReason::Rejected { reason } => ("rejected", None, Some(storable(&reason))),
         };
         self.source_ids.push(source);

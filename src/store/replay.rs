@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::append::{Append, Events};
 use super::block::{Block, Record};
-use super::calls::Effects;
+use super::call_effects::Effects;
 use super::connection::Connection;
 use super::lock;
 use super::log::Lane;

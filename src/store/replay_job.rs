@@ -33,6 +33,8 @@ pub struct ReplayJob {
     pub n_moved: i64,
     pub n_sent: i64,
     pub n_refused: i64,
+    pub n_erased: i64,
+    pub n_missing: i64,
     pub batch_from: Option<i64>,
     pub batch_to: Option<i64>,
     pub lease: i64,
@@ -114,7 +116,8 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Resu
     sqlx::query_as!(
         ReplayJob,
         "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, is_exact_reason, since,
-            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
+            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, n_erased, n_missing, batch_from, batch_to,
+            lease
         from replay_job where source_id = $1 and id = $2",
         source,
         id
@@ -123,17 +126,27 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Resu
     .await
 }
 
-/// The last jobs of a source, the newest first.
+/// The last jobs of a source, the newest first: of those before a place (a time and an id), where one is named.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list(db: impl PgExecutor<'_>, source: Uuid, limit: i64) -> sqlx::Result<Vec<ReplayJob>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    source: Uuid,
+    before: Option<(OffsetDateTime, Uuid)>,
+    limit: i64,
+) -> sqlx::Result<Vec<ReplayJob>> {
     sqlx::query_as!(
         ReplayJob,
         "select id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason, is_exact_reason, since,
-            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease
-        from replay_job where source_id = $1 order by created_at desc limit $2",
+            until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, n_erased, n_missing, batch_from, batch_to,
+            lease
+        from replay_job
+        where source_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3))
+        order by created_at desc, id desc limit $4",
         source,
+        before.map(|(at, _)| at),
+        before.map(|(_, id)| id),
         limit
     )
     .fetch_all(db)
@@ -156,7 +169,7 @@ pub async fn cancel(db: impl PgExecutor<'_>, source: Uuid, id: Uuid) -> sqlx::Re
     Ok(done.rows_affected() == 1)
 }
 
-/// Leases the jobs whose next step is due.
+/// Leases the jobs whose next step is due; also those that were cancelled, while some of their events are on their way.
 ///
 /// # Errors
 /// Where it is not known to be committed; `holder` can lease them again.
@@ -165,7 +178,7 @@ pub async fn lease_due(db: impl PgExecutor<'_>, holder: i32) -> sqlx::Result<Vec
         ReplayJob,
         r#"with due as (
             select id from replay_job
-            where ended_at is null and next_step_at <= now() and (leased_until <= now() or leased_by = $1)
+            where (ended_at is null or batch_from is not null) and next_step_at <= now() and (leased_until <= now() or leased_by = $1)
             order by next_step_at limit 16
             for update skip locked
         )
@@ -173,7 +186,8 @@ pub async fn lease_due(db: impl PgExecutor<'_>, holder: i32) -> sqlx::Result<Vec
         set lease = lease + 1, leased_by = $1, leased_until = now() + $2 * interval '1 second'
         from due where replay_job.id = due.id
         returning replay_job.id, source_id, asked_by, created_at, ended_at, state, waits_for, kinds, reason,
-            is_exact_reason, since, until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, batch_from, batch_to, lease"#,
+            is_exact_reason, since, until, last_seq, n_total, after_seq, n_moved, n_sent, n_refused, n_erased, n_missing,
+            batch_from, batch_to, lease"#,
         holder,
         LEASE.as_secs_f64(),
     )
@@ -197,25 +211,36 @@ pub async fn delivery_state(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Resu
     .await
 }
 
+/// What became of a batch; each of its events is in one of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// Segment has taken them.
+    pub n_sent: i64,
+    /// They are dead letters again, or were until somebody put them back once more.
+    pub n_refused: i64,
+    /// They were erased before they were sent, or as dead letters.
+    pub n_erased: i64,
+    /// The log does not have them any more.
+    pub n_missing: i64,
+}
+
 /// Counts what became of the batch that was on its way: all of it is behind the cursor.
 ///
 /// # Errors
 /// Where it is not known to be committed: try again.
-pub async fn count_batch(db: impl PgExecutor<'_>, job: &ReplayJob) -> sqlx::Result<()> {
+pub async fn count_batch(db: impl PgExecutor<'_>, job: &ReplayJob, outcome: BatchOutcome) -> sqlx::Result<()> {
     sqlx::query!(
-        "with refused as (
-            select count(*) as n from dead_letter
-            where source_id = $3 and seq between $4 and $5
-        )
-        update replay_job
-        set n_refused = n_refused + refused.n, n_sent = n_sent + batch_to - batch_from + 1 - refused.n,
+        "update replay_job
+        set n_sent = n_sent + $4, n_refused = n_refused + $5, n_erased = n_erased + $6, n_missing = n_missing + $7,
             batch_from = null, batch_to = null, waits_for = null
-        from refused where id = $1 and lease = $2 and batch_from = $4",
+        where id = $1 and lease = $2 and batch_from = $3",
         job.id,
         job.lease,
-        job.source_id,
         job.batch_from,
-        job.batch_to,
+        outcome.n_sent,
+        outcome.n_refused,
+        outcome.n_erased,
+        outcome.n_missing,
     )
     .execute(db)
     .await?;

@@ -222,8 +222,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 n_attempts = case when next_attempt_at > '-infinity' then delivery.n_attempts else done.n_attempts end,
                 n_refused = case when next_attempt_at > '-infinity' then delivery.n_refused else done.n_refused end,
                 next_attempt_at = case
-                    when next_attempt_at > '-infinity' then next_attempt_at
-                    when wait > 0 then now() + wait * interval '1 second'
+                    when next_attempt_at > '-infinity' then next_attempt_at when wait > 0 then now() + wait * interval '1 second'
                     else '-infinity'
                 end,
                 waiting_since = now(),

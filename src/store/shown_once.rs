@@ -9,7 +9,7 @@ use uuid::Uuid;
 #[expect(missing_docs, reason = "the columns, which migrations/0004_console.sql explains")]
 pub struct ShownOnce<'a> {
     pub id: Uuid,
-    pub source_id: Uuid,
+    pub about: Uuid,
     pub person_id: Uuid,
     pub sealed: &'a [u8],
     pub expires_at: OffsetDateTime,
@@ -24,10 +24,10 @@ pub async fn insert(db: impl PgExecutor<'_>, secret: &ShownOnce<'_>) -> sqlx::Re
         "with expired as (
             delete from shown_once where expires_at < now()
         )
-        insert into shown_once (id, source_id, person_id, sealed, expires_at) values ($1, $2, $3, $4, $5)
+        insert into shown_once (id, about, person_id, sealed, expires_at) values ($1, $2, $3, $4, $5)
         on conflict (id) do nothing",
         secret.id,
-        secret.source_id,
+        secret.about,
         secret.person_id,
         secret.sealed,
         secret.expires_at,
@@ -43,15 +43,15 @@ pub async fn insert(db: impl PgExecutor<'_>, secret: &ShownOnce<'_>) -> sqlx::Re
 /// The database did not answer: whether it is still there is not known.
 pub async fn take(
     db: impl PgExecutor<'_>,
-    source: Uuid,
+    about: Uuid,
     id: Uuid,
     person: Uuid,
     now: OffsetDateTime,
 ) -> sqlx::Result<Option<Vec<u8>>> {
     let taken = sqlx::query_scalar!(
-        "delete from shown_once where id = $1 and source_id = $2 and person_id = $3 and expires_at > $4 returning sealed",
+        "delete from shown_once where id = $1 and about = $2 and person_id = $3 and expires_at > $4 returning sealed",
         id,
-        source,
+        about,
         person,
         now
     );

@@ -27,6 +27,33 @@ pub struct SourceBacklog {
     pub oldest_seconds: f64,
 }
 
+/// The database that a session is with.
+#[derive(Debug)]
+pub struct ServerIdentity {
+    /// Its name.
+    pub name: String,
+    /// The server's address and port; `None`: a local socket.
+    pub address: Option<String>,
+    /// The version of PostgreSQL.
+    pub version: String,
+}
+
+/// What the database is.
+///
+/// # Errors
+/// The database did not answer; try again.
+pub async fn server_identity(db: impl PgExecutor<'_>) -> sqlx::Result<ServerIdentity> {
+    sqlx::query_as!(
+        ServerIdentity,
+        r#"select current_database()::text as "name!",
+            case when family(inet_server_addr()) = 6 then '[' || host(inet_server_addr()) || ']'
+                else host(inet_server_addr()) end || ':' || inet_server_port() as address,
+            split_part(current_setting('server_version'), ' ', 1) as "version!""#
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// The backlog of all sources together.
 ///
 /// # Errors

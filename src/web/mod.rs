@@ -1,7 +1,7 @@
 //! HTTP in: webhooks and health on the public address, metrics on the internal one.
 
-pub mod console;
 mod body;
+pub mod console;
 mod health;
 mod problem;
 mod refusals;

@@ -58,7 +58,8 @@ pub struct Refused {
 }
 
 /// The headers that are read. See `sources/signature.rs`.
-const READ_HEADERS: [&str; 7] = [
+const READ_HEADERS: [&str; 9] = [
+    AUTHORIZATION,
     "webhook-id",
     "webhook-timestamp",
     "webhook-signature",
@@ -66,7 +67,10 @@ const READ_HEADERS: [&str; 7] = [
     "svix-timestamp",
     "svix-signature",
     "x-nudgespot-signature",
+    "x-signature",
 ];
+/// It holds a key of the source, and is judged, but never kept.
+const AUTHORIZATION: &str = "authorization";
 /// How much is kept of what is as long as a signature.
 const SHOWN_SIGNATURE_CHARS: usize = 12;
 const MIN_SIGNATURE_CHARS: usize = 40;
@@ -86,6 +90,7 @@ impl Refused {
                 || name.starts_with("svix-")
                 || name.contains("signature")
                 || name.contains("hmac")
+                || kind.takes_calls() && name == AUTHORIZATION
         };
         let kept = headers.iter().filter(|(name, _)| signs(name.as_str())).take(MAX_HEADERS);
         let kept = kept.map(|(name, value)| {
@@ -230,7 +235,7 @@ impl ActivityRecorder {
             n_body_bytes: i64::try_from(refused.n_body_bytes).unwrap_or(i64::MAX),
             fault: fault.to_owned(),
             explanation,
-            headers: refused.headers.into_iter().map(|(name, value)| (name, shortened(&value))).collect(),
+            headers: refused.headers.into_iter().map(kept).collect(),
         };
         self.db.run_once(async |db| refused_webhook::insert(db, &row).await).await
     }
@@ -244,6 +249,12 @@ fn shortened(value: &str) -> String {
         _ => part.to_owned(),
     };
     value.split_inclusive([' ', ',']).map(part).collect()
+}
+
+/// A header as it is kept.
+fn kept((name, value): (String, String)) -> (String, String) {
+    let value = if name == AUTHORIZATION { NOT_KEPT.to_owned() } else { shortened(&value) };
+    (name, value)
 }
 
 fn evidence<'a>(

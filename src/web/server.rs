@@ -57,11 +57,7 @@ impl Servers {
                 .app_data(shared.clone())
                 // A prefix: matching a pattern would cost a regular expression for each webhook.
                 .service(web::scope("/webhooks").default_service(web::to(webhook::receive)))
-                .service(
-                    web::scope("/v1")
-                        .wrap(any_origin())
-                        .default_service(web::to(webhook::receive_sdk)),
-                )
+                .service(web::scope("/v1").wrap(any_origin()).default_service(web::to(webhook::receive_sdk)))
                 .route("/healthz", web::get().to(health::healthz))
                 .route("/readyz", web::get().to(health::readyz))
                 .default_service(web::to(async || Err::<&str, _>(Problem::NotFound)))

@@ -235,6 +235,10 @@ async fn authenticate<'b>(
     let signature = entrance.read_signature(headers, body).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
         let source = entrance.find(state, &signature);
+        // A library's calls are lost by a 401, and the key may be one that is not known for now.
+        if source.is_none() && matches!(entrance, Entrance::Sdk(_)) && state.sources.may_miss_ingest_keys() {
+            return Err(Unverified::CannotDecrypt);
+        }
         let Some(keyring) =
             source.as_ref().map_or(Some(state.sources.dummy_keyring()), |source| source.keyring.as_ref())
         else {

@@ -1,22 +1,22 @@
 //! The other direction: Segment's calls reach Nudgespot, and tell who is who (docs/contract.md, The other direction).
 
-use nudgespot_source::sandbox::Fault;
+use nudgespot_source::sandbox::{Fault, NudgespotRequest, Sandbox};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::harness::{Context, PATIENCE, Service, sender};
 
 /// A source of calls, as its senders know it.
-struct CallSource {
-    name: String,
-    path: String,
-    secret: String,
-    ingest_key: String,
+pub struct CallSource {
+    pub name: String,
+    pub path: String,
+    pub secret: String,
+    pub ingest_key: String,
 }
 
 impl CallSource {
     /// Adds one to an account, with a REST key that the stand-in takes.
-    async fn add(context: &Context, account: &str, args: &[&str]) -> Self {
+    pub async fn add(context: &Context, account: &str, args: &[&str]) -> Self {
         let add = ["source", "add", account, "--kind", "segment", "--nudgespot-key", "-", "--json"];
         let (code, stdout, stderr) = context.try_run(&[&add[..], args].concat(), "rest-key-1").await;
         assert_eq!(code, 0, "{stderr}");
@@ -31,41 +31,48 @@ impl CallSource {
     }
 
     /// Posts what a destination function would.
-    async fn post(&self, service: &Service, body: &str) -> (u16, Value) {
+    pub async fn post(&self, service: &Service, body: &str) -> (u16, Value) {
         let url = format!("{}{}", service.url, self.path);
         answer(sender::http().post(url).basic_auth(&self.ingest_key, Some("")).body(body.to_owned())).await
     }
 
     /// Posts calls, which must be answered 200.
-    async fn accept(&self, service: &Service, body: &str) -> Value {
+    pub async fn accept(&self, service: &Service, body: &str) -> Value {
         let (status, receipt) = self.post(service, body).await;
         assert_eq!(status, 200, "{receipt}");
         receipt
     }
 
     /// Posts what Segment's libraries would.
-    async fn post_sdk(&self, service: &Service, path: &str, body: &str) -> (u16, Value) {
+    pub async fn post_sdk(&self, service: &Service, path: &str, body: &str) -> (u16, Value) {
         let url = format!("{}{path}", service.url);
         answer(sender::http().post(url).basic_auth(&self.ingest_key, Some("")).body(body.to_owned())).await
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+/// What a request is answered.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
     let response = request.send().await.expect("an answer");
     let (status, body) = (response.status().as_u16(), response.bytes().await.expect("a body"));
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
+/// The calls that Nudgespot was sent. Its key was asked for, as well.
+pub fn calls_of(sandbox: &Sandbox) -> Vec<NudgespotRequest> {
+    sandbox.nudgespot_requests().into_iter().filter(|request| request.method == "POST").collect()
+}
+
 /// Waits until Nudgespot was sent so many calls, and returns their paths and bodies in the order in which they came.
-async fn sent(context: &Context, n: usize) -> Vec<(String, Value)> {
-    context.segment_has(|sandbox| sandbox.nudgespot_requests().len() >= n).await;
-    let requests = context.segment.nudgespot_requests();
+pub async fn sent(context: &Context, n: usize) -> Vec<(String, Value)> {
+    context.segment_has(|sandbox| calls_of(sandbox).len() >= n).await;
+    let requests = calls_of(&context.segment);
     requests.into_iter().map(|r| (r.path, serde_json::from_str(&r.body).unwrap_or_default())).collect()
 }
 
-const IDENTIFY: &str = r#"{"type":"identify","userId":"u1","traits":{"email":"ada@example.com","firstName":"Ada","lastName":"Lovelace","phone":"+15550100","createdAt":"2015-01-01T00:00:00Z","plan":"pro"}}"#;
+pub const IDENTIFY: &str = r#"{"type":"identify","userId":"u1","traits":{"email":"ada@example.com","firstName":"Ada","lastName":"Lovelace","phone":"+15550100","createdAt":"2015-01-01T00:00:00Z","plan":"pro"}}"#;
 
-async fn world() -> (Context, Service, CallSource) {
+/// A service with an account that has a source of email events and one of calls.
+pub async fn world() -> (Context, Service, CallSource) {
     let context = Context::new().await;
     let service = context.serve().await;
     context.create("acme", &["--write-key", "key-of-acme"]).await;
@@ -95,7 +102,7 @@ async fn an_identify_makes_a_user_and_a_track_what_the_user_did() {
     let track = r#"{"type":"track","userId":"u1","event":"Item Purchased","properties":{"revenue":39.95,"n":12345678901234567890},"context":{"traits":{"plan":"pro","revenue":1}},"timestamp":"2026-01-02T05:04:05.678+02:00"}"#;
     source.accept(&service, track).await;
     sent(&context, 2).await;
-    let request = context.segment.nudgespot_requests().remove(1);
+    let request = calls_of(&context.segment).remove(1);
     assert!(request.path.ends_with("/activities"), "{}", request.path);
     assert!(request.body.contains(r#""n":12345678901234567890"#), "{}", request.body);
     assert_eq!(
@@ -112,20 +119,21 @@ async fn an_identify_makes_a_user_and_a_track_what_the_user_did() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_about_nobody_is_ignored_with_its_reason() {
     let (context, service, source) = world().await;
-    let receipt = source
-        .accept(&service, r#"{"type":"identify","anonymousId":"a1","traits":{"email":"x@example.com"}}"#)
-        .await;
+    let receipt =
+        source.accept(&service, r#"{"type":"identify","anonymousId":"a1","traits":{"email":"x@example.com"}}"#).await;
     assert_eq!((&receipt["accepted"], &receipt["ignored"]), (&json!(0), &json!(1)));
     let shown = context.source_is(&source.name, |shown| shown["ignored"] == 1).await;
     assert_eq!((&shown["waiting"], &shown["identified"]), (&json!(0), &json!(0)));
-    assert_eq!(context.segment.nudgespot_requests().len(), 0);
+    assert_eq!(calls_of(&context.segment).len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_track_waits_for_the_identify_of_its_user_and_follows_it() {
     let (context, service, source) = world().await;
     let track = |user: &str, n: u32| {
-        format!(r#"{{"type":"track","userId":"{user}","event":"Signed Up {n}","messageId":"{user}-{n}","timestamp":"2026-01-02T03:04:0{n}Z"}}"#)
+        format!(
+            r#"{{"type":"track","userId":"{user}","event":"Signed Up {n}","messageId":"{user}-{n}","timestamp":"2026-01-02T03:04:0{n}Z"}}"#
+        )
     };
     for n in 1..=2 {
         assert_eq!(source.accept(&service, &track("u9", n)).await["held"], 1);
@@ -171,7 +179,7 @@ async fn a_message_is_sent_once_also_after_a_restart() {
     service.kill().await;
     let service = context.serve().await;
     assert_eq!(source.accept(&service, call).await["duplicates"], 1);
-    assert_eq!(context.segment.nudgespot_requests().len(), 1);
+    assert_eq!(calls_of(&context.segment).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,8 +193,9 @@ async fn an_email_address_is_known_by_the_identify_that_told_it() {
     let url = shown["webhook_url"].as_str().expect("text");
     let mut acme = created.clone();
     acme.path = url[url.find("/webhooks").expect("a path")..].to_owned();
-    acme.secret = nudgespot_source::domain::secret::SigningSecret::parse(rotated["signing_secret"].as_str().expect("text"))
-        .expect("a secret");
+    acme.secret =
+        nudgespot_source::domain::secret::SigningSecret::parse(rotated["signing_secret"].as_str().expect("text"))
+            .expect("a secret");
 
     let event = |id: &str, email: &str| json!({"id": id, "event": "opened", "email": email});
     acme.accept(&service, &event("before", "ada@example.com")).await;
@@ -195,9 +204,8 @@ async fn an_email_address_is_known_by_the_identify_that_told_it() {
     acme.accept(&service, &json!({"id": "own", "event": "opened", "email": "ada@example.com", "uid": "own-uid"})).await;
     created.accept(&service, &event("of another account", "ada@example.com")).await;
     let messages = context.messages(5).await;
-    let by_event = |key: &str, value: &str| -> Vec<&Value> {
-        messages.iter().filter(|message| message[key] == value).collect()
-    };
+    let by_event =
+        |key: &str, value: &str| -> Vec<&Value> { messages.iter().filter(|message| message[key] == value).collect() };
     let known = by_event("userId", "u1");
     let [known] = &known[..] else { panic!("one: {messages:?}") };
     assert_eq!(known["context"]["traits"]["email"], " Ada@Example.com ");
@@ -223,7 +231,7 @@ async fn a_bad_call_holds_up_no_other_and_a_wait_is_obeyed() {
     source.accept(&service, IDENTIFY).await;
     let requests = sent(&context, 2).await;
     assert_eq!(requests[0], requests[1], "the same call");
-    let times: Vec<_> = context.segment.nudgespot_requests().into_iter().map(|request| request.at).collect();
+    let times: Vec<_> = calls_of(&context.segment).into_iter().map(|request| request.at).collect();
     assert!((times[1] - times[0]).as_seconds_f64() >= 1.9, "{times:?}");
 
     context.segment.nudgespot_faults.when_body_holds("Second", Some(Fault::Status(422, None)));
@@ -312,7 +320,8 @@ async fn segments_libraries_are_taken_for_what_they_are() {
     // The key in the body, as browsers send it.
     let url = format!("{}/v1/t", service.url);
     let text = format!(r#"{{"userId":"s1","event":"C","writeKey":"{}"}}"#, source.ingest_key);
-    let request = sender::http().post(&url).header("content-type", "text/plain").header("origin", "https://shop.example");
+    let request =
+        sender::http().post(&url).header("content-type", "text/plain").header("origin", "https://shop.example");
     let response = request.body(text).send().await.expect("an answer");
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["access-control-allow-origin"], "*");

@@ -71,6 +71,13 @@ impl Browser {
         self.ask(Method::POST, path, Some(url.query().unwrap_or_default().to_owned())).await
     }
 
+    /// Posts a form that leads to what is shown once, and looks at it.
+    pub async fn shown_after(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let made = self.post(path, form).await;
+        assert!(made.status == 303 && made.location.contains("/shown-once/"), "{} {}", made.status, made.body);
+        self.get(&made.location).await
+    }
+
     async fn ask(&self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request =
             self.http.request(method, format!("{}{path}", self.url)).header("Sec-Fetch-Site", "same-origin");
@@ -109,8 +116,7 @@ async fn an_admin_invites_others_and_takes_the_account_away_again() {
     let wrong = operator.post(&format!("/accounts/{account}/invite"), &[("email", MARKUP), ("role", "admin")]).await;
     assert!(wrong.status == 422 && wrong.body.contains("name@example.com") && !wrong.body.contains("<script>alert"));
     let invite = async |by: &Browser, email: &str, role: &str| {
-        let made = by.post(&format!("/accounts/{account}/invite"), &[("email", email), ("role", role)]).await;
-        assert_eq!(made.status, 200, "{}", made.body);
+        let made = by.shown_after(&format!("/accounts/{account}/invite"), &[("email", email), ("role", role)]).await;
         made.between("<code id=\"link\">", "</code>").to_owned()
     };
     let link = invite(&operator, "jane@example.com", "admin").await;
@@ -148,7 +154,7 @@ async fn an_admin_invites_others_and_takes_the_account_away_again() {
     assert_eq!(john.get(&format!("/accounts/{account}/invite")).await.status, 200);
 
     // A forgotten password: a new link, which ends what sessions there are.
-    let made = jane.post(&format!("{people}/{john_id}/link"), &[]).await;
+    let made = jane.shown_after(&format!("{people}/{john_id}/link"), &[]).await;
     let link = made.between("<code id=\"link\">", "</code>").to_owned();
     assert_eq!(john.get("/profile").await.status, 200);
     let again = Browser::join(&service, &link, &[("password", "another horse battery")]).await;
@@ -231,6 +237,22 @@ async fn a_token_is_shown_once_and_opens_the_api_until_it_is_revoked() {
     // A name holds no `/`.
     assert!(made.status == 422 && !made.body.contains("<script>alert"), "{}", made.body);
     let made = operator.post(&format!("/accounts/{account}/new-token"), &form("<b>\"'&")).await;
+    assert!(made.status == 303 && !made.body.contains("nss_"), "{}", made.body);
+    let other = Browser::join(
+        &service,
+        context.run(&["operator", "invite", "--email", "other@example.com"]).await["link"].as_str().expect("a link"),
+        &[("password", PASSWORD)],
+    )
+    .await;
+    let not_his = other.get(&made.location).await;
+    assert!(not_his.body.contains("Shown already") && !not_his.body.contains("nss_"), "{}", not_his.body);
+    let at = made.location.clone();
+    let made = operator.get(&at).await;
+    let again = operator.get(&at).await;
+    assert!(again.status == 200 && again.body.contains("Shown already"), "{}", again.body);
+    assert!(!again.body.contains("nss_"), "{}", again.body);
+    let n_tokens: i64 = sqlx::query_scalar("select count(*) from api_token").fetch_one(&context.pool).await.expect("n");
+    assert_eq!(n_tokens, 1, "looking makes none");
     let token = made.between("<code id=\"token\">", "</code>").to_owned();
     assert!(token.starts_with("nss_"));
     for path in [tokens.clone(), format!("/accounts/{account}/audit")] {
@@ -335,7 +357,7 @@ async fn who_tries_too_many_passwords_is_told_to_wait_and_nobody_learns_who_is_t
 async fn operators_are_managed_by_operators() {
     let context = Context::new().await;
     let (service, operator, _) = start(&context).await;
-    let made = operator.post("/operator/invite", &[("email", "jane@example.com")]).await;
+    let made = operator.shown_after("/operator/invite", &[("email", "jane@example.com")]).await;
     let link = made.between("<code id=\"link\">", "</code>").to_owned();
     let admin = context.admin();
     let jane = admin.find_operator(&EmailAddress::parse("jane@example.com").expect("an address")).await.expect("there");
@@ -350,9 +372,9 @@ async fn operators_are_managed_by_operators() {
         "/operator?notice=removed"
     );
     assert_eq!(operator.get("/operator").await.location.split('?').next(), Some("/sign-in"));
-    let again = browser.post(&format!("/operator/people/{jane}/link"), &[]).await;
+    let again = browser.shown_after(&format!("/operator/people/{jane}/link"), &[]).await;
     assert!(again.body.contains("<code id=\"link\">"), "{}", again.body);
-    let made = browser.post("/operator/new-token", &[("name", "all"), ("access", "read"), ("days", "0")]).await;
+    let made = browser.shown_after("/operator/new-token", &[("name", "all"), ("access", "read"), ("days", "0")]).await;
     let token = made.between("<code id=\"token\">", "</code>").to_owned();
     let url = format!("{}/api/v1/operators", service.console_url);
     let listed =
@@ -362,4 +384,83 @@ async fn operators_are_managed_by_operators() {
     let refused = sender::http().post(&url).bearer_auth(&token).body("{}").send().await.expect("an answer");
     assert_eq!(refused.status(), 403);
     assert!(browser.get("/operator/tokens").await.body.contains("for all accounts"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_belongs_to_an_account_can_leave_it_unless_nobody_would_administer_it() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let other = context.run(&["account", "create", "--name", "other"]).await["account_id"].clone();
+    let other = other.as_str().expect("an id").to_owned();
+    let join = async |args: &[&str]| {
+        let link = context.run(args).await["link"].clone();
+        Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await
+    };
+    context.run(&["account", "invite", "other", "--email", "vera@example.com", "--viewer"]).await;
+    let vera = join(&["account", "invite", "acme", "--email", "vera@example.com", "--viewer"]).await;
+    let ann = join(&["account", "invite", "acme", "--email", "ann@example.com"]).await;
+    let leave = format!("/profile/leave/{account}");
+    assert!(vera.get("/profile").await.body.contains(&leave));
+    let asked = vera.get(&leave).await;
+    assert!(asked.status == 200 && asked.body.contains("Leave it"), "{}", asked.body);
+    assert!(!asked.body.contains("only account that you belong to"), "{}", asked.body);
+
+    let last = ann.post(&leave, &[]).await;
+    assert!(last.status == 422 && last.body.contains("only admin"), "{}", last.body);
+    assert_eq!(ann.get(&format!("/accounts/{account}")).await.status, 200);
+    // Not his, and an operator's only as far as he belongs to it.
+    assert_eq!(ann.post(&format!("/profile/leave/{other}"), &[]).await.status, 404);
+    assert_eq!(operator.post(&leave, &[]).await.status, 404);
+
+    assert_eq!(vera.post(&leave, &[]).await.location, "/profile?notice=left");
+    assert_eq!(vera.get(&format!("/accounts/{account}")).await.status, 404);
+    let profile = vera.get("/profile").await;
+    assert!(profile.status == 200 && !profile.body.contains(&leave), "{}", profile.body);
+    // The last one that she belongs to.
+    let leave_other = format!("/profile/leave/{other}");
+    assert!(vera.get(&leave_other).await.body.contains("only account that you belong to"));
+    assert_eq!(vera.post(&leave_other, &[]).await.location, "/sign-in?notice=left");
+    assert_eq!(vera.get("/profile").await.location.split('?').next(), Some("/sign-in"));
+    let gone: i64 = sqlx::query_scalar("select count(*) from person where email = 'vera@example.com'")
+        .fetch_one(&context.pool)
+        .await
+        .expect("a number");
+    assert_eq!(gone, 0);
+    let log = ann.get(&format!("/accounts/{account}/audit")).await.body;
+    assert!(log.contains("Left the account") && log.contains("vera@example.com, who was viewer"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_looks_at_an_account_are_recorded_once_an_hour() {
+    let context = Context::new().await;
+    let (service, operator, account) = start(&context).await;
+    let source = context.run(&["source", "show", "acme"]).await["source_id"].as_str().expect("an id").to_owned();
+    let link = context.run(&["account", "invite", "acme", "--email", "ann@example.com"]).await["link"].clone();
+    let ann = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;
+    let looks = async || -> Vec<(String, String, String)> {
+        sqlx::query_as("select actor_name, action, detail from audit_entry where action like '%.look' order by id")
+            .fetch_all(&context.pool)
+            .await
+            .expect("entries")
+    };
+    let named = async || looks().await.into_iter().map(|(who, what, _)| format!("{who} {what}")).collect::<Vec<_>>();
+    for browser in [&ann, &operator, &operator] {
+        for path in ["", "/settings", "/events", "/problems", "/events/x"] {
+            browser.get(&format!("/sources/{source}{path}")).await;
+        }
+        browser.get(&format!("/accounts/{account}/people")).await;
+    }
+    assert_eq!(named().await, ["root@example.com account.look", "root@example.com events.look"]);
+    assert_eq!(looks().await[0].2, format!("/sources/{source}"));
+    // Somebody else's, another account's, and an hour later are others.
+    let link = context.run(&["operator", "invite", "--email", "olga@example.com"]).await["link"].clone();
+    let olga = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;
+    olga.get(&format!("/accounts/{account}")).await;
+    let other = context.run(&["account", "create", "--name", "other"]).await["account_id"].clone();
+    operator.get(&format!("/accounts/{}", other.as_str().expect("an id"))).await;
+    assert_eq!(named().await[2..], ["olga@example.com account.look", "root@example.com account.look"]);
+    context.execute("update audit_entry set at = at - interval '61 minutes'").await;
+    operator.get(&format!("/sources/{source}")).await;
+    assert_eq!(named().await[4..], ["root@example.com account.look"]);
+    assert!(ann.get(&format!("/accounts/{account}/audit")).await.body.contains("Looked at the account as operator"));
 }

@@ -35,7 +35,7 @@ async fn source_with_dead_letters(context: &Context, account: &str) -> Source {
 
 async fn viewer(service: &Service, operator: &Browser, account: &str) -> Browser {
     let form = [("email", "vera@example.com"), ("role", "viewer")];
-    let made = operator.post(&format!("/accounts/{account}/invite"), &form).await;
+    let made = operator.shown_after(&format!("/accounts/{account}/invite"), &form).await;
     let link = made.between("<code id=\"link\">", "</code>").to_owned();
     Browser::join(service, &link, &[("password", PASSWORD)]).await
 }

@@ -4,12 +4,16 @@
 
 mod access;
 mod calls;
+mod calls_crash;
+mod calls_rules;
 mod causes;
 mod cli;
 mod configuration;
 mod console;
+mod console_api;
 mod console_calls;
 mod console_events;
+mod console_operator;
 mod console_people;
 mod console_problems;
 mod crash;

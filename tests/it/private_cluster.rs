@@ -261,6 +261,7 @@ async fn the_demo_shows_six_events_arrive() {
     let (code, stdout, stderr) = run_binary(&[], &["demo", "--once"], "").await;
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("6 of 6 events arrived"), "{stdout}");
+    assert!(stdout.contains("2 of 2 calls arrived") && stdout.contains("`01michaelb`"), "{stdout}");
     for event in [
         "Email Delivered",
         "Email Opened",

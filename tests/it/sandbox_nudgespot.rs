@@ -131,7 +131,7 @@ async fn a_wrong_key_or_call_is_refused_with_an_error_and_nothing_is_kept() {
         (ACTIVITIES, timed("2026-01-02"), 422),
         (ACTIVITIES, timed("2026-01-02T03:04:05.678Z"), 404),
     ] {
-        assert_eq!(answer(post(url, path, "k", &body).await).await.0, status, "{path} {:.200}", body);
+        assert_eq!(answer(post(url, path, "k", &body).await).await.0, status, "{path} {body:.200}");
     }
     for path in ["/nudgespot/activities", "/nudgespot/subscribers"] {
         assert_eq!(text(url, path).await, "[]");
@@ -174,7 +174,7 @@ async fn faults_are_aimed_at_either_api() {
     }
 }
 
-async fn started(sandbox: &Arc<Sandbox>) -> String {
+fn started(sandbox: &Arc<Sandbox>) -> String {
     let (server, _, address) = sandbox.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     tokio::spawn(server);
     format!("http://{address}")
@@ -183,7 +183,7 @@ async fn started(sandbox: &Arc<Sandbox>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_says_what_nudgespot_answers() {
     let sandbox = Sandbox::new(Faults::default());
-    let url = started(&sandbox).await;
+    let url = started(&sandbox);
     let status = async |key: &str, uid: &str| post(&url, IDENTIFY, key, &identify(uid)).await.status().as_u16();
     let faults = &sandbox.nudgespot_faults;
 
@@ -236,7 +236,7 @@ async fn a_test_says_what_nudgespot_answers() {
 async fn whoever_waits_hears_of_nudgespots_requests() {
     let by_chance = Faults::by_chance(Odds { refuse: Some(("poison".to_owned(), 400)), ..Odds::default() });
     let sandbox = Sandbox::with_both(Faults::default(), by_chance);
-    let url = started(&sandbox).await;
+    let url = started(&sandbox);
     let mut heard = sandbox.subscribe();
     let waits = heard.wait_for(|_| sandbox.nudgespot_activities().len() == 1);
     let posts = async {

@@ -63,7 +63,13 @@ impl Client {
     }
 
     /// Sends a call, once.
-    pub async fn send(&self, destination: &Destination, operation: Operation, body: Vec<u8>, now: SystemTime) -> Answer {
+    pub async fn send(
+        &self,
+        destination: &Destination,
+        operation: Operation,
+        body: Vec<u8>,
+        now: SystemTime,
+    ) -> Answer {
         let Destination { endpoint, key } = destination;
         let url = format!("{}{}", endpoint.as_str().trim_end_matches('/'), operation.path());
         let _counted = self.in_flight.count(body.capacity());

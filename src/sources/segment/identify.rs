@@ -92,7 +92,7 @@ fn write_contacts(body: &mut String, email: Option<&str>, is_subscribed: Option<
 }
 
 /// The first word of a name, and the rest.
-fn split<'n>(name: &'n str) -> (Cow<'n, str>, Option<Cow<'n, str>>) {
+fn split(name: &str) -> (Cow<'_, str>, Option<Cow<'_, str>>) {
     let name = name.trim();
     match name.split_once(char::is_whitespace) {
         Some((first, rest)) => (Cow::Borrowed(first), Some(Cow::Borrowed(rest.trim_start()))),

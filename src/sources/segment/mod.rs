@@ -175,7 +175,7 @@ impl<'a> Body<'a, '_> {
         let disposition = if raw.get().len() > MAX_CALL_BYTES {
             Err(Rejection::CallTooLarge)
         } else {
-            call.and_then(|call| self.disposition(call))
+            call.and_then(|call| self.disposition(&call))
         };
         let disposition = disposition.unwrap_or_else(Disposition::Rejected);
         let raw = match disposition {
@@ -185,20 +185,20 @@ impl<'a> Body<'a, '_> {
         BodyElement { raw, disposition }
     }
 
-    fn disposition(&self, call: Object<'a>) -> Result<Disposition<'a>, Rejection> {
+    fn disposition(&self, call: &Object<'a>) -> Result<Disposition<'a>, Rejection> {
         let said_type = call.find("type").and_then(non_blank);
         let call_type = said_type.as_deref().or(self.endpoint_type).ok_or(Rejection::NoCallType)?;
         let call_type = CallType::parse(call_type)
             .ok_or_else(|| Rejection::UnknownCallType(call_type.chars().take(100).collect()))?;
         let event = call.find("event").filter(|_| call_type == CallType::Track);
         let event = event.and_then(|raw| Some((raw, non_blank(raw)?)));
-        let context = object(&call, "context")?;
+        let context = object(call, "context")?;
         let ignored = |reason| {
             let name = event.as_ref().map_or(Cow::Borrowed(call_type.as_str()), |(_, name)| name.clone());
             Ok(Disposition::Ignored { name, reason: Some(reason) })
         };
 
-        if let Some(reason) = gate::reason(&call, &context, self.integrations, self.settings)? {
+        if let Some(reason) = gate::reason(call, &context, self.integrations, self.settings)? {
             return ignored(reason);
         }
         if let CallType::Other(_) = call_type {
@@ -207,17 +207,17 @@ impl<'a> Body<'a, '_> {
         if call_type == CallType::Track && event.is_none() {
             return Err(Rejection::NoName);
         }
-        let at = if call_type == CallType::Delete { self.received_at } else { self.time(&call)? };
-        let Some(user_id) = find(&call, &USER_IDS, id_text) else { return ignored("no_user_id") };
-        let id = self.id(&call, said_type.is_none().then_some(call_type))?;
+        let at = if call_type == CallType::Delete { self.received_at } else { self.time(call)? };
+        let Some(user_id) = find(call, &USER_IDS, id_text) else { return ignored("no_user_id") };
+        let id = id(call, said_type.is_none().then_some(call_type))?;
         let action = match (call_type, event) {
             (CallType::Track, Some((raw, name))) => {
                 let traits =
                     if self.settings.without_event_traits { Object::default() } else { object(&context, "traits")? };
                 let event = track::Event { raw, name: &name, at, user_id: &user_id };
-                track::action(&event, object(&call, "properties")?, traits)?
+                track::action(&event, object(call, "properties")?, traits)?
             }
-            (CallType::Identify, _) => identify::action(object(&call, "traits")?, &user_id)?,
+            (CallType::Identify, _) => identify::action(object(call, "traits")?, &user_id)?,
             _ => Action::Delete,
         };
         Ok(Disposition::Call(Call { id, user_id, action }))
@@ -234,26 +234,25 @@ impl<'a> Body<'a, '_> {
         let corrected = self.sent_at.or_else(|| sent_at(call)).and_then(|sent| self.received_at.checked_sub(sent - at));
         Ok(corrected.filter(|at| (1..=9999).contains(&at.year())).unwrap_or(at))
     }
+}
 
-    /// The call's id, or one made of what it says; `path_type` is the type that it does not say itself.
-    fn id(&self, call: &Object<'a>, path_type: Option<CallType>) -> Result<EventId<'a>, Rejection> {
-        match find(call, &MESSAGE_IDS, id_text) {
-            Some(id) if id.len() > MAX_EVENT_ID_BYTES => Err(Rejection::IdTooLong),
-            Some(id) => Ok(EventId(id)),
-            None => {
-                let mut content = call.clone();
-                // Sent again, it says another time of that; and with another key it is the same call.
-                content.retain(|key, _| key != WRITE_KEY && !SENT_AT.contains(&key));
-                let text = canonical::text_of(&content, &[])?;
-                Ok(match path_type {
-                    Some(path_type) => EventId::of_content(&format!("{} {text}", path_type.as_str())),
-                    None => EventId::of_content(&text),
-                })
-            }
+/// The call's id, or one made of what it says; `path_type` is the type that it does not say itself.
+fn id<'a>(call: &Object<'a>, path_type: Option<CallType>) -> Result<EventId<'a>, Rejection> {
+    match find(call, &MESSAGE_IDS, id_text) {
+        Some(id) if id.len() > MAX_EVENT_ID_BYTES => Err(Rejection::IdTooLong),
+        Some(id) => Ok(EventId(id)),
+        None => {
+            let mut content = call.clone();
+            // Sent again, it says another time of that; and with another key it is the same call.
+            content.retain(|key, _| key != WRITE_KEY && !SENT_AT.contains(&key));
+            let text = canonical::text_of(&content, &[])?;
+            Ok(match path_type {
+                Some(path_type) => EventId::of_content(&format!("{} {text}", path_type.as_str())),
+                None => EventId::of_content(&text),
+            })
         }
     }
 }
-
 /// The list of a batch: of an object that is no call itself.
 fn batch<'a>(object: &Object<'a>) -> Option<&'a RawValue> {
     let list = object.find("batch").filter(|list| list.get().starts_with('['))?;

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{Scheme, Signature, VerifyError};
+use crate::domain::json;
 use crate::domain::secret::{Sha1Tag, SigningSecret};
 
 /// What came with a request: at least one of the two.
@@ -150,7 +151,7 @@ fn write_key(body: &[u8]) -> Option<Cow<'_, str>> {
     }
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let Body { write_key } = serde_json::from_slice(body).ok()?;
-    crate::domain::json::string(write_key).filter(|key| !key.is_empty())
+    json::string(write_key).filter(|key| !key.is_empty())
 }
 
 /// The bytes of the first call of an array.

@@ -4,14 +4,19 @@
 //! computes on the way stays here: a signature that is right for a body is as good as the secret for that body.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
+use super::calls::first_element;
 pub use super::fault::Fault;
 use super::reserialize::spellings;
 use super::{MAX_SIGNATURES, TOLERANCE_SECONDS};
-use crate::domain::secret::{SigningSecret, Tag, tag_under};
+use crate::domain::secret::{SigningSecret, sha1_tag_under, tag_under};
 use crate::sources::Kind;
+use encodings::{base64_tag, hex_tag};
+
+mod calls;
+mod encodings;
 
 /// The headers of Standard Webhooks, under both of their names: id, timestamp, signature.
 const STANDARD_NAMES: [[&str; 3]; 2] =
@@ -55,25 +60,49 @@ pub struct Secrets<'a> {
 /// A signature header that was found.
 struct Found<'a> {
     scheme: Scheme<'a>,
-    tags: Vec<(Tag, Option<Fault>)>,
+    tags: Vec<(Vec<u8>, Option<Fault>)>,
 }
 
 enum Scheme<'a> {
     Standard { id: &'a str, timestamp: &'a str },
     Timestamped { timestamp: &'a str },
     Body,
+    Calls,
+}
+
+impl<'a> Evidence<'a> {
+    /// The value of a header.
+    fn one(&self, name: &str) -> Result<Option<&'a str>, Fault> {
+        let mut named = self.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
+        match (named.next(), named.next()) {
+            (first, None) => Ok(first.map(|(_, value)| value.as_str())),
+            _ => Err(Fault::HeaderTwice(name.to_owned())),
+        }
+    }
+
+    /// The name of a header that looks as if it signed.
+    fn other_signature(&self) -> Option<String> {
+        let looks_so = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            name.contains("signature") || name.contains("hmac")
+        };
+        self.headers.iter().map(|(name, _)| name).find(|name| looks_so(name)).cloned()
+    }
 }
 
 /// What is wrong with a webhook, the likeliest first; nothing where it verifies.
 #[must_use]
 pub fn diagnose(evidence: &Evidence<'_>) -> Vec<Fault> {
+    if let Some(faults) = judge_ingest_key(evidence) {
+        return faults;
+    }
     let found = match find(evidence) {
         Ok(found) => found,
         Err(fault) => return vec![fault],
     };
     let timestamp = match found.scheme {
         Scheme::Standard { timestamp, .. } | Scheme::Timestamped { timestamp } => Some(timestamp),
-        Scheme::Body => None,
+        Scheme::Body | Scheme::Calls => None,
     };
     let clock = timestamp.and_then(|timestamp| clock(timestamp, evidence.received_at));
     let scheme = match &found.scheme {
@@ -88,16 +117,26 @@ pub fn diagnose(evidence: &Evidence<'_>) -> Vec<Fault> {
     scheme.into_iter().chain(signed).chain(clock).collect()
 }
 
+/// What is wrong with an ingest key, where that counts: there is no signature, which would have to hold.
+fn judge_ingest_key(evidence: &Evidence<'_>) -> Option<Vec<Fault>> {
+    let is_read = evidence.kind == Kind::Segment;
+    let (None, Some(authorization)) = (evidence.one(calls::SIGNATURE_NAME).ok()?, evidence.one("Authorization").ok()?)
+    else {
+        return None;
+    };
+    is_read.then(|| calls::judge_ingest_key(evidence, authorization))
+}
+
 fn find<'a>(evidence: &Evidence<'a>) -> Result<Found<'a>, Fault> {
-    let values = |name: &str| -> Vec<&'a str> {
-        let named = evidence.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
-        named.map(|(_, value)| value.as_str()).collect()
-    };
-    let one = |name: &str| match values(name)[..] {
-        [] => Ok(None),
-        [value] => Ok(Some(value)),
-        _ => Err(Fault::HeaderTwice(name.to_owned())),
-    };
+    if evidence.kind == Kind::Segment {
+        // There once only, like the signature.
+        evidence.one("Authorization")?;
+        let signature = evidence.one(calls::SIGNATURE_NAME)?;
+        let names = vec![calls::SIGNATURE_NAME, "Authorization"];
+        let signature = signature.ok_or_else(|| Fault::HeaderMissing { names, found: evidence.other_signature() })?;
+        return Ok(Found { scheme: Scheme::Calls, tags: vec![calls::tag(signature)?] });
+    }
+    let one = |name: &str| evidence.one(name);
     let mut sets = Vec::new();
     for names in STANDARD_NAMES {
         let [id, timestamp, signature] = names;
@@ -126,16 +165,11 @@ fn find<'a>(evidence: &Evidence<'a>) -> Result<Found<'a>, Fault> {
         ([], Some(own)) if is_own_read => find_own(own),
         ([], Some(_)) => Err(Fault::WrongScheme),
         _ => {
-            let looks_so = |name: &str| {
-                let name = name.to_ascii_lowercase();
-                name.contains("signature") || name.contains("hmac")
-            };
-            let found = evidence.headers.iter().map(|(name, _)| name).find(|name| looks_so(name)).cloned();
+            let found = evidence.other_signature();
             let names = match evidence.kind {
                 Kind::Nudgespot if found.is_some() => vec![OWN_NAME],
                 Kind::Nudgespot => vec![OWN_NAME, "webhook-signature"],
-                Kind::Resend => vec!["svix-signature"],
-                Kind::Segment => vec!["X-Signature"],
+                Kind::Resend | Kind::Segment => vec!["svix-signature"],
             };
             Err(Fault::HeaderMissing { names, found })
         }
@@ -161,37 +195,6 @@ fn find_own(value: &str) -> Result<Found<'_>, Fault> {
     Ok(Found { scheme: timestamp.map_or(Scheme::Body, |timestamp| Scheme::Timestamped { timestamp }), tags })
 }
 
-/// A signature of Standard Webhooks, and what is wrong with how it is written.
-fn base64_tag(text: &str) -> Option<(Tag, Option<Fault>)> {
-    let (encoded, no_version) = match text.split_once(',') {
-        Some(("v1", encoded)) => (encoded, None),
-        // Of another version, as those with asymmetric keys.
-        Some(_) => return None,
-        None => {
-            (text.strip_prefix("v1=").or_else(|| text.strip_prefix("sha256=")).unwrap_or(text), Some(Fault::NoVersion))
-        }
-    };
-    if let Some(tag) = STANDARD.decode(encoded).ok().and_then(|bytes| bytes.try_into().ok()) {
-        return Some((tag, no_version));
-    }
-    if let Some(tag) = hex::decode(encoded).ok().and_then(|bytes| bytes.try_into().ok()) {
-        return Some((tag, Some(Fault::HexForBase64)));
-    }
-    let other = [URL_SAFE, URL_SAFE_NO_PAD, STANDARD_NO_PAD].iter().find_map(|engine| engine.decode(encoded).ok())?;
-    Some((other.try_into().ok()?, Some(Fault::OtherBase64)))
-}
-
-/// A signature in hex, and what is wrong with how it is written.
-fn hex_tag(text: &str) -> Option<(Tag, Option<Fault>)> {
-    let text = text.trim();
-    if let Some(tag) = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok()) {
-        return Some((tag, None));
-    }
-    let engines = [STANDARD, URL_SAFE, URL_SAFE_NO_PAD, STANDARD_NO_PAD];
-    let bytes = engines.iter().find_map(|engine| engine.decode(text).ok())?;
-    Some((bytes.try_into().ok()?, Some(Fault::Base64ForHex)))
-}
-
 fn clock(timestamp: &str, received_at: i64) -> Option<Fault> {
     match timestamp.trim().parse::<i64>() {
         Ok(milliseconds) if milliseconds >= FIRST_MILLISECONDS => Some(Fault::Milliseconds),
@@ -210,10 +213,12 @@ fn explain(evidence: &Evidence<'_>, found: &Found<'_>) -> Vec<Fault> {
     let body = evidence.body;
     // What is wrong with how the tag is written, where this key over this content makes one of the tags.
     let try_one = |key: &[u8], content: &[&[u8]]| -> Option<Option<Fault>> {
-        let expected = tag_under(key, content);
+        let expected = found.scheme.tag(key, content);
         found.tags.iter().find(|(tag, _)| bool::from(tag.ct_eq(&expected))).map(|(_, written)| written.clone())
     };
-    let try_key = |key: &[u8], body: &[u8]| try_one(key, &found.scheme.content(body));
+    let try_key = |key: &[u8], body: &[u8]| {
+        try_one(key, &found.scheme.content(body)).or_else(|| try_one(key, &[found.scheme.other_content(body)?]))
+    };
     let faults = |written: Option<Fault>, fault: Option<Fault>| written.into_iter().chain(fault).collect();
 
     if evidence.is_whole {
@@ -272,7 +277,23 @@ impl Scheme<'_> {
         match self {
             Self::Standard { id, timestamp } => vec![id.as_bytes(), b".", timestamp.as_bytes(), b".", body],
             Self::Timestamped { timestamp } => vec![timestamp.as_bytes(), b".", body],
-            Self::Body => vec![body],
+            Self::Body | Self::Calls => vec![body],
+        }
+    }
+
+    /// What may be signed in its place.
+    fn other_content<'c>(&self, body: &'c [u8]) -> Option<&'c [u8]> {
+        match self {
+            Self::Standard { .. } | Self::Timestamped { .. } | Self::Body => None,
+            Self::Calls => first_element(body),
+        }
+    }
+
+    /// The tag that this key makes.
+    fn tag(&self, key: &[u8], content: &[&[u8]]) -> Vec<u8> {
+        match self {
+            Self::Standard { .. } | Self::Timestamped { .. } | Self::Body => tag_under(key, content).to_vec(),
+            Self::Calls => sha1_tag_under(key, &content.concat()).to_vec(),
         }
     }
 
@@ -281,7 +302,7 @@ impl Scheme<'_> {
         let whole = match self {
             Self::Standard { .. } => "the body alone, instead of `{id}.{timestamp}.{body}`",
             Self::Timestamped { .. } => "the body alone, instead of `{t}.{body}`",
-            Self::Body => return Vec::new(),
+            Self::Body | Self::Calls => return Vec::new(),
         };
         let mut contents = vec![(vec![body], whole)];
         match self {
@@ -292,7 +313,7 @@ impl Scheme<'_> {
             Self::Timestamped { timestamp } => {
                 contents.push((vec![timestamp.as_bytes(), body], "`{t}{body}`, without the `.` between them"));
             }
-            Self::Body => {}
+            Self::Body | Self::Calls => {}
         }
         contents
     }
@@ -301,7 +322,7 @@ impl Scheme<'_> {
     fn key(&self, secret: &SigningSecret) -> Vec<u8> {
         match self {
             Self::Standard { .. } => decoded(secret),
-            Self::Timestamped { .. } | Self::Body => secret.expose().as_bytes().to_vec(),
+            Self::Timestamped { .. } | Self::Body | Self::Calls => secret.expose().as_bytes().to_vec(),
         }
     }
 
@@ -316,7 +337,7 @@ impl Scheme<'_> {
         keys.push((format!(" {whole}").into_bytes(), Fault::KeyWithWhiteSpace));
         match self {
             Self::Standard { .. } => keys.push((whole.as_bytes().to_vec(), Fault::KeyNotDecoded)),
-            Self::Timestamped { .. } | Self::Body => keys.push((decoded(secret), Fault::KeyDecoded)),
+            Self::Timestamped { .. } | Self::Body | Self::Calls => keys.push((decoded(secret), Fault::KeyDecoded)),
         }
         keys
     }

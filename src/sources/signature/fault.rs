@@ -30,6 +30,10 @@ pub enum Fault {
     Base64ForHex,
     /// The signature is written in the base64 of URLs, or without padding.
     OtherBase64,
+    /// The name of a hash (`sha1=`) stands before the signature, where there is none.
+    HashNamed,
+    /// The signature is as long as those of another hash.
+    OtherHash,
     /// The version (`v1,` or `v1=`) is missing before the signature.
     NoVersion,
     /// The timestamp counts milliseconds.
@@ -62,6 +66,21 @@ pub enum Fault {
     AlteredBody,
     /// The body was too long to be kept, and so to be judged.
     BodyNotKept,
+    /// There is no signature, and the ingest key is not the source's.
+    IngestKey(IngestKeyFault),
+}
+
+/// What is wrong with an ingest key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IngestKeyFault {
+    /// There is an `Authorization`, but not an ingest key as its user without a password.
+    Unreadable,
+    /// It is none of this account's.
+    Unknown,
+    /// It is the one before the last rotation, whose time is over.
+    Expired,
+    /// It is that of another source of the account.
+    OfSource(String),
 }
 
 impl Fault {
@@ -79,6 +98,8 @@ impl Fault {
             Self::HexForBase64 => "hex_for_base64",
             Self::Base64ForHex => "base64_for_hex",
             Self::OtherBase64 => "other_base64",
+            Self::HashNamed => "hash_named",
+            Self::OtherHash => "other_hash",
             Self::NoVersion => "version_missing",
             Self::Milliseconds => "timestamp_in_milliseconds",
             Self::UnreadableTimestamp => "unreadable_timestamp",
@@ -95,6 +116,10 @@ impl Fault {
             Self::UnknownSecret => "another_secret",
             Self::AlteredBody => "altered_body",
             Self::BodyNotKept => "body_not_kept",
+            Self::IngestKey(IngestKeyFault::Unreadable) => "unreadable_ingest_key",
+            Self::IngestKey(IngestKeyFault::Unknown) => "another_ingest_key",
+            Self::IngestKey(IngestKeyFault::Expired) => "previous_ingest_key",
+            Self::IngestKey(IngestKeyFault::OfSource(_)) => "ingest_key_of_another_source",
         }
     }
 }
@@ -106,10 +131,15 @@ pub fn clause(code: &str) -> Option<&'static str> {
         "no_secret" => "there is no signing secret yet",
         "header_missing" => "they are not signed",
         "header_twice" | "mixed_header_names" => "their signature headers are there twice",
-        "wrong_scheme" | "untimestamped_not_allowed" => "they are signed by another scheme than this source takes",
-        "hex_for_base64" | "base64_for_hex" | "other_base64" | "version_missing" | "unreadable_signature" => {
-            "their signature is written in another way than it should be"
+        "wrong_scheme" | "untimestamped_not_allowed" | "other_hash" => {
+            "they are signed by another scheme than this source takes"
         }
+        "hex_for_base64"
+        | "base64_for_hex"
+        | "other_base64"
+        | "hash_named"
+        | "version_missing"
+        | "unreadable_signature" => "their signature is written in another way than it should be",
         "timestamp_in_milliseconds" | "unreadable_timestamp" => "their timestamp does not count seconds",
         "clock_off" => "the sender's clock is off",
         "previous_secret" => "the secret before the last rotation signs them",
@@ -120,6 +150,10 @@ pub fn clause(code: &str) -> Option<&'static str> {
         "body_white_space" | "body_reserialized" | "altered_body" => "their body was altered after it was signed",
         "other_content_signed" => "something else is signed than should be",
         "another_secret" => "another secret signs them",
+        "unreadable_ingest_key" => "their ingest key is written in another way than it should be",
+        "another_ingest_key" => "their ingest key is another",
+        "previous_ingest_key" => "their ingest key is the one before the last rotation",
+        "ingest_key_of_another_source" => "their ingest key is that of another source of the account",
         _ => return None,
     })
 }
@@ -146,9 +180,7 @@ impl fmt::Display for Fault {
             Self::MixedNames => {
                 "The headers come under their old names (svix-…) and their new ones (webhook-…). Only one set may be there."
             }
-            Self::Unreadable(name) => {
-                return write!(f, "The header {name} holds no signature that can be read.");
-            }
+            Self::Unreadable(name) => return write!(f, "The header {name} holds no signature that can be read."),
             Self::WrongScheme => {
                 "The sender signs with X-Nudgespot-Signature, which this kind of source does not use: it needs the headers \
                  webhook-id, webhook-timestamp and webhook-signature."
@@ -162,6 +194,10 @@ impl fmt::Display for Fault {
             Self::OtherBase64 => {
                 "The signature is written in the base64 of URLs, or without its padding. This header needs standard base64."
             }
+            Self::HashNamed => {
+                "The name of a hash stands before the signature. This header needs hex alone, without `sha1=`."
+            }
+            Self::OtherHash => "The signature is made with another hash. This header needs HMAC-SHA1, in hex.",
             Self::NoVersion => "The version is missing before the signature: `v1,` in webhook-signature.",
             Self::Milliseconds => "The timestamp counts milliseconds. It must count seconds since 1970.",
             Self::UnreadableTimestamp => "The timestamp is no number. It must count seconds since 1970.",
@@ -190,11 +226,11 @@ impl fmt::Display for Fault {
             }
             Self::KeyWithoutPrefix => {
                 "The key was the text after `whsec_`, as it stands. For webhook-signature it must be decoded from base64 \
-                 first; for X-Nudgespot-Signature the key is the whole text, with `whsec_`."
+                 first; for X-Nudgespot-Signature and X-Signature the key is the whole text, with `whsec_`."
             }
             Self::KeyDecoded => {
-                "The key was decoded from base64. For X-Nudgespot-Signature the key is the secret's text as it stands, with \
-                 `whsec_`."
+                "The key was decoded from base64. For X-Nudgespot-Signature and X-Signature the key is the secret's text as \
+                 it stands, with `whsec_`."
             }
             Self::KeyWithWhiteSpace => {
                 "A blank or a line end was taken for a part of the secret. Enter the secret at the sender without it."
@@ -206,9 +242,7 @@ impl fmt::Display for Fault {
             Self::Reserialized => {
                 "The body is not the text that was signed, but the same JSON written anew. Sign the bytes that are sent."
             }
-            Self::SignedContent(what) => {
-                return write!(f, "The secret is right, but the sender signs {what}.");
-            }
+            Self::SignedContent(what) => return write!(f, "The secret is right, but the sender signs {what}."),
             Self::UnknownSecret => {
                 "It is signed with another secret: none that this account has. Enter this source's secret at the sender. \
                  (Where the secret is right, the body was altered on its way.)"
@@ -221,7 +255,32 @@ impl fmt::Display for Fault {
                 "Only the beginning of its body was kept, so its signature cannot be judged. Paste the whole request to have \
                  it judged."
             }
+            Self::IngestKey(fault) => return fault.fmt(f),
         };
         f.write_str(text)
+    }
+}
+
+impl fmt::Display for IngestKeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable => {
+                "Authorization holds no ingest key that can be read. It needs `Basic`, with the source's ingest key as the \
+                 user and an empty password."
+            }
+            Self::Unknown => {
+                "Its ingest key is none that this account has. Enter this source's ingest key at the sender."
+            }
+            Self::Expired => {
+                "Its ingest key is the previous one, whose time is over. Enter the current one at the sender."
+            }
+            Self::OfSource(name) => {
+                return write!(
+                    f,
+                    "Its ingest key is that of another source of this account, {name}. Enter this source's ingest key at \
+                     the sender, or send to that source's URL."
+                );
+            }
+        })
     }
 }

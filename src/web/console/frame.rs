@@ -156,7 +156,7 @@ fn notice(code: &str) -> Option<&'static str> {
     NOTICES.iter().find(|(known, _)| *known == code).map(|(_, text)| *text)
 }
 
-const NOTICES: [(&str, &str); 20] = [
+const NOTICES: [(&str, &str); 22] = [
     ("saved", "Saved."),
     ("paused", "Paused. Webhooks are taken as ever; their events wait."),
     ("resumed", "Resumed. What waited flows now."),
@@ -175,6 +175,8 @@ const NOTICES: [(&str, &str); 20] = [
     ("password-set", "Your password is set, and all your other sessions have ended."),
     ("invited", "Invited."),
     ("removed", "Removed."),
+    ("previous-secret-ended", "Only the current signing secret counts from now on."),
+    ("left", "You have left the account."),
     ("changed", "Changed."),
     ("revoked", "Revoked. Whoever still uses it is answered 401."),
 ];

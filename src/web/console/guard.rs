@@ -116,18 +116,23 @@ async fn admit(
     }
     visit.who = identify(console, request, asked).await?;
     permit(console, route, place, visit).await?;
-    if is_look(route, request, asked) && visit.is_operator() {
-        console.record(visit, Action::EventsLookedAt, &asked.path).await?;
+    if visit.is_operator()
+        && let Some(account) = &visit.account
+        && let Some(look) = look(route, request, asked)
+    {
+        console.admin.record_look(&visit.actor(), account.id, look, &asked.path).await?;
     }
     Ok(Admission::Admitted)
 }
 
-/// Whether what somebody asks for shows what an account's events say, and is not a page that keeps itself current.
-fn is_look(route: Route, request: &HttpRequest, asked: &Asked) -> bool {
+/// As what it is recorded that an operator looks at an account: at what its events say, or at the rest. A page that keeps
+/// itself current is no look.
+fn look(route: Route, request: &HttpRequest, asked: &Asked) -> Option<Action> {
     let shows = ["/events", "/problems", "/export", "/dead-letters", "/refused-webhooks"];
     let is_poll = asked.surface == Surface::Fragment && url_query(request.query_string(), "after").is_some();
     let shows = shows.iter().any(|shown| route.path.contains(&format!("/{{source}}{shown}")));
-    shows && request.method().is_safe() && !is_poll
+    let is_look = request.method().is_safe() && !is_poll;
+    is_look.then_some(if shows { Action::EventsLookedAt } else { Action::AccountLookedAt })
 }
 
 /// Who asks: pages know people by their cookie, the API knows tokens. Neither takes the other's: a page that somebody else

@@ -64,6 +64,8 @@ routes! {
     post "/profile/password" SignedIn => pages::profile::change_password;
     post "/profile/sessions/{session}" SignedIn => pages::profile::end_session;
     post "/profile/sign-out-everywhere" SignedIn => pages::profile::sign_out_everywhere;
+    get "/profile/leave/{membership}" SignedIn => pages::leave::ask;
+    post "/profile/leave/{membership}" SignedIn => pages::leave::leave;
 
     get "/operator" Operator => pages::operator::show;
     get "/operator/new-account" Operator => pages::operator::new_account;
@@ -77,6 +79,7 @@ routes! {
     post "/operator/new-token" Operator => pages::tokens::create;
     get "/operator/tokens/{token}" Operator => pages::tokens::ask_revoke;
     post "/operator/tokens/{token}" Operator => pages::tokens::revoke;
+    get "/operator/shown-once/{id}" Operator => pages::shown_once::show;
     get "/operator/audit" Operator => pages::audit::show;
 
     get "/accounts/{account}" View => pages::account::show;
@@ -98,6 +101,7 @@ routes! {
     post "/accounts/{account}/new-token" Change => pages::tokens::create;
     get "/accounts/{account}/tokens/{token}" Change => pages::tokens::ask_revoke;
     post "/accounts/{account}/tokens/{token}" Change => pages::tokens::revoke;
+    get "/accounts/{account}/shown-once/{id}" Change => pages::shown_once::show;
     get "/accounts/{account}/audit" View => pages::audit::show;
 
     get "/sources/{source}" View => pages::overview::show;
@@ -128,9 +132,11 @@ routes! {
     post "/sources/{source}/resume" Change => pages::settings::resume;
     get "/sources/{source}/rotate-secret" Change => pages::rotation::ask_secret;
     post "/sources/{source}/rotate-secret" Change => pages::rotation::rotate_secret;
+    get "/sources/{source}/end-previous-secret" Change => pages::rotation::ask_end_previous;
+    post "/sources/{source}/end-previous-secret" Change => pages::rotation::end_previous;
     get "/sources/{source}/rotate-url" Change => pages::rotation::ask_url;
     post "/sources/{source}/rotate-url" Change => pages::rotation::rotate_url;
-    get "/sources/{source}/shown-once/{id}" Change => pages::rotation::shown_once;
+    get "/sources/{source}/shown-once/{id}" Change => pages::shown_once::show;
     get "/sources/{source}/delete" Change => pages::settings::ask_delete;
     post "/sources/{source}/delete" Change => pages::settings::delete;
 
@@ -170,8 +176,12 @@ routes! {
     post "/api/v1/sources/{source}/pause" Change => api::sources::pause;
     post "/api/v1/sources/{source}/resume" Change => api::sources::resume;
     post "/api/v1/sources/{source}/rotate-secret" Change => api::sources::rotate_secret;
+    post "/api/v1/sources/{source}/end-previous-secret" Change => api::sources::end_previous_secret;
     post "/api/v1/sources/{source}/rotate-url" Change => api::sources::rotate_url;
     post "/api/v1/sources/{source}/test-events" Change => api::sources::send_test_events;
+    get "/api/v1/sources/{source}/write-key-check" View => api::problems::last_key_check;
+    post "/api/v1/sources/{source}/write-key-check" Change => api::problems::check_key;
+    get "/api/v1/sources/{source}/problems" View => api::problems::show;
     get "/api/v1/sources/{source}/dead-letters" View => api::dead_letters::list;
     post "/api/v1/sources/{source}/dead-letters/replay" Change => api::dead_letters::replay;
     get "/api/v1/sources/{source}/replays" View => api::dead_letters::replays;

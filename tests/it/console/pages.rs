@@ -59,6 +59,8 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
         let scene = Scene::set(&stage.context, &stage.service).await;
         browser.set_user_agent(&format!("{MARKUP} {}", "U".repeat(400))).await;
         stage.enter_as_operator("olga@example.com").await;
+        // As who may leave it.
+        stage.invite(&scene.account, "olga@example.com", &[]).await;
         let searches = [
             format!("/operator?q={}", encoded(MARKUP)),
             format!("/operator?q={}", "q".repeat(1000)),

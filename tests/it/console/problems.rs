@@ -50,7 +50,7 @@ async fn send_again(stage: &Stage) {
 
     browser.go(&format!("{base}/problems")).await;
     browser.click("Send 3 again").await;
-    browser.see("0 sent again, 3 not sent").await;
+    browser.see("0 sent again, 3 to go").await;
     assert_eq!(browser.count("progress").await, 1);
     let replay = browser.path().await;
     context.segment.faults.always(&source.write_key, None);
@@ -145,7 +145,7 @@ async fn a_recipient_is_erased() {
         browser.click_on("form button.danger").await;
         browser.see("Receipt of an erasure").await;
         // By itself.
-        browser.see("All 1 sources are done.").await;
+        browser.see("1 source is done.").await;
         browser.see("f…@example.com").await;
         browser.see_no("forget.me").await;
         browser.see("What Segment has received").await;

@@ -213,6 +213,7 @@ impl Scene {
                 .replace("{event_id}", event)
                 .replace("{person}", if is_of_operator { &self.operator } else { &self.person })
                 .replace("{token}", if is_of_operator { &self.token_for_all } else { &self.token })
+                .replace("{membership}", &self.account)
                 .replace("{replay}", &self.replay)
                 .replace("{erasure}", &self.erasure)
                 // Of something that is over.

@@ -14,7 +14,7 @@ fn keyring(current: SigningSecret) -> Keyring {
     Keyring { current, previous, previous_until: None, allow_untimestamped: false }
 }
 
-fn bytes<'h>(headers: Headers<'h>) -> impl Iterator<Item = (&'h str, &'h [u8])> {
+fn bytes(headers: Headers<'_>) -> impl Iterator<Item = (&str, &[u8])> {
     headers.iter().map(|(name, value)| (*name, value.as_bytes()))
 }
 
@@ -126,7 +126,7 @@ fn an_ingest_key_stands_in_for_a_signature() {
         basic_of(&format!("{}:", secret.expose())),
     ];
     for header in wrong {
-        assert_eq!(check(&[header.clone()], BODY, &keyring), Err(VerifyError::Mismatch), "{header:?}");
+        assert_eq!(check(std::slice::from_ref(&header), BODY, &keyring), Err(VerifyError::Mismatch), "{header:?}");
     }
     let unreadable = [
         vec![basic(&secret), basic(&secret)],
@@ -169,12 +169,12 @@ fn the_previous_secret_and_its_ingest_key_hold_until_their_time_is_up() {
     for header in [sign(&previous, BODY), basic(&previous)] {
         keyring.previous_until = None;
         assert_eq!(
-            check_at(&[header.clone()], BODY, &keyring, 10),
+            check_at(std::slice::from_ref(&header), BODY, &keyring, 10),
             Err(VerifyError::Mismatch),
             "a decoy never verifies"
         );
         keyring.previous_until = Some(11);
-        assert_eq!(check_at(&[header.clone()], BODY, &keyring, 10), Ok(SignedWith::Previous));
+        assert_eq!(check_at(std::slice::from_ref(&header), BODY, &keyring, 10), Ok(SignedWith::Previous));
         assert_eq!(check_at(&[header], BODY, &keyring, 11), Err(VerifyError::Mismatch));
     }
 }

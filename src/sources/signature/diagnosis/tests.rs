@@ -1,3 +1,6 @@
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::super::fault::IngestKeyFault;
 use super::*;
 use crate::sources::signature::{SigningScheme, sign};
 
@@ -210,5 +213,85 @@ fn no_fault_shows_a_secret_or_a_signature() {
     for fault in judge(&headers, BODY) {
         let text = format!("{fault} {fault:?} {}", fault.code());
         assert!(!text.contains(&expected[2].1[3..]) && !text.contains(&secret(1).expose()[6..]));
+    }
+}
+
+const CALLS: &str = r#"[{"type":"identify","userId":"u1"},{"type":"track","userId":"u1","event":"x"}]"#;
+const FIRST_CALL: &str = r#"{"type":"identify","userId":"u1"}"#;
+
+fn judge_calls(headers: &[(&str, String)], body: &str, is_verified_lately: bool) -> Vec<Fault> {
+    let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    judge_with(&headers, body.as_bytes(), |e| (e.kind, e.is_verified_lately) = (Kind::Segment, is_verified_lately))
+}
+
+#[test]
+fn what_is_wrong_with_a_signature_of_calls_is_named() {
+    let tag = |key: &[u8], content: &str| sha1_tag_under(key, content.as_bytes());
+    let of = |number: u8, content: &str| hex::encode(tag(secret(number).expose().as_bytes(), content));
+    let whole = secret(1).expose().to_owned();
+    let base64 = STANDARD.encode(tag(whole.as_bytes(), CALLS));
+    let sha256 = hex::encode(tag_under(whole.as_bytes(), &[CALLS.as_bytes()]));
+    for (signature, body, faults) in [
+        (of(1, CALLS), CALLS, vec![]),
+        (of(1, FIRST_CALL), CALLS, vec![]),
+        (of(1, FIRST_CALL), FIRST_CALL, vec![]),
+        (of(2, FIRST_CALL), CALLS, vec![Fault::ExpiredSecret]),
+        (of(3, FIRST_CALL), CALLS, vec![Fault::SecretOfSource("resend".to_owned())]),
+        (of(9, FIRST_CALL), CALLS, vec![Fault::UnknownSecret]),
+        (of(1, &CALLS.replace("u1", "u2")), CALLS, vec![Fault::UnknownSecret]),
+        (of(1, &format!("{CALLS}\n")), CALLS, vec![Fault::BodyWhiteSpace]),
+        (of(1, &FIRST_CALL.replace(':', ": ").replace(',', ", ")), FIRST_CALL, vec![Fault::Reserialized]),
+        (hex::encode(tag(&whole.as_bytes()[6..], CALLS)), CALLS, vec![Fault::KeyWithoutPrefix]),
+        (hex::encode(tag(&decoded(&secret(1)), CALLS)), CALLS, vec![Fault::KeyDecoded]),
+        (hex::encode(tag(format!("{whole}\n").as_bytes(), FIRST_CALL)), CALLS, vec![Fault::KeyWithWhiteSpace]),
+        (format!("sha1={}", of(1, CALLS)), CALLS, vec![Fault::HashNamed]),
+        (base64, CALLS, vec![Fault::Base64ForHex]),
+        (sha256.clone(), CALLS, vec![Fault::OtherHash]),
+        (format!("sha256={sha256}"), CALLS, vec![Fault::OtherHash]),
+        ("?".to_owned(), CALLS, vec![Fault::Unreadable("X-Signature".to_owned())]),
+        (String::new(), CALLS, vec![Fault::Unreadable("X-Signature".to_owned())]),
+    ] {
+        assert_eq!(judge_calls(&[("x-signature", signature.clone())], body, false), faults, "{signature}");
+    }
+    assert_eq!(judge_calls(&[("x-signature", of(9, CALLS))], CALLS, true), [Fault::AlteredBody]);
+    let right = ("X-Signature", of(1, CALLS));
+    assert_eq!(judge_calls(&[right.clone(), right], CALLS, false), [Fault::HeaderTwice("X-Signature".to_owned())]);
+    for found in [None, Some("X-Nudgespot-Signature")] {
+        let headers: Vec<_> = found.map(|name| (name, String::new())).into_iter().collect();
+        let names = vec!["X-Signature", "Authorization"];
+        let missing = Fault::HeaderMissing { names, found: found.map(str::to_owned) };
+        assert_eq!(judge_calls(&headers, CALLS, false), [missing]);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_ingest_key_is_named() {
+    let header = |credentials: &str| ("authorization", format!("Basic {}", STANDARD.encode(credentials)));
+    let of = |number: u8| header(&format!("{}:", secret(number).ingest_key()));
+    let fault = |fault| vec![Fault::IngestKey(fault)];
+    for (header, faults) in [
+        (of(1), vec![]),
+        (of(2), fault(IngestKeyFault::Expired)),
+        (of(3), fault(IngestKeyFault::OfSource("resend".to_owned()))),
+        (of(9), fault(IngestKeyFault::Unknown)),
+        (header(&secret(1).ingest_key()), fault(IngestKeyFault::Unreadable)),
+        (header("user:password"), fault(IngestKeyFault::Unreadable)),
+        (("authorization", "Bearer x".to_owned()), fault(IngestKeyFault::Unreadable)),
+    ] {
+        assert_eq!(judge_calls(std::slice::from_ref(&header), CALLS, false), faults, "{header:?}");
+    }
+    // A signature that is there must hold.
+    let wrong = ("X-Signature", "00".repeat(20));
+    assert_eq!(judge_calls(&[of(1), wrong], CALLS, false), [Fault::UnknownSecret]);
+    assert_eq!(judge_calls(&[of(1), of(1)], CALLS, false), [Fault::HeaderTwice("Authorization".to_owned())]);
+}
+
+#[test]
+fn each_fault_of_calls_has_a_clause() {
+    let [unreadable, unknown] = [IngestKeyFault::Unreadable, IngestKeyFault::Unknown].map(Fault::IngestKey);
+    let expired = Fault::IngestKey(IngestKeyFault::Expired);
+    let of_other = Fault::IngestKey(IngestKeyFault::OfSource("x".to_owned()));
+    for fault in [unreadable, unknown, expired, of_other, Fault::HashNamed, Fault::OtherHash] {
+        assert!(super::super::clause(fault.code()).is_some() && fault.to_string().ends_with('.'), "{fault:?}");
     }
 }

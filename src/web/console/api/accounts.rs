@@ -53,11 +53,7 @@ pub struct AccountChanged {
 pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
     let limit = paging.limit()?;
     let only = visit.token_account();
-    let after = match paging.cursor.as_deref() {
-        Some("") => return Err(Failure::Malformed("`cursor` is not one that this API gave.".to_owned())),
-        after => after.unwrap_or_default(),
-    };
-    let mut page = console.admin.accounts_after(only, after, limit).await?;
+    let mut page = console.admin.accounts_after(only, paging.name()?, limit).await?;
     let next_cursor = if page.has_more { page.accounts.last().map(|account| account.name.clone()) } else { None };
     Ok(json(&Page { data: std::mem::take(&mut page.accounts), next_cursor }))
 }

@@ -27,8 +27,7 @@ pub async fn list_all(console: Data<Console>, paging: Query<Paging>) -> Result<H
 }
 
 async fn page(console: &Console, account: Option<Uuid>, paging: &Paging) -> Result<HttpResponse, Failure> {
-    let before = paging.cursor.as_deref().map(str::parse).transpose();
-    let before = before.map_err(|_| Failure::Malformed("`cursor` is not one that this API gave.".to_owned()))?;
+    let before = paging.cursor()?;
     let found = console.admin.audit_log(account, before, paging.limit()?).await?;
     Ok(json(&Page { data: found.entries, next_cursor: found.next.map(|next| next.to_string()) }))
 }

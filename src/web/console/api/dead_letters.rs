@@ -11,7 +11,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
-use super::{Page, Paging, accepted, invalid, json};
+use super::{Page, Paging, accepted, invalid, json, page_of};
 use crate::admin::audit::Action;
 use crate::admin::{DeadLetterFilter, DeadLetterView, ReplayView};
 use crate::domain::event::Kind;
@@ -61,10 +61,8 @@ pub async fn list(
     let Which { kind, reason, since, until } = which.into_inner();
     let malformed = |failure: Failure| Failure::Malformed(failure.detail());
     let filter = filter(kind.as_slice(), reason, [since, until]).map_err(malformed)?;
-    let after = paging.cursor.as_deref().map(str::parse).transpose();
-    let after = after.map_err(|_| Failure::Malformed("`cursor` is not one that this API gave.".to_owned()))?;
-    let (data, next) =
-        console.admin.list_dead_letters(visit.source()?.id, &filter, after.unwrap_or(0), paging.limit()?).await?;
+    let after = paging.cursor()?.unwrap_or(0);
+    let (data, next) = console.admin.list_dead_letters(visit.source()?.id, &filter, after, paging.limit()?).await?;
     Ok(json(&Page { data, next_cursor: next.map(|next| next.to_string()) }))
 }
 
@@ -84,12 +82,12 @@ pub async fn replay(console: Data<Console>, visit: Visit, body: Json<ReplayReque
     Ok(accepted(&replay))
 }
 
-/// The last replays of a source, newest first.
-#[utoipa::path(get, path = "/api/v1/sources/{source}/replays", tag = "dead letters", params(("source" = Uuid, Path)),
-    responses((status = 200, body = Page<ReplayView>), Problems))]
-pub async fn replays(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.replays(visit.source()?.id).await?;
-    Ok(json(&Page { data, next_cursor: None }))
+/// The replays of a source, newest first.
+#[utoipa::path(get, path = "/api/v1/sources/{source}/replays", tag = "dead letters",
+    params(("source" = Uuid, Path), Paging), responses((status = 200, body = Page<ReplayView>), Problems))]
+pub async fn replays(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?.id;
+    Ok(page_of(console.admin.replays_after(source, paging.cursor()?, paging.limit()?).await?))
 }
 
 /// How a replay stands.

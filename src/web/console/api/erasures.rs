@@ -1,7 +1,7 @@
 //! Erasing recipients.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json, Path, Query};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
-use super::{Page, accepted, invalid, json};
+use super::{Page, Paging, accepted, invalid, json, page_of};
 use crate::admin::audit::Action;
 use crate::admin::{ErasureView, Recipient};
 
@@ -42,12 +42,12 @@ pub async fn erase(console: Data<Console>, visit: Visit, body: Json<EraseRequest
     Ok(accepted(&erasure))
 }
 
-/// The last erasures of an account, newest first.
-#[utoipa::path(get, path = "/api/v1/accounts/{account}/erasures", tag = "erasure", params(("account" = Uuid, Path)),
-    responses((status = 200, body = Page<ErasureView>), Problems))]
-pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.erasures(visit.account()?.id).await?;
-    Ok(json(&Page { data, next_cursor: None }))
+/// The erasures of an account, newest first.
+#[utoipa::path(get, path = "/api/v1/accounts/{account}/erasures", tag = "erasure",
+    params(("account" = Uuid, Path), Paging), responses((status = 200, body = Page<ErasureView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    let account = visit.account()?.id;
+    Ok(page_of(console.admin.erasures_after(account, paging.cursor()?, paging.limit()?).await?))
 }
 
 /// How an erasure stands: its receipt, once it is done.

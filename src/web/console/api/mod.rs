@@ -8,16 +8,20 @@ pub mod events;
 pub mod openapi;
 pub mod overview;
 pub mod people;
+pub mod problems;
 pub mod source_requests;
 pub mod sources;
 pub mod tokens;
 pub mod webhooks;
+
+use std::str::FromStr;
 
 use actix_web::HttpResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::failure::Failure;
+use crate::admin::Listed;
 
 /// How many things a page has, unless it is asked for fewer.
 const PAGE: usize = 100;
@@ -54,6 +58,31 @@ impl Paging {
             _ => Err(Failure::Malformed(format!("`limit` is from 1 to {PAGE}."))),
         }
     }
+
+    /// Where the page before ended.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`].
+    fn cursor<C: FromStr>(&self) -> Result<Option<C>, Failure> {
+        let malformed = |_| Failure::Malformed("`cursor` is not one that this API gave.".to_owned());
+        self.cursor.as_deref().map(|cursor| cursor.parse().map_err(malformed)).transpose()
+    }
+
+    /// The name that the page before ended with; empty: there was none.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`].
+    fn name(&self) -> Result<&str, Failure> {
+        match self.cursor.as_deref() {
+            Some("") => Err(Failure::Malformed("`cursor` is not one that this API gave.".to_owned())),
+            cursor => Ok(cursor.unwrap_or_default()),
+        }
+    }
+}
+
+/// A part of a list, as a page.
+fn page_of<T: Serialize, C: ToString>(listed: Listed<T, C>) -> HttpResponse {
+    json(&Page { data: listed.data, next_cursor: listed.next.map(|next| next.to_string()) })
 }
 
 fn json(value: &impl Serialize) -> HttpResponse {

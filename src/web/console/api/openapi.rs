@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{IntoResponses, Modify, OpenApi, ToSchema};
 
-use super::{accounts, audit, dead_letters, erasures, events, overview, people, sources, tokens, webhooks};
+use super::{accounts, audit, dead_letters, erasures, events, overview, people, problems, sources, tokens, webhooks};
 
 /// Why a request was not done (RFC 9457).
 #[derive(Serialize, ToSchema)]
@@ -99,6 +99,7 @@ pub enum ChangeProblems {
         sources::pause,
         sources::resume,
         sources::rotate_secret,
+        sources::end_previous_secret,
         sources::rotate_url,
         sources::send_test_events,
         overview::show,
@@ -113,6 +114,9 @@ pub enum ChangeProblems {
         dead_letters::replays,
         dead_letters::show_replay,
         dead_letters::cancel_replay,
+        problems::show,
+        problems::last_key_check,
+        problems::check_key,
         webhooks::refused,
         webhooks::judge,
         erasures::erase,

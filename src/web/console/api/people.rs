@@ -1,7 +1,7 @@
 //! Who may see and change an account; the operators of the service.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json, Path, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
-use super::{Page, created, done, invalid, json};
+use super::{Page, Paging, created, done, invalid, json, page_of};
 use crate::admin::audit::Action;
 use crate::admin::people::{Inviter, OperatorView, PersonView, Role, describe_invited};
 use crate::domain::email_address::EmailAddress;
@@ -55,10 +55,10 @@ pub struct PersonChange {
 }
 
 /// The people of an account, by address.
-#[utoipa::path(get, path = "/api/v1/accounts/{account}/people", tag = "people", params(("account" = Uuid, Path)),
-    responses((status = 200, body = Page<PersonView>), Problems))]
-pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    Ok(json(&Page { data: console.admin.list_people(visit.account()?.id).await?, next_cursor: None }))
+#[utoipa::path(get, path = "/api/v1/accounts/{account}/people", tag = "people",
+    params(("account" = Uuid, Path), Paging), responses((status = 200, body = Page<PersonView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    Ok(page_of(console.admin.people_after(visit.account()?.id, paging.name()?, paging.limit()?).await?))
 }
 
 /// Lets a person see an account, or makes a new link for one who does. A person who has access to anything else is let
@@ -110,10 +110,10 @@ pub async fn remove(console: Data<Console>, visit: Visit, path: Path<(Uuid, Uuid
 }
 
 /// The operators of the service, by address.
-#[utoipa::path(get, path = "/api/v1/operators", tag = "people",
+#[utoipa::path(get, path = "/api/v1/operators", tag = "people", params(Paging),
     responses((status = 200, body = Page<OperatorView>), Problems))]
-pub async fn list_operators(console: Data<Console>) -> Result<HttpResponse, Failure> {
-    Ok(json(&Page { data: console.admin.list_operators().await?, next_cursor: None }))
+pub async fn list_operators(console: Data<Console>, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    Ok(page_of(console.admin.operators_after(paging.name()?, paging.limit()?).await?))
 }
 
 /// Lets a person see and change all accounts, or makes a new link for one who does.

@@ -1,7 +1,7 @@
 //! Sources.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json};
+use actix_web::web::{Data, Json, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
 use super::source_requests::{NewSourceRequest, SourceChange};
-use super::{Page, created, done, invalid, json};
+use super::{Page, Paging, created, done, invalid, json, page_of};
 use crate::admin::audit::Action;
 use crate::admin::{Created, SourceView};
 use crate::domain::event;
@@ -85,11 +85,10 @@ pub struct TestEventsSent {
 }
 
 /// The sources of an account, by name.
-#[utoipa::path(get, path = "/api/v1/accounts/{account}/sources", tag = "sources", params(("account" = Uuid, Path)),
-    responses((status = 200, body = Page<SourceView>), Problems))]
-pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.sources_of(visit.account()?.id).await?;
-    Ok(json(&Page { data, next_cursor: None }))
+#[utoipa::path(get, path = "/api/v1/accounts/{account}/sources", tag = "sources",
+    params(("account" = Uuid, Path), Paging), responses((status = 200, body = Page<SourceView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    Ok(page_of(console.admin.sources_after(visit.account()?.id, paging.name()?, paging.limit()?).await?))
 }
 
 /// Adds a source to an account.
@@ -166,6 +165,17 @@ pub async fn rotate_secret(console: Data<Console>, visit: Visit) -> Result<HttpR
         previous_valid_until: rfc3339(rotated.previous_until),
         ended_at_once: before.previous_until.is_some(),
     }))
+}
+
+/// Ends the secret before the current one at once, instead of 24 hours after the rotation. Does nothing where there is none.
+#[utoipa::path(post, path = "/api/v1/sources/{source}/end-previous-secret", tag = "sources",
+    params(("source" = Uuid, Path)), responses((status = 204), Problems))]
+pub async fn end_previous_secret(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    let source = visit.source()?;
+    if console.admin.end_previous_secret(source.id).await? {
+        console.record(&visit, Action::PreviousSecretEnded, &source.name).await?;
+    }
+    Ok(done())
 }
 
 /// Makes another webhook URL. The one before is dead at once.

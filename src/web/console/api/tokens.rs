@@ -1,7 +1,7 @@
 //! The tokens that open this API.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json, Path, Query};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
-use super::{Page, created, done, invalid, json};
+use super::{Page, Paging, created, done, invalid, page_of};
 use crate::admin::audit::Action;
 use crate::admin::tokens::{TokenRequest, TokenView, TokensOf};
 use crate::domain::name::Name;
@@ -41,11 +41,11 @@ pub struct TokenCreated {
 }
 
 /// The tokens of an account, newest first, without what proves them.
-#[utoipa::path(get, path = "/api/v1/accounts/{account}/tokens", tag = "tokens", params(("account" = Uuid, Path)),
-    responses((status = 200, body = Page<TokenView>), Problems))]
-pub async fn list(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let data = console.admin.list_tokens(TokensOf::Account(visit.account()?.id)).await?;
-    Ok(json(&Page { data, next_cursor: None }))
+#[utoipa::path(get, path = "/api/v1/accounts/{account}/tokens", tag = "tokens",
+    params(("account" = Uuid, Path), Paging), responses((status = 200, body = Page<TokenView>), Problems))]
+pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    let which = TokensOf::Account(visit.account()?.id);
+    Ok(page_of(console.admin.tokens_after(which, paging.cursor()?, paging.limit()?).await?))
 }
 
 /// Makes a token for an account.
@@ -67,10 +67,11 @@ pub async fn revoke(console: Data<Console>, visit: Visit, path: Path<(Uuid, Uuid
 }
 
 /// The tokens for all accounts, newest first, without what proves them.
-#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens",
+#[utoipa::path(get, path = "/api/v1/tokens", tag = "tokens", params(Paging),
     responses((status = 200, body = Page<TokenView>), Problems))]
-pub async fn list_for_all(console: Data<Console>) -> Result<HttpResponse, Failure> {
-    Ok(json(&Page { data: console.admin.list_tokens(TokensOf::Operators).await?, next_cursor: None }))
+pub async fn list_for_all(console: Data<Console>, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
+    let which = TokensOf::Operators;
+    Ok(page_of(console.admin.tokens_after(which, paging.cursor()?, paging.limit()?).await?))
 }
 
 /// Makes a token for all accounts.

@@ -32,8 +32,7 @@ pub struct WebhookToJudge {
 #[utoipa::path(get, path = "/api/v1/sources/{source}/refused-webhooks", tag = "signatures",
     params(("source" = Uuid, Path), Paging), responses((status = 200, body = Page<RefusedWebhookView>), Problems))]
 pub async fn refused(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
-    let before = paging.cursor.as_deref().map(str::parse).transpose();
-    let before = before.map_err(|_| Failure::Malformed("`cursor` is not one that this API gave.".to_owned()))?;
+    let before = paging.cursor()?;
     let limit = paging.limit()?.min(REFUSED_PAGE);
     let found = console.admin.refused_webhooks(visit.source()?.id, before, limit).await?;
     Ok(json(&Page { data: found.webhooks, next_cursor: found.next.map(|next| next.to_string()) }))

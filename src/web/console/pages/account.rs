@@ -11,10 +11,11 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::rotation::shown_once_path;
 use super::settings::UNKNOWN_USERS;
+use super::shown_once::{self, About};
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
+use crate::admin::shown_once::OneLook;
 use crate::admin::{AdminError, CallOptions, NewSource};
 use crate::domain::call::UnknownUsers;
 use crate::domain::carrier::Carrier;
@@ -126,13 +127,12 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
     if has_nudgespot_key {
         console.set_up.check_write_key(created.id, visit.now).await?;
     }
-    match (created.signing_secret, visit.person()) {
-        (Some(secret), Some(person)) => {
-            let person = person.person_id;
-            let shown = console.admin.keep_for_one_look(created.id, person, secret.expose(), visit.now).await?;
-            Ok(see_other(&shown_once_path(created.id, shown)))
+    match created.signing_secret {
+        Some(secret) => {
+            let look = OneLook::SigningSecret(secret.expose().to_owned());
+            shown_once::lead_to(&console, &visit, About::Source(created.id), &look).await
         }
-        _ => Ok(see_other(&format!("/sources/{}/set-up?notice=source-added", created.id))),
+        None => Ok(see_other(&format!("/sources/{}/set-up?notice=source-added", created.id))),
     }
 }
 

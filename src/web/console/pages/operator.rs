@@ -14,6 +14,8 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, page_again};
 use super::super::visit::Visit;
+use super::health::Health;
+use super::shown_once::{About, lead_to_link};
 use crate::admin::audit::Action;
 use crate::admin::overview::Overview;
 use crate::admin::people::{Inviter, OperatorView, Role};
@@ -31,10 +33,8 @@ const MAX_ROWS: usize = 100;
 struct Operator {
     frame: Frame,
     q: String,
-    n_accounts: usize,
-    n_sources: usize,
-    n_waiting: i64,
-    oldest: String,
+    n_accounts: String,
+    n_sources: String,
     /// Events that came since then.
     n_lately: String,
     lately: Lately,
@@ -42,7 +42,7 @@ struct Operator {
     rows: Vec<Row>,
     n_more: usize,
     operators: Vec<OperatorView>,
-    version: &'static str,
+    health: Health,
 }
 
 /// The last whole hour and what there is of this one.
@@ -57,10 +57,12 @@ struct Row {
     account: String,
     source: Option<String>,
     state: StateMark,
-    waiting: i64,
+    waiting: String,
     oldest: String,
     oldest_seconds: i64,
-    delivered: i64,
+    /// Events a minute that came lately.
+    rate: String,
+    delivered: String,
     error: Option<String>,
 }
 
@@ -71,16 +73,6 @@ struct NewAccount {
     name: String,
     email: String,
     error: Option<String>,
-}
-
-/// A link that was made, shown once.
-#[derive(Template)]
-#[template(path = "link_made.html")]
-pub(super) struct LinkMade {
-    pub frame: Frame,
-    pub email: String,
-    pub link: String,
-    pub onward: String,
 }
 
 /// What is looked for.
@@ -110,10 +102,12 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
     let sources = console.admin.overviews(None, visit.now).await?;
     let q = search.into_inner().q.trim().to_owned();
     let wanted = q.to_lowercase();
-    let (n_accounts, n_sources) = (accounts.len(), sources.len());
-    let n_waiting = sources.iter().map(|source| source.standing.waiting).sum();
+    let number = |n: usize| grouped(i64::try_from(n).unwrap_or(i64::MAX));
+    let (n_accounts, n_sources) = (number(accounts.len()), number(sources.len()));
     let n_bad = sources.iter().filter(|source| !source.judgement.is_ok).count();
     let n_lately = sources.iter().map(|source| source.standing.accepted_lately).sum();
+    let oldest = sources.iter().map(|source| oldest_seconds(source, visit.now)).max().unwrap_or_default();
+    let health = Health::of(console.admin.database_server().await?, &sources, oldest);
     let mut of_account: HashMap<Uuid, Vec<Overview>> = HashMap::new();
     for source in sources {
         of_account.entry(source.standing.account_id).or_default().push(source);
@@ -123,7 +117,6 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         rows(&account, sources, visit.now)
     };
     let mut rows: Vec<Row> = accounts.into_iter().flat_map(of).collect();
-    let oldest = rows.iter().map(|row| row.oldest_seconds).max().unwrap_or_default();
     let is_wanted = |name: &str| name.to_lowercase().contains(&wanted);
     rows.retain(|row| is_wanted(&row.account) || row.source.as_deref().is_some_and(is_wanted));
     // Stable: within a state, by name.
@@ -135,15 +128,13 @@ pub async fn show(console: Data<Console>, visit: Visit, search: Query<Search>) -
         q,
         n_accounts,
         n_sources,
-        n_waiting,
-        oldest: seconds(oldest),
         n_lately: grouped(n_lately),
         lately: lately(n_lately, visit.now),
         n_bad,
         rows,
         n_more,
         operators: console.admin.list_operators().await?,
-        version: env!("CARGO_PKG_VERSION"),
+        health,
     })
 }
 
@@ -191,8 +182,7 @@ pub async fn create_account(
     let Some(address) = admin else { return Ok(super::super::frame::see_other(&onward)) };
     let invited = console.admin.invite(account, &address, Role::Admin, Inviter::Operator).await?;
     console.admin.record(&actor, Some(account), Action::PersonInvited, address.as_str()).await?;
-    let link = console.admin.link_url(&invited.link);
-    page(&LinkMade { frame: Frame::new(&visit, ""), email: address.as_str().to_owned(), link, onward })
+    lead_to_link(&console, &visit, About::Account(account), &invited, address.as_str(), onward).await
 }
 
 /// `POST /operator/invite`
@@ -201,9 +191,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     let address = EmailAddress::parse(&form.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.record(&visit, Action::OperatorInvited, address.as_str()).await?;
-    let link = console.admin.link_url(&invited.link);
-    let (email, onward) = (address.as_str().to_owned(), "/operator".to_owned());
-    page(&LinkMade { frame: Frame::new(&visit, ""), email, link, onward })
+    lead_to_link(&console, &visit, About::Service, &invited, address.as_str(), "/operator".to_owned()).await
 }
 
 fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<Row> {
@@ -213,30 +201,37 @@ fn rows(account: &Account, sources: Vec<Overview>, now: OffsetDateTime) -> Vec<R
             account: account.name.clone(),
             source: None,
             state: StateMark { word: "No source", class: "none" },
-            waiting: 0,
+            waiting: grouped(0),
             oldest: String::new(),
             oldest_seconds: 0,
-            delivered: 0,
+            rate: String::new(),
+            delivered: grouped(0),
             error: None,
         }];
     }
     let is_only = sources.len() == 1;
     let row = |source: Overview| {
+        let oldest_seconds = oldest_seconds(&source, now);
         let (state, standing) = (StateMark::from(&source.judgement), source.standing);
-        let oldest_seconds = standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds());
         Row {
             state,
             path: format!("/sources/{}", standing.source_id),
             account: account.name.clone(),
             source: (!is_only).then_some(standing.name),
-            waiting: standing.waiting,
+            waiting: grouped(standing.waiting),
             oldest: if standing.waiting > 0 { seconds(oldest_seconds) } else { String::new() },
             oldest_seconds,
-            delivered: standing.delivered,
+            rate: lately(standing.accepted_lately, now).rate,
+            delivered: grouped(standing.delivered),
             error: standing.paused_reason.or(standing.last_error),
         }
     };
     sources.into_iter().map(row).collect()
+}
+
+/// For how long its first event waits.
+fn oldest_seconds(source: &Overview, now: OffsetDateTime) -> i64 {
+    source.standing.oldest_waiting_since.map_or(0, |since| (now - since).whole_seconds())
 }
 
 fn lately(n: i64, now: OffsetDateTime) -> Lately {

@@ -9,7 +9,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::operator::LinkMade;
+use super::shown_once::{About, lead_to_link};
 use super::utc;
 use crate::admin::AdminError;
 use crate::admin::audit::Action;
@@ -40,9 +40,7 @@ pub async fn make_link(console: Data<Console>, visit: Visit, person: Path<Uuid>)
     let address = EmailAddress::parse(&found.email).map_err(|error| Failure::Invalid(error.to_string()))?;
     let invited = console.admin.invite_operator(&address).await?;
     console.record(&visit, Action::LinkMade, address.as_str()).await?;
-    let link = console.admin.link_url(&invited.link);
-    let (frame, onward) = (Frame::new(&visit, ""), "/operator".to_owned());
-    page(&LinkMade { frame, email: found.email, link, onward })
+    lead_to_link(&console, &visit, About::Service, &invited, &found.email, "/operator".to_owned()).await
 }
 
 /// `POST /operator/people/{person}/remove`

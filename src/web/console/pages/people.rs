@@ -10,11 +10,11 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::operator::LinkMade;
+use super::shown_once::{About, lead_to_link};
 use super::utc;
+use crate::admin::AdminError;
 use crate::admin::audit::Action;
 use crate::admin::people::{Invited, Inviter, PersonView, Role, describe_invited};
-use crate::admin::{Admin, AdminError};
 use crate::domain::email_address::EmailAddress;
 
 #[derive(Template)]
@@ -112,7 +112,7 @@ pub async fn invite(console: Data<Console>, visit: Visit, form: Form<InviteForm>
     };
     let detail = describe_invited(&address, role);
     console.record(&visit, Action::PersonInvited, &detail).await?;
-    link_made(&console.admin, &visit, account, address.as_str(), &invited)
+    link_made(&console, &visit, account, address.as_str(), &invited).await
 }
 
 /// `GET /accounts/{account}/people/{person}`
@@ -161,7 +161,7 @@ pub async fn make_link(
         invited => invited?,
     };
     console.record(&visit, Action::LinkMade, address.as_str()).await?;
-    link_made(&console.admin, &visit, account, address.as_str(), &invited)
+    link_made(&console, &visit, account, address.as_str(), &invited).await
 }
 
 /// `POST /accounts/{account}/people/{person}/remove`
@@ -202,19 +202,15 @@ async fn person_page(console: &Console, visit: &Visit, person: Uuid, error: Opti
     Ok(Person { frame: Frame::new(visit, "People"), id, row: row(visit, found), added, link_expires, error })
 }
 
-fn link_made(
-    admin: &Admin,
+async fn link_made(
+    console: &Console,
     visit: &Visit,
     account: Uuid,
     email: &str,
     invited: &Invited,
 ) -> Result<HttpResponse, Failure> {
-    page(&LinkMade {
-        frame: Frame::new(visit, "People"),
-        email: email.to_owned(),
-        link: admin.link_url(&invited.link),
-        onward: format!("/accounts/{account}/people"),
-    })
+    let onward = format!("/accounts/{account}/people");
+    lead_to_link(console, visit, About::Account(account), invited, email, onward).await
 }
 
 fn row(visit: &Visit, person: PersonView) -> Row {

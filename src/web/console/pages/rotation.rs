@@ -1,7 +1,7 @@
 //! Another signing secret, another webhook URL.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Form, Path};
+use actix_web::web::{Data, Form};
 use askama::Template;
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -11,10 +11,11 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, exact, page, see_other};
 use super::super::visit::Visit;
+use super::shown_once::{self, About};
 use crate::admin::Rotation;
 use crate::admin::audit::Action;
 use crate::admin::doctor::{Signer, WebhooksSeen};
-use crate::domain::secret::SigningSecret;
+use crate::admin::shown_once::OneLook;
 use crate::domain::words::{since, span};
 
 #[derive(Template)]
@@ -28,37 +29,21 @@ struct RotateSecret {
 }
 
 #[derive(Template)]
+#[template(path = "end_previous_secret.html")]
+struct EndPrevious {
+    frame: Frame,
+    id: Uuid,
+    /// Until when the older secret works; `None`: it does not.
+    until: Option<String>,
+    is_current_seen: bool,
+    last_seen: String,
+}
+
+#[derive(Template)]
 #[template(path = "rotate_url.html")]
 struct RotateUrl {
     frame: Frame,
     id: Uuid,
-}
-
-#[derive(Template)]
-#[template(path = "shown_once.html")]
-struct ShownOnce {
-    frame: Frame,
-    id: Uuid,
-    source: String,
-    secret: Option<String>,
-    /// Of a source of calls.
-    calls: Option<CallSecrets>,
-}
-
-/// What a source of calls has beside its secret.
-struct CallSecrets {
-    webhook_url: String,
-    ingest_key: String,
-}
-
-impl CallSecrets {
-    /// `None`: the source takes no calls, or there is no secret to be shown.
-    async fn of(console: &Console, visit: &Visit, secret: Option<&str>) -> Result<Option<Self>, Failure> {
-        let Some(secret) = secret.filter(|_| visit.terms().are_calls) else { return Ok(None) };
-        let Ok(secret) = SigningSecret::parse(secret) else { return Ok(None) };
-        let webhook_url = console.admin.source_page_view(visit.source()?.id).await?.webhook_url;
-        Ok(Some(Self { webhook_url, ingest_key: secret.ingest_key() }))
-    }
 }
 
 /// What the page sends.
@@ -80,37 +65,43 @@ pub async fn ask_secret(console: Data<Console>, visit: Visit) -> Result<HttpResp
 /// `POST /sources/{source}/rotate-secret`
 pub async fn rotate_secret(console: Data<Console>, visit: Visit, form: Form<Sure>) -> Result<HttpResponse, Failure> {
     visit.needs_password()?;
-    let (source, person) = (visit.source()?, visit.person().ok_or(Failure::SignedOut)?);
+    let source = visit.source()?;
     let rotation = console.admin.rotation(source.id, visit.now).await?;
     if form.sure != "yes" && rotation.previous_until.is_some() {
         return Ok(see_other(&format!("/sources/{}/rotate-secret", source.id)));
     }
     let rotated = console.admin.rotate_secret(&source.id.to_string(), visit.now).await?;
     console.record(&visit, Action::SecretRotated, &source.name).await?;
-    let secret = rotated.secret.expose();
-    let shown = console.admin.keep_for_one_look(source.id, person.person_id, secret, visit.now).await?;
-    Ok(see_other(&shown_once_path(source.id, shown)))
+    let look = OneLook::SigningSecret(rotated.secret.expose().to_owned());
+    shown_once::lead_to(&console, &visit, About::Source(source.id), &look).await
 }
 
-/// `GET /sources/{source}/shown-once/{id}`: works once.
-pub async fn shown_once(
-    console: Data<Console>,
-    visit: Visit,
-    path: Path<(Uuid, Uuid)>,
-) -> Result<HttpResponse, Failure> {
-    let (source, person) = (visit.source()?, visit.person().ok_or(Failure::SignedOut)?);
-    let secret = console.admin.look_once(source.id, path.1, person.person_id, visit.now).await?;
-    if secret.is_some() {
-        console.record(&visit, Action::SecretShown, &source.name).await?;
-    }
-    let calls = CallSecrets::of(&console, &visit, secret.as_deref()).await?;
-    page(&ShownOnce {
+/// `GET /sources/{source}/end-previous-secret`
+pub async fn ask_end_previous(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let id = visit.source()?.id;
+    let rotation = console.admin.rotation(id, visit.now).await?;
+    page(&EndPrevious {
         frame: Frame::new(&visit, "Settings"),
-        id: source.id,
-        source: source.name.clone(),
-        secret,
-        calls,
+        id,
+        until: rotation.previous_until.map(exact),
+        is_current_seen: rotation.is_current_seen(),
+        last_seen: last_signature(&rotation.seen, visit.now),
     })
+}
+
+/// `POST /sources/{source}/end-previous-secret`
+pub async fn end_previous(console: Data<Console>, visit: Visit, form: Form<Sure>) -> Result<HttpResponse, Failure> {
+    visit.needs_password()?;
+    let source = visit.source()?;
+    let rotation = console.admin.rotation(source.id, visit.now).await?;
+    if form.sure != "yes" && !rotation.is_current_seen() {
+        return Ok(see_other(&format!("/sources/{}/end-previous-secret", source.id)));
+    }
+    if console.admin.end_previous_secret(source.id).await? {
+        console.record(&visit, Action::PreviousSecretEnded, &source.name).await?;
+    }
+    Ok(see_other(&format!("/sources/{}/settings?notice=previous-secret-ended", source.id)))
 }
 
 /// `GET /sources/{source}/rotate-url`
@@ -126,11 +117,6 @@ pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResp
     console.admin.rotate_url(&source.id.to_string()).await?;
     console.record(&visit, Action::UrlRotated, &source.name).await?;
     Ok(see_other(&format!("/sources/{}/set-up?notice=url-rotated", source.id)))
-}
-
-/// Where a secret is shown, once.
-pub(super) fn shown_once_path(source: Uuid, shown: Uuid) -> String {
-    format!("/sources/{source}/shown-once/{shown}")
 }
 
 /// What a rotation ends at once, where the one before is not over.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
-use super::super::frame::{Frame, page, page_again, see_other};
+use super::super::frame::{Frame, exact, page, page_again, see_other};
 use super::super::visit::Visit;
 use super::rotation::last_signature;
 use crate::admin::audit::Action;
@@ -38,6 +38,8 @@ struct Settings {
     unknown_choices: [(&'static str, &'static str); 3],
     makes_secret: bool,
     last_signature: String,
+    /// Until when the secret before the current one works, while it does.
+    previous_until: Option<String>,
     status_address: String,
 }
 
@@ -182,13 +184,15 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
     let id = visit.source()?.id;
     let source = console.admin.source_page_view(id).await?;
     let judgement = console.admin.overview(id, visit.now).await?.judgement;
+    let rotation = console.admin.rotation(id, visit.now).await?;
     Ok(Settings {
         frame: Frame::new(visit, "Settings").with_state(&judgement),
         id,
         may_change: visit.may_change,
         makes_secret: source.kind.parse::<Kind>().is_ok_and(|kind| !kind.sender_makes_secret()),
         status_address: console.admin.status_address(id).await?,
-        last_signature: last_signature(&console.admin.webhooks_seen(id).await?, visit.now),
+        last_signature: last_signature(&rotation.seen, visit.now),
+        previous_until: rotation.previous_until.map(exact),
         source,
         error,
         unknown_choices: UNKNOWN_USERS,

@@ -11,8 +11,10 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
+use super::shown_once::{self, About};
 use super::utc;
 use crate::admin::audit::Action;
+use crate::admin::shown_once::OneLook;
 use crate::admin::tokens::{TokenRequest, TokenView, TokensOf};
 use crate::domain::name::Name;
 
@@ -48,17 +50,6 @@ struct NewToken {
     days: i64,
     choices: [(i64, &'static str); 4],
     error: Option<String>,
-}
-
-/// A token that was made, shown once.
-#[derive(Template)]
-#[template(path = "token_made.html")]
-struct TokenMade {
-    frame: Frame,
-    base: String,
-    name: String,
-    token: String,
-    example: String,
 }
 
 #[derive(Template)]
@@ -103,14 +94,8 @@ pub async fn create(console: Data<Console>, visit: Visit, form: Form<TokenForm>)
     let actor = visit.actor();
     let made = console.admin.create_token(&request, &actor.name).await?;
     console.admin.record(&actor, account, Action::TokenCreated, &request.describe()).await?;
-    let path = account.map_or_else(|| "accounts".to_owned(), |id| format!("accounts/{id}"));
-    page(&TokenMade {
-        frame: Frame::new(&visit, "API tokens"),
-        base: base(&visit),
-        name: request.name.as_str().to_owned(),
-        token: made.token.expose().to_owned(),
-        example: format!("{}/api/v1/{path}", console.admin.console_url()),
-    })
+    let look = OneLook::Token { name: request.name.as_str().to_owned(), token: made.token.expose().to_owned() };
+    shown_once::lead_to(&console, &visit, account.map_or(About::Service, About::Account), &look).await
 }
 
 /// `GET /accounts/{account}/tokens/{token}`, `GET /operator/tokens/{token}`

@@ -1,4 +1,7 @@
-//! `demo`: the whole way on one machine, with nothing real at either end.
+//! `demo`: the whole way on one machine, in both directions, with nothing real at either end.
+
+mod calls;
+mod events;
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -7,25 +10,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::Serialize;
-use serde_json::{Value, json};
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::output;
 use super::temporary_dir::{self, TemporaryDir};
-use super::{output, sign};
 use crate::admin::{Admin, NewSource};
 use crate::app::App;
 use crate::config::{Config, ConfigError, Environment};
-use crate::domain::event::Kind;
 use crate::domain::name::Name;
 use crate::domain::secret::SigningSecret;
-use crate::domain::timestamp::rfc3339;
 use crate::domain::write_key::WriteKey;
-use crate::random;
 use crate::sandbox::{Faults, Sandbox};
 use crate::sources;
-use crate::sources::signature::{self, SigningScheme};
 
 /// How long an event may take to arrive.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,19 +35,6 @@ pub struct Args {
     /// Exit when the six events have arrived: with 0 only if all did.
     #[arg(long)]
     once: bool,
-}
-
-/// One event's journey.
-#[derive(Debug, Serialize)]
-struct EventTrace {
-    /// What Nudgespot calls it.
-    event: &'static str,
-    /// The track call that arrived.
-    track: Option<Value>,
-    /// From posting it to the 200, in milliseconds.
-    stored_ms: f64,
-    /// From posting it to its arrival at the stand-in, in milliseconds.
-    arrived_ms: Option<f64>,
 }
 
 pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<ExitCode> {
@@ -92,7 +76,7 @@ async fn show(
     let server = tokio::spawn(server);
     let config = Config::new(&environment(env, dir.path(), &segment.to_string())?)?;
     if !json {
-        output::line("Starting a private PostgreSQL and a stand-in for Segment …")?;
+        output::line("Starting a private PostgreSQL and a stand-in for Segment and Nudgespot …")?;
     }
     let Some(app) = stop.run_until_cancelled(App::start(&config)).await else { return Ok(Shown::Stopped) };
     let app = app?;
@@ -130,30 +114,58 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     async fn play(&self, admin: &Admin, stop: &CancellationToken) -> anyhow::Result<Shown> {
-        let Some(seen) = stop.run_until_cancelled(self.traces(admin)).await else { return Ok(Shown::Stopped) };
-        let (traces, invitation) = seen?;
-        output::line(&if self.json { serde_json::to_string_pretty(&traces)? } else { table(&traces) })?;
+        let Some(seen) = stop.run_until_cancelled(self.events(admin)).await else { return Ok(Shown::Stopped) };
+        let Seen { account, traces, webhook_url, secret } = seen?;
+        output::line(&if self.json { serde_json::to_string_pretty(&traces)? } else { events::table(&traces) })?;
+        let mut all_arrived = traces.iter().all(|trace| trace.track.is_some());
+        let http = http()?;
+        let calls = calls::traces(admin, account, self, &http, &webhook_url, &secret);
+        let Some(back) = stop.run_until_cancelled(calls).await else { return Ok(Shown::Stopped) };
+        let back = back?;
+        all_arrived &= back.all_arrived();
+        if !self.json {
+            output::line(&back.table())?;
+        }
         if !self.once {
             if !self.json {
-                output::line(&invitation)?;
+                let link = admin.first_operator_link().await?.context("a new database has no operator")?;
+                output::line(&invitation(&admin.link_url(&link), &webhook_url, &secret, self.segment))?;
             }
             stop.run_until_cancelled(stdout_closed()).await;
         }
-        let all_arrived = traces.iter().all(|trace| trace.track.is_some());
         Ok(if all_arrived { Shown::All } else { Shown::NotAll })
     }
 
-    async fn traces(&self, admin: &Admin) -> anyhow::Result<(Vec<EventTrace>, String)> {
-        let name = Name::parse("demo")?;
+    async fn events(&self, admin: &Admin) -> anyhow::Result<Seen> {
         let write_key = WriteKey::parse("demo-write-key")?;
         let first = NewSource { write_key: Some(write_key), ..NewSource::of(sources::Kind::Nudgespot) };
-        let source = admin.create_account(&name, first).await?;
+        let source = admin.create_account(&Name::parse("demo")?, first).await?;
         let webhook_url = format!("{}{}", self.url, source.webhook_path);
         let secret = source.signing_secret.context("a source of this kind has a secret")?;
-        let traces = traces(&webhook_url, &secret, self.sandbox).await?;
-        let link = admin.first_operator_link().await?.context("a new database has no operator")?;
-        Ok((traces, invitation(&admin.link_url(&link), &webhook_url, &secret, self.segment)))
+        let traces = events::traces(&http()?, &webhook_url, &secret, self.sandbox).await?;
+        Ok(Seen { account: source.account_id, traces, webhook_url, secret })
     }
+}
+
+/// What came of the six events, and what is needed to go on.
+struct Seen {
+    account: Uuid,
+    traces: Vec<events::EventTrace>,
+    webhook_url: String,
+    secret: SigningSecret,
+}
+
+fn http() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    (since.elapsed().as_secs_f64() * 1e4).round() / 10.0
+}
+
+/// A time in a table.
+fn cell(milliseconds: Option<f64>) -> String {
+    milliseconds.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"))
 }
 
 /// Waits until nobody reads stdout any more, such as a pager that was left.
@@ -190,91 +202,6 @@ fn environment(env: &Environment, dir: &Path, segment: &str) -> Result<Environme
     Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
-/// The six events, as Nudgespot would report them.
-fn events() -> [Value; 6] {
-    let person = json!({"uid": "019mr8mf4r", "email": "pgibbons@example.com", "first_name": "Peter"});
-    let email = json!({"email_id": "18vzF7u3z", "email_subject": "First shirt on us!", "campaign_id": "123",
-                       "campaign_name": "New Customer Discount"});
-    let event = |name: &str, more: Value| {
-        let mut properties = email.clone();
-        if let (Some(all), Value::Object(more)) = (properties.as_object_mut(), more) {
-            all.extend(more);
-        }
-        json!({
-            "id": format!("evt_{}", hex::encode(random::bytes::<8>())), "event": name,
-            "timestamp": rfc3339(OffsetDateTime::now_utc()), "subscriber": person, "properties": properties,
-        })
-    };
-    [
-        event("delivered", json!({})),
-        event("opened", json!({"ip": "67.207.109.102", "user_agent": "Mozilla/5.0 (Macintosh)"})),
-        event("clicked", json!({"link_id": "101", "link_url": "https://www.buymyshirts.com?promo=NEWCUSTOMER"})),
-        event("hard_bounced", json!({"reason": "550 5.1.1 no such user"})),
-        event("marked_as_spam", json!({})),
-        event("unsubscribed", json!({"list_id": "1425", "list_name": "New customers"})),
-    ]
-}
-
-/// Posts the events, one after the other, and waits for each to arrive.
-async fn traces(url: &str, secret: &SigningSecret, sandbox: &Sandbox) -> anyhow::Result<Vec<EventTrace>> {
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()?;
-    let mut requests = sandbox.subscribe();
-    let mut traces = Vec::new();
-    for (event, kind) in events().into_iter().zip(Kind::EMAIL) {
-        let body = event.to_string();
-        let now = OffsetDateTime::now_utc().unix_timestamp();
-        let headers = signature::sign(secret, SigningScheme::Standard, &sign::new_webhook_id(), now, body.as_bytes());
-        let began = Instant::now();
-        let mut request = http.post(url).body(body);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let answer = request.send().await.context("posting a webhook")?;
-        anyhow::ensure!(answer.status().is_success(), "a webhook was answered with {}", answer.status());
-        let stored_ms = milliseconds(began);
-        let n_before = traces.len();
-        let arrived = requests.wait_for(|_| sandbox.messages().len() > n_before);
-        let arrived = tokio::time::timeout(ANSWER_TIMEOUT, arrived).await.is_ok();
-        let arrived_ms = arrived.then(|| milliseconds(began));
-        traces.push(EventTrace { event: kind.as_str(), track: sandbox.messages().pop(), stored_ms, arrived_ms });
-    }
-    Ok(traces)
-}
-
-fn milliseconds(since: Instant) -> f64 {
-    (since.elapsed().as_secs_f64() * 1e4).round() / 10.0
-}
-
-fn table(traces: &[EventTrace]) -> String {
-    let rows: Vec<Vec<String>> = traces
-        .iter()
-        .map(|trace| {
-            let text = |pointer: &str| {
-                let value = trace.track.as_ref().and_then(|track| track.pointer(pointer)).and_then(Value::as_str);
-                value.unwrap_or("-").to_owned()
-            };
-            let detail = ["/properties/link_url", "/properties/bounce_reason", "/properties/list_name"].map(text);
-            let [id, event, user] = ["/messageId", "/event", "/userId"].map(text);
-            vec![
-                trace.event.to_owned(),
-                event,
-                user,
-                id.chars().take(18).chain(['…']).collect(),
-                format!("{:.1} ms", trace.stored_ms),
-                trace.arrived_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms")),
-                detail.into_iter().find(|detail| detail != "-").unwrap_or_else(|| text("/properties/email_subject")),
-            ]
-        })
-        .collect();
-    let headings = ["Nudgespot says", "Segment hears", "userId", "messageId", "stored", "arrived", "about"];
-    let n_arrived = traces.iter().filter(|trace| trace.arrived_ms.is_some()).count();
-    format!(
-        "\n{}\n\n{n_arrived} of {} events arrived: signed, stored in PostgreSQL, sent to the stand-in for Segment.",
-        output::table(&headings, &rows),
-        traces.len()
-    )
-}
-
 fn invitation(console: &str, webhook_url: &str, secret: &SigningSecret, segment: &str) -> String {
     format!(
         "\nThe console shows each event's journey. This link lets you in, once; choose any address and password:\n\n\
@@ -283,7 +210,8 @@ fn invitation(console: &str, webhook_url: &str, secret: &SigningSecret, segment:
          \x20 echo '{{\"event\":\"opened\",\"email\":\"me@example.com\"}}' > event.json\n\
          \x20 nudgespot-source sign --secret {} < event.json |\n\
          \x20   curl -H @- --data-binary @event.json {webhook_url}\n\
-         \x20 curl http://{segment}/messages",
+         \x20 curl http://{segment}/messages\n\n\
+         What Nudgespot got: curl http://{segment}/nudgespot/requests",
         secret.expose()
     )
 }
