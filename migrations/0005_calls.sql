@@ -71,6 +71,8 @@ create table held_call (
 );
 create index held_call_user_hash_idx on held_call (source_id, user_hash, id);
 create index held_call_received_at_idx on held_call (received_at);
+-- For those who look at them.
+create index held_call_source_id_idx on held_call (source_id, id);
 
 -- Users whom a `delete` told to forget: their calls up to that number, as far as they wait, are not sent any more.
 create table forgotten_user (

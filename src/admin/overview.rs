@@ -1,4 +1,4 @@
-//! How sources are doing: a word and a sentence, numbers that add up, charts, and what Segment answers.
+//! How sources are doing: a word and a sentence, numbers that add up, charts, and what is answered to their requests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::sources::{new_token, there_is};
 use super::{Admin, AdminError};
+use crate::domain::call;
 use crate::domain::event::Kind;
 use crate::domain::source_state::SourceFacts;
 pub use crate::domain::source_state::{Judgement, SeenWebhooks, SourceState};
 use crate::domain::timestamp::rfc3339;
 use crate::sources::signature::clause;
-pub use crate::store::overview::Standing;
+pub use crate::store::overview::{MANY, Standing};
 use crate::store::traffic::{Step, Traffic};
 use crate::store::{overview, traffic, webhook_activity};
 
@@ -36,11 +37,12 @@ pub struct Overview {
 }
 
 impl Overview {
-    /// Every element of every webhook that was verified; of what was ignored and rejected, each counted once.
+    /// Every element of every webhook that was verified; of what was ignored and rejected, each counted once. Where very many
+    /// calls are held, not all of them are counted.
     #[must_use]
     pub fn received(&self) -> i64 {
-        let Standing { duplicates, ignored, rejected, accepted, .. } = self.standing;
-        duplicates + ignored + rejected + accepted
+        let Standing { duplicates, ignored, rejected, held, accepted, .. } = self.standing;
+        duplicates + ignored + rejected + held + accepted
     }
 }
 
@@ -111,7 +113,7 @@ pub struct TrafficBucket {
     pub ignored: i64,
     /// Events that cannot be used.
     pub rejected: i64,
-    /// Events that Segment took.
+    /// Events that the destination took.
     pub delivered: i64,
     /// Events that were given up.
     pub gave_up: i64,
@@ -148,7 +150,7 @@ impl TrafficBucket {
     }
 }
 
-/// How Segment answered the last requests of a source.
+/// How the last requests of a source were answered.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct DeliveryHealth {
     /// How many requests this is about.
@@ -157,7 +159,7 @@ pub struct DeliveryHealth {
     pub since: Option<String>,
     /// When the last of them was made.
     pub last_at: Option<String>,
-    /// How many milliseconds half of them took at most.
+    /// How many milliseconds half of them took at most; of calls that went well at the same time, the longest counts.
     pub p50_ms: Option<i32>,
     /// How many milliseconds 95 % of them took at most.
     pub p95_ms: Option<i32>,
@@ -326,6 +328,7 @@ impl Admin {
 
 fn facts(standing: &Standing, webhooks: SeenWebhooks) -> SourceFacts {
     SourceFacts {
+        are_calls: standing.kind == call::SOURCE_KIND,
         has_write_key: standing.has_write_key,
         is_write_key_unknown: standing.is_write_key_unknown,
         has_secret: standing.has_secret,

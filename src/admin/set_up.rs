@@ -16,7 +16,8 @@ use crate::domain::event;
 use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::timestamp::rfc3339;
 use crate::random;
-use crate::secrets::{decrypt_secret, decrypt_write_key};
+use crate::secrets::{decrypt_nudgespot_key, decrypt_secret, decrypt_write_key};
+use crate::sources::Kind;
 use crate::sources::signature::{SigningScheme, sign};
 use crate::store::write_key_check::{self, WriteKeyCheck};
 
@@ -27,7 +28,7 @@ const KEYS_A_TURN: i64 = 50;
 /// How long the service's own listener may take to answer.
 const INTAKE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What Segment said of a source's write key.
+/// What Segment said of a source's write key, or Nudgespot of its REST key.
 #[derive(Clone, Debug)]
 pub struct KeyCheck {
     /// `known`, `unknown` or `unclear`.
@@ -63,6 +64,8 @@ pub struct SetUp {
     segment: Client,
     /// Where a write key is looked up.
     segment_cdn: Url,
+    /// Nudgespot's API.
+    nudgespot: Url,
     /// The service's own listener for webhooks.
     intake: SocketAddr,
     own_posts: OwnPosts,
@@ -70,34 +73,43 @@ pub struct SetUp {
 }
 
 impl SetUp {
-    /// `intake` is the address at which the service takes webhooks.
+    /// The URLs are where Segment's write keys are looked up, and of Nudgespot's API. `intake` is the address at which the service takes webhooks.
     ///
     /// # Errors
     /// Where the HTTP client cannot be set up.
     pub fn new(
         admin: Arc<Admin>,
         segment: Client,
-        segment_cdn: Url,
+        [segment_cdn, nudgespot]: [Url; 2],
         intake: SocketAddr,
         own_posts: OwnPosts,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder().timeout(INTAKE_TIMEOUT).no_proxy();
         let http = http.redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { admin, segment, segment_cdn, intake, own_posts, http })
+        Ok(Self { admin, segment, segment_cdn, nudgespot, intake, own_posts, http })
     }
 
-    /// Asks Segment whether it knows the source's write key, and keeps the answer. `None`: there is no key yet, or it is for
-    /// another API than Segment's: nobody else is to see it.
+    /// Asks Segment whether it knows the source's write key, or Nudgespot its REST key, and keeps the answer. `None`: there is no
+    /// key yet, or it is for another API than Segment's: nobody else is to see it.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.sealed_source(source).await?;
-        let (Some(key), None, false) = (&sealed.write_key, &sealed.endpoint, kind(&sealed)?.takes_calls()) else {
-            return Ok(None);
+        let Some(key) = &sealed.write_key else { return Ok(None) };
+        let Ok(kind) = kind(&sealed) else { return Ok(None) };
+        let verdict = match (kind.takes_calls(), &sealed.endpoint) {
+            (true, endpoint) => {
+                let own = endpoint.as_deref().and_then(|endpoint| Url::parse(endpoint).ok());
+                let in_clear = decrypt_nudgespot_key(&self.admin.vault, source, key)?;
+                check_nudgespot_key(own.as_ref().unwrap_or(&self.nudgespot), &in_clear).await
+            }
+            (false, None) => {
+                let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
+                self.segment.check_key(&self.segment_cdn, &in_clear).await
+            }
+            (false, Some(_)) => return Ok(None),
         };
-        let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
-        let verdict = self.segment.check_key(&self.segment_cdn, &in_clear).await;
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
         self.admin.db(async |db| write_key_check::put(db, source, key, &check).await).await?;
         Ok(Some(verdict))
@@ -108,7 +120,10 @@ impl SetUp {
     /// # Errors
     /// [`AdminError::Database`]: try again later.
     pub async fn check_due_write_keys(&self, now: OffsetDateTime) -> Result<(), AdminError> {
-        let due = self.admin.db(async |db| write_key_check::due(db, now - ASK_AGAIN, KEYS_A_TURN).await).await?;
+        let of_segment = Kind::ALL.into_iter().filter(|kind| !kind.takes_calls()).map(Kind::as_str);
+        let kinds: Vec<&str> = of_segment.collect();
+        let before = now - ASK_AGAIN;
+        let due = self.admin.db(async |db| write_key_check::due(db, &kinds, before, KEYS_A_TURN).await).await?;
         for source in due {
             if let Err(error) = self.check_write_key(source, now).await {
                 tracing::debug!(source.id = %source, %error, "a write key cannot be checked");
@@ -118,7 +133,7 @@ impl SetUp {
     }
 
     /// Signs events as the source's sender would, and posts them to the service's own listener. They reach every tool
-    /// behind Segment. Returns their ids.
+    /// behind Segment; calls reach Nudgespot. Returns their ids.
     ///
     /// # Errors
     /// [`AdminError::NoSigningSecret`] where the source has none yet; [`AdminError::TestNotAccepted`]; others.
@@ -136,13 +151,13 @@ impl SetUp {
         for event in kinds {
             let id = format!("test_{}", hex::encode(random::bytes::<8>()));
             let Some(body) = of.test_event(*event, &id, now) else { continue };
-            let seconds = now.unix_timestamp();
-            let headers = sign(&secret, SigningScheme::Standard, &id, seconds, body.as_bytes());
-            let request = headers
-                .into_iter()
-                .fold(self.http.post(&url).header(OWN_POST_HEADER, &*self.own_posts.0), |request, (name, value)| {
-                    request.header(name, value)
-                });
+            let request = self.http.post(&url).header(OWN_POST_HEADER, &*self.own_posts.0);
+            let request = if of.takes_calls() {
+                request.basic_auth(secret.ingest_key(), Some(""))
+            } else {
+                let headers = sign(&secret, SigningScheme::Standard, &id, now.unix_timestamp(), body.as_bytes());
+                headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))
+            };
             let answer = request.body(body).send().await;
             match answer.map(|answer| answer.status()) {
                 Ok(StatusCode::OK) => ids.push(id),
@@ -166,7 +181,7 @@ pub async fn check_nudgespot_key(base: &Url, key: &NudgespotKey) -> KeyVerdict {
 }
 
 impl Admin {
-    /// What Segment said last of a source's write key.
+    /// What was said last of a source's key.
     ///
     /// # Errors
     /// [`AdminError::Database`].

@@ -85,6 +85,11 @@ impl Edit {
         check_secret(kind, self.signing_secret.as_ref())
     }
 
+    /// Whether something is changed that only some kinds have.
+    pub(super) fn is_of_kinds(&self) -> bool {
+        self.signing_secret.is_some() || self.calls.names().iter().any(|(is_there, _)| *is_there)
+    }
+
     /// What is changed, by name, for the audit log.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {

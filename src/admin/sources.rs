@@ -172,8 +172,12 @@ impl Admin {
     pub async fn edit_source(&self, text: &str, edit: Edit, now: OffsetDateTime) -> Result<Uuid, AdminError> {
         let source = self.find_source(text).await?;
         let id = source.id;
-        // Of a kind that this program does not know, only what all have can be changed.
-        edit.check(kind(&source)?)?;
+        match kind(&source) {
+            Ok(kind) => edit.check(kind)?,
+            // Of a kind that this program does not know, it changes only what it does not need to know it for.
+            Err(error) if edit.is_of_kinds() => return Err(error),
+            Err(_) => {}
+        }
         let key = edit.write_key.as_ref().map(WriteKey::expose);
         let key = key.or(edit.calls.nudgespot_key.as_ref().map(NudgespotKey::expose));
         let changes = Changes {

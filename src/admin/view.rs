@@ -13,6 +13,7 @@ use crate::domain::call;
 use crate::domain::text::with_causes;
 use crate::domain::timestamp::rfc3339;
 use crate::store::account;
+use crate::store::overview::MANY;
 use crate::store::source::{self, SealedSource, SourceStatus};
 
 /// Shown where a key is there, but no master key opens it.
@@ -111,7 +112,7 @@ impl Admin {
     /// [`AdminError`].
     pub async fn show_accounts(&self) -> Result<Vec<AccountView>, AdminError> {
         let accounts = self.list_accounts().await?;
-        Ok(account_views(&accounts, self.views(None, None).await?))
+        Ok(account_views(&accounts, self.views(None, None, None).await?))
     }
 
     /// A page of accounts, by name, from the one after `after`; only that one where a single one is meant.
@@ -130,7 +131,7 @@ impl Admin {
         let has_more = found.len() > limit;
         found.truncate(limit);
         let ids: Vec<Uuid> = found.iter().map(|account| account.id).collect();
-        let sources = self.views(Some(&ids), None).await?;
+        let sources = self.views(Some(&ids), None, None).await?;
         Ok(AccountsPage { accounts: account_views(&found, sources), has_more })
     }
 
@@ -139,7 +140,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn sources_of(&self, account: Uuid) -> Result<Vec<SourceView>, AdminError> {
-        self.views(Some(&[account]), None).await
+        self.views(Some(&[account]), None, None).await
     }
 
     /// So many sources of an account at most, by name, from the one after `after`.
@@ -164,7 +165,17 @@ impl Admin {
     /// # Errors
     /// [`AdminError`].
     pub async fn source_view(&self, id: Uuid) -> Result<SourceView, AdminError> {
-        let view = self.views(None, Some(id)).await?.pop();
+        let view = self.views(None, Some(id), None).await?.pop();
+        view.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
+    }
+
+    /// The same, but that held calls and identified users are counted up to some thousands only: millions would take a page's
+    /// time.
+    ///
+    /// # Errors
+    /// [`AdminError`].
+    pub async fn source_page_view(&self, id: Uuid) -> Result<SourceView, AdminError> {
+        let view = self.views(None, Some(id), Some(MANY)).await?.pop();
         view.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
     }
 
@@ -186,13 +197,18 @@ impl Admin {
         self.source_view(id).await
     }
 
-    async fn views(&self, accounts: Option<&[Uuid]>, only: Option<Uuid>) -> Result<Vec<SourceView>, AdminError> {
+    async fn views(
+        &self,
+        accounts: Option<&[Uuid]>,
+        only: Option<Uuid>,
+        max_counted: Option<i64>,
+    ) -> Result<Vec<SourceView>, AdminError> {
         let ids = only.map(|id| [id]);
         let ids = ids.as_ref().map(<[Uuid; 1]>::as_slice);
         let sources = self.db(async |db| source::list(db, ids, accounts).await).await?;
         let ids: Vec<Uuid> = sources.iter().map(|source| source.id).collect();
         let of = (accounts.is_some() || only.is_some()).then_some(ids.as_slice());
-        let statuses = self.db(async |db| source::list_with_status(db, of).await).await?;
+        let statuses = self.db(async |db| source::list_with_status(db, of, max_counted).await).await?;
         let mut statuses: HashMap<Uuid, SourceStatus> = statuses.into_iter().map(|s| (s.id, s)).collect();
         let now = OffsetDateTime::now_utc();
         let views = sources.iter().filter_map(|source| Some(self.view(source, statuses.remove(&source.id)?, now)));

@@ -315,8 +315,8 @@ fn console(
     };
     let origin = Url::parse(&urls.console).context("CONSOLE_URL")?;
     let admin = Arc::new(Admin::new(database.admin_pool(AdminPool::Console), Arc::clone(&database.vault), urls));
-    let set_up =
-        SetUp::new(Arc::clone(&admin), segment, config.segment_cdn.clone(), reachable(servers.public), own_posts);
+    let key_checks = [config.segment_cdn.clone(), config.endpoints.nudgespot.clone()];
+    let set_up = SetUp::new(Arc::clone(&admin), segment, key_checks, reachable(servers.public), own_posts);
     let set_up = Arc::new(set_up.context("the HTTP client for test events")?);
     let console = Console::new(Arc::clone(&admin), Arc::clone(&set_up), origin, config.trusted_proxies.clone());
     servers.add("the server of the console", console.serve(listener).context("CONSOLE_BIND")?);

@@ -3,6 +3,7 @@
 //! Each call is a request of its own, and Nudgespot does not know repeats: so what is done is remembered call by call
 //! ([`CallWindow`]), and the cursor moves over the finished beginning.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
@@ -33,11 +34,18 @@ const SMALL_STEP_CALLS: usize = 16;
 struct Requests {
     attempts: Vec<Attempt>,
     delivered: Vec<Kind>,
-    /// Their numbers.
-    delivered_seqs: Vec<i64>,
+    /// The requests that were taken, by the numbers of their calls.
+    taken: BTreeMap<i64, Taken>,
     dead: Vec<crate::store::settlement::NewDeadLetter>,
     /// Why no further ones are made.
     stop: Option<Stop>,
+}
+
+/// A request that went well.
+struct Taken {
+    started_at: OffsetDateTime,
+    duration: Duration,
+    status: Option<u16>,
 }
 
 enum Stop {
@@ -59,7 +67,7 @@ impl DeliveryWorker {
         mut window: CallWindow,
         stop: &CancellationToken,
     ) -> StepResult {
-        let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
+        let began = Instant::now();
         let mut requests = Requests::default();
         let mut on_their_way = FuturesUnordered::new();
         loop {
@@ -86,7 +94,7 @@ impl DeliveryWorker {
             requests.take(&mut window, place, sent_at, answer);
         }
         drop(on_their_way);
-        requests.settle(lease, window, (began.elapsed(), started_at))
+        requests.settle(lease, window)
     }
 
     fn count(&self, lease: &Lease, answer: &Answer, sent_at: SystemTime) {
@@ -127,7 +135,8 @@ impl Requests {
         match outcome {
             Outcome::Delivered => {
                 self.delivered.push(kind);
-                self.delivered_seqs.push(seq);
+                let duration = sent_at.elapsed().unwrap_or_default();
+                self.taken.insert(seq, Taken { started_at: sent_at.into(), duration, status });
                 window.finish(place);
             }
             Outcome::Refused => {
@@ -152,28 +161,12 @@ impl Requests {
     }
 
     /// What came of the step.
-    fn settle(
-        self,
-        lease: &Lease,
-        window: CallWindow,
-        (duration, started_at): (Duration, OffsetDateTime),
-    ) -> StepResult {
-        let Self { mut attempts, delivered, mut delivered_seqs, mut dead, stop } = self;
-        delivered_seqs.sort_unstable();
+    fn settle(self, lease: &Lease, window: CallWindow) -> StepResult {
+        let Self { mut attempts, delivered, taken, mut dead, stop } = self;
         let (cursor, done_ahead) = window.progress();
         log_unsent(lease, window.expired.len());
         dead.extend(window.expired);
-        // Those that went well are told together, where they stand together.
-        attempts.extend(delivered_seqs.chunk_by(|seq, next| seq + 1 == *next).map(|seqs| Attempt {
-            from_seq: seqs[0],
-            to_seq: seqs[seqs.len() - 1],
-            n_events: i32::try_from(seqs.len()).unwrap_or(i32::MAX),
-            started_at,
-            duration,
-            status: Some(200),
-            outcome: Outcome::Delivered.as_str(),
-            reason: None,
-        }));
+        attempts.extend(told_together(taken));
         let settlement = Settlement {
             cursor,
             done_ahead,
@@ -199,5 +192,50 @@ impl Requests {
             None => (settlement, StepOutcome::Continue),
         };
         StepResult { settlement, delivered, since: window.since, next }
+    }
+}
+
+/// Requests that went well, told in one where their numbers follow each other: what is told of a number, its own request is in.
+/// The time is that of the first to be made, and of the one that took longest.
+fn told_together(taken: BTreeMap<i64, Taken>) -> Vec<Attempt> {
+    let mut told: Vec<Attempt> = Vec::new();
+    for (seq, Taken { started_at, duration, status }) in taken {
+        match told.last_mut() {
+            Some(run) if run.to_seq + 1 == seq && run.status == status => {
+                run.to_seq = seq;
+                run.n_events += 1;
+                run.started_at = run.started_at.min(started_at);
+                run.duration = run.duration.max(duration);
+            }
+            _ => told.push(Attempt {
+                from_seq: seq,
+                to_seq: seq,
+                n_events: 1,
+                started_at,
+                duration,
+                status,
+                outcome: Outcome::Delivered.as_str(),
+                reason: None,
+            }),
+        }
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_number_its_request_is_in() {
+        let taken = |n: i64, status| {
+            let started_at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(n.unsigned_abs());
+            (n, Taken { started_at, duration: Duration::from_millis(10 - n.unsigned_abs()), status: Some(status) })
+        };
+        let told = told_together([taken(1, 200), taken(2, 200), taken(3, 201), taken(5, 201), taken(6, 201)].into());
+        let runs: Vec<_> = told.iter().map(|run| (run.from_seq, run.to_seq, run.n_events, run.status)).collect();
+        assert_eq!(runs, [(1, 2, 2, Some(200)), (3, 3, 1, Some(201)), (5, 6, 2, Some(201))]);
+        assert_eq!((told[0].started_at.unix_timestamp(), told[0].duration), (1, Duration::from_millis(9)));
+        assert!(told_together(BTreeMap::new()).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -15,6 +16,9 @@ use super::json;
 
 /// The kind of those sources that take calls, by its name.
 pub const SOURCE_KIND: &str = "segment";
+
+/// How long a call waits for its user to be identified: Segment tries for as long to bring the `identify`.
+pub const MAX_HELD: Duration = Duration::from_hours(4);
 
 /// A call that concerns a user, borrowing from the request that brought it.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod email_address;
 pub mod event;
 pub mod identity_key;
+pub mod ignored;
 pub mod json;
 pub mod json_text;
 pub mod mention;

@@ -62,8 +62,11 @@ pub struct SeenWebhooks {
 
 /// What a source is judged by.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct SourceFacts {
-    /// Whether it has a write key.
+    /// Whether what it takes are calls, which go to Nudgespot.
+    pub are_calls: bool,
+    /// Whether it has a write key, or a REST key of Nudgespot.
     pub has_write_key: bool,
     /// Whether Segment does not know this key.
     pub is_write_key_unknown: bool,
@@ -161,7 +164,8 @@ impl SourceFacts {
         }
         let when = last_verified_at.map_or_else(|| "yet".to_owned(), |at| format!("since {}", clock(at, now)));
         let fault = likely_fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
-        Some(format!("No webhook verified {when}; {} refused{fault}.", grouped(*n)))
+        let what = if self.are_calls { "request" } else { "webhook" };
+        Some(format!("No {what} verified {when}; {} refused{fault}.", grouped(*n)))
     }
 
     fn paused_sentence(&self, reason: Option<&str>, at: Option<OffsetDateTime>, now: OffsetDateTime) -> String {
@@ -172,7 +176,7 @@ impl SourceFacts {
             (Some(since), None) => format!("Delivery is paused s{since}."),
             (None, None) => "Delivery is paused.".to_owned(),
         };
-        format!("{what} {}; nothing is lost.", waiting(self.waiting))
+        format!("{what} {}; nothing is lost.", self.waiting_words())
     }
 
     fn unknown_key(&self) -> Option<String> {
@@ -187,17 +191,34 @@ impl SourceFacts {
         let lacks = match (self.has_secret, self.has_write_key) {
             (false, false) => "No signing secret and no write key yet",
             (false, true) => "No signing secret yet",
+            (true, false) if self.are_calls => "No REST key yet",
             (true, false) => "No write key yet",
             (true, true) if self.last_seen_at().is_none() && self.waiting == 0 => {
-                return Some("No webhook has come yet.".to_owned());
+                return Some(
+                    if self.are_calls { "No call has come yet." } else { "No webhook has come yet." }.to_owned(),
+                );
             }
             (true, true) => return None,
         };
         Some(if self.waiting > 0 {
-            format!("{lacks}. {}; nothing is lost.", waiting(self.waiting))
+            format!("{lacks}. {}; nothing is lost.", self.waiting_words())
         } else {
             format!("{lacks}.")
         })
+    }
+
+    /// What it takes: one, and several.
+    fn nouns(&self) -> (&'static str, &'static str) {
+        if self.are_calls { ("call", "calls") } else { ("event", "events") }
+    }
+
+    fn waiting_words(&self) -> String {
+        let (one, many) = self.nouns();
+        match self.waiting {
+            0 => format!("No {many} wait"),
+            1 => format!("1 {one} waits"),
+            n => format!("{} wait", count(n, one, many)),
+        }
     }
 
     fn behind(&self, now: OffsetDateTime) -> Option<String> {
@@ -206,9 +227,9 @@ impl SourceFacts {
             return None;
         }
         let oldest = if self.waiting == 1 {
-            "One event waits".to_owned()
+            self.waiting_words().replacen('1', "One", 1)
         } else {
-            format!("{}, the oldest", waiting(self.waiting))
+            format!("{}, the oldest", self.waiting_words())
         };
         Some(format!("{oldest} for {}; it is tried again and again.", span(wait)))
     }
@@ -223,8 +244,9 @@ impl SourceFacts {
     }
 
     fn delivering(&self, now: OffsetDateTime) -> String {
-        let last =
-            self.last_seen_at().map_or_else(String::new, |at| format!("Last event {} ago; ", span(since(at, now))));
+        let last = self
+            .last_seen_at()
+            .map_or_else(String::new, |at| format!("Last {} {} ago; ", self.nouns().0, span(since(at, now))));
         let waiting =
             if self.waiting == 0 { "none waiting".to_owned() } else { format!("{} waiting", grouped(self.waiting)) };
         format!("{last}{} today; {waiting}.", grouped(self.accepted_today))
@@ -233,16 +255,14 @@ impl SourceFacts {
 
 /// Why delivery is paused. What Segment answers to a key that it does not take says less than the status.
 fn in_words(reason: &str) -> &str {
-    match reason.strip_prefix("Segment answered ").and_then(|answer| answer.get(..3)) {
-        Some("401") => "Segment refused the write key (401)",
-        Some("403") => "Segment refused the write key (403)",
+    let status = |who: &str| reason.strip_prefix(who).and_then(|answer| answer.get(..3));
+    match (status("Segment answered "), status("Nudgespot answered ")) {
+        (Some("401"), _) => "Segment refused the write key (401)",
+        (Some("403"), _) => "Segment refused the write key (403)",
+        (_, Some("401")) => "Nudgespot refused the REST key (401)",
+        (_, Some("403")) => "Nudgespot refused the REST key (403)",
         _ => reason.trim_end_matches('.'),
     }
-}
-
-fn waiting(n: i64) -> String {
-    let wait = if n == 1 { "waits" } else { "wait" };
-    if n == 0 { "No events wait".to_owned() } else { format!("{} {wait}", count(n, "event", "events")) }
 }
 
 #[cfg(test)]

@@ -19,12 +19,11 @@ use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
 use super::{COMMIT_TIMEOUT, IngestError};
+use crate::domain::call::MAX_HELD;
 use crate::store::call_effects::User;
 use crate::store::calls::{self, HeldPlace};
 use crate::store::connection::Connection;
 
-/// How long a call waits for its user to be identified: Segment tries for as long to bring the `identify`.
-const MAX_HELD: Duration = Duration::from_hours(4);
 /// How often calls are looked for that need wait no longer.
 const LOOK: Duration = Duration::from_secs(2);
 /// The calls of so many users are released together.

@@ -129,7 +129,7 @@ impl Kind {
         match self {
             Self::Nudgespot => Some(nudgespot::test_event(event, id, now)),
             Self::Resend => resend::test_event(event, now),
-            Self::Segment => None,
+            Self::Segment => segment::test_call(event, id, now),
         }
     }
 

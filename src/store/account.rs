@@ -42,6 +42,8 @@ pub struct SourcePlace {
     pub id: Uuid,
     /// Its name.
     pub name: String,
+    /// What sends to it.
+    pub kind: String,
     /// Its account.
     pub account: Account,
     /// Whether the account has other sources.
@@ -54,7 +56,7 @@ pub struct SourcePlace {
 /// The database did not answer; ask again.
 pub async fn of_source(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<SourcePlace>> {
     let row = sqlx::query!(
-        r#"select source.id, source.name, account_id, account.name as account_name,
+        r#"select source.id, source.name, kind, account_id, account.name as account_name,
             account.created_at as account_created_at,
             exists (select from source as other where other.account_id = account.id and other.id <> source.id)
                 as "has_siblings!"
@@ -65,6 +67,7 @@ pub async fn of_source(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Op
     Ok(row.map(|row| SourcePlace {
         id: row.id,
         name: row.name,
+        kind: row.kind,
         account: Account { id: row.account_id, name: row.account_name, created_at: row.account_created_at },
         has_siblings: row.has_siblings,
     }))

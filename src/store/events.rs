@@ -10,12 +10,14 @@ use super::append::MAX_BLOCK_EVENTS;
 use super::block::StoredBlock;
 
 /// Where a source's log ends, and how far it is delivered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Heads {
     /// The number of the last event.
     pub head_seq: i64,
     /// Events after it wait.
     pub cursor_seq: i64,
+    /// But for these, which are done while one before them is not: in order.
+    pub done_ahead: Vec<i64>,
     /// How many were ignored or rejected.
     pub n_quarantined: i64,
 }
@@ -27,12 +29,33 @@ pub struct Heads {
 pub async fn heads(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<Heads>> {
     sqlx::query_as!(
         Heads,
-        r#"select head_seq, cursor_seq, n_ignored + n_rejected as "n_quarantined!"
+        r#"select head_seq, cursor_seq, done_ahead, n_ignored + n_rejected as "n_quarantined!"
         from log_head join delivery using (source_id) where source_id = $1"#,
         source
     )
     .fetch_optional(db)
     .await
+}
+
+impl Heads {
+    /// Whether the event of this number is delivered, or given up.
+    #[must_use]
+    pub fn is_done(&self, seq: i64) -> bool {
+        seq <= self.cursor_seq || self.done_ahead.contains(&seq)
+    }
+
+    /// The last number that is done.
+    #[must_use]
+    pub fn last_done(&self) -> i64 {
+        self.done_ahead.iter().copied().fold(self.cursor_seq, i64::max)
+    }
+
+    /// How many events before this number wait.
+    #[must_use]
+    pub fn n_waiting_before(&self, seq: i64) -> i64 {
+        let ahead = self.done_ahead.iter().filter(|done| **done < seq).count();
+        (seq - self.cursor_seq - 1).saturating_sub(i64::try_from(ahead).unwrap_or_default()).max(0)
+    }
 }
 
 /// A block, as far as is known without reading it.

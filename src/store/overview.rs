@@ -12,7 +12,11 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::domain::call;
 use crate::domain::event::Kind;
+
+/// So many held calls, or identified users, are counted: millions would take a page's time.
+pub const MANY: i64 = 10_000;
 
 /// How a source stands.
 #[derive(Clone, Debug)]
@@ -26,7 +30,7 @@ pub struct Standing {
     pub name: String,
     /// What sends to it.
     pub kind: String,
-    /// Whether it has a write key.
+    /// Whether it has a write key, or one of Nudgespot.
     pub has_write_key: bool,
     /// Whether Segment does not know its write key. Of a source with an endpoint of its own, nobody asks.
     pub is_write_key_unknown: bool,
@@ -60,6 +64,10 @@ pub struct Standing {
     pub replayed: i64,
     /// Events by kind, in the order of [`Kind::ALL`](crate::domain::event::Kind::ALL).
     pub by_kind: [i64; Kind::ALL.len()],
+    /// Calls that wait for their user to be identified, up to [`MANY`] and one.
+    pub held: i64,
+    /// Users who are identified, up to [`MANY`] and one.
+    pub identified: i64,
     /// Why it is paused.
     pub paused_reason: Option<String>,
     /// Since when it is paused.
@@ -91,12 +99,22 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
             exists (
                 select from quarantine where quarantine.source_id = source.id and disposition = 'rejected'
             ) as "has_rejected!",
-            write_key is not null and endpoint is null and exists (
+            write_key is not null and kind <> $3 and endpoint is null and exists (
                 select from write_key_check where write_key_check.source_id = source.id and verdict = 'unknown'
             ) as "is_write_key_unknown!",
             n_erased + n_dead_erased as "erased!",
             array[log_head.n_email_delivered, log_head.n_opened, log_head.n_clicked, log_head.n_bounced,
                 log_head.n_marked_as_spam, log_head.n_unsubscribed, log_head.n_identify, log_head.n_track] as "by_kind!",
+            (
+                select count(*) from (
+                    select from held_call where held_call.source_id = source.id limit $4::bigint + 1
+                ) as held
+            ) as "held!",
+            (
+                select count(*) from (
+                    select from identified_user where identified_user.source_id = source.id limit $4::bigint + 1
+                ) as identified
+            ) as "identified!",
             paused_reason, paused_at, last_error, oldest.since as "oldest_waiting_since?",
             newest.since as "last_event_at?",
             head_seq - n_replayed - mark.n_accepted + recent.today as "accepted_today!",
@@ -126,6 +144,8 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         "#,
         account,
         source,
+        call::SOURCE_KIND,
+        MANY,
     )
     .fetch_all(db)
     .await?;
@@ -151,6 +171,8 @@ pub async fn list(db: impl PgExecutor<'_>, account: Option<Uuid>, source: Option
         erased: row.erased,
         replayed: row.n_replayed,
         by_kind: row.by_kind.try_into().unwrap_or_default(),
+        held: row.held,
+        identified: row.identified,
         paused_reason: row.paused_reason,
         paused_at: row.paused_at,
         last_error: row.last_error,

@@ -301,19 +301,31 @@ pub struct SourceStatus {
     pub identified: i64,
 }
 
-/// How the sources stand: one of them, or all.
+/// How the sources stand: one of them, or all. Where `max_counted` is given, no more held calls and identified users are counted.
 ///
 /// # Errors
 /// The database did not answer; try again.
-pub async fn list_with_status(db: impl PgExecutor<'_>, only: Option<&[Uuid]>) -> sqlx::Result<Vec<SourceStatus>> {
+pub async fn list_with_status(
+    db: impl PgExecutor<'_>,
+    only: Option<&[Uuid]>,
+    max_counted: Option<i64>,
+) -> sqlx::Result<Vec<SourceStatus>> {
     sqlx::query_as!(
         SourceStatus,
         r#"
         select source_id as id, paused_reason, head_seq - cursor_seq - cardinality(done_ahead) as "waiting!", oldest.since as "oldest_waiting_since?",
             n_delivered as delivered, n_missing as missing, last_error, n_rejected as rejected, n_ignored as ignored,
             (select count(*) from dead_letter where dead_letter.source_id = delivery.source_id) as "dead_letters!",
-            (select count(*) from held_call where held_call.source_id = delivery.source_id) as "held!",
-            (select count(*) from identified_user where identified_user.source_id = delivery.source_id) as "identified!"
+            (
+                select count(*) from (
+                    select from held_call where held_call.source_id = delivery.source_id limit $2
+                ) as held
+            ) as "held!",
+            (
+                select count(*) from (
+                    select from identified_user where identified_user.source_id = delivery.source_id limit $2
+                ) as identified
+            ) as "identified!"
         from delivery join log_head using (source_id)
         left join lateral (
             select since from event_block
@@ -321,7 +333,8 @@ pub async fn list_with_status(db: impl PgExecutor<'_>, only: Option<&[Uuid]>) ->
         ) as oldest on true
         where $1::uuid[] is null or source_id = any($1)
         "#,
-        only as _
+        only as _,
+        max_counted,
     )
     .fetch_all(db)
     .await

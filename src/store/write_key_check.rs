@@ -4,8 +4,6 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::domain::call;
-
 /// What Segment said of a write key, and when.
 #[derive(Clone, Debug)]
 pub struct WriteKeyCheck {
@@ -45,18 +43,23 @@ pub async fn find(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<
         .await
 }
 
-/// Sources whose write key was not asked about since `before`, and goes to Segment itself.
+/// Sources of these kinds whose key was not asked about since `before`, and goes to no endpoint of their own.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn due(db: impl PgExecutor<'_>, before: OffsetDateTime, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+pub async fn due(
+    db: impl PgExecutor<'_>,
+    kinds: &[&str],
+    before: OffsetDateTime,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
     let ids = sqlx::query_scalar!(
         "select id from source left join write_key_check on source_id = id
-        where write_key is not null and kind <> $3 and endpoint is null and (checked_at is null or checked_at < $1)
+        where write_key is not null and kind = any($3::text[]) and endpoint is null and (checked_at is null or checked_at < $1)
         order by checked_at nulls first, id limit $2",
         before,
         limit,
-        call::SOURCE_KIND
+        kinds as _
     );
     ids.fetch_all(db).await
 }

@@ -10,22 +10,22 @@ use crate::harness::{Context, Service, events, sender};
 const MARKUP: &str = "<script>alert(1)</script>\"'&\u{202e}";
 
 /// Somebody who is signed in, with or without script.
-struct Visitor {
+pub struct Visitor {
     http: reqwest::Client,
     url: String,
     cookie: String,
 }
 
 /// What was answered.
-struct Answer {
-    status: u16,
-    location: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub location: String,
+    pub body: String,
 }
 
 impl Visitor {
     /// An operator.
-    async fn operator(context: &Context, service: &Service) -> Self {
+    pub async fn operator(context: &Context, service: &Service) -> Self {
         let link = context.run(&["operator", "invite", "--email", "op@example.com"]).await["link"].clone();
         let path = link.as_str().and_then(|link| Some(&link[link.find("/links/")?..])).expect("a link").to_owned();
         let mut visitor =
@@ -47,7 +47,7 @@ impl Visitor {
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         Answer::of(self.request(Method::GET, path, None)).await
     }
 
@@ -56,7 +56,12 @@ impl Visitor {
     }
 
     async fn post(&self, path: &str) -> Answer {
-        Answer::of(self.request(Method::POST, path, Some(String::new()))).await
+        self.send(path, "").await
+    }
+
+    /// Sends a form.
+    pub async fn send(&self, path: &str, form: &str) -> Answer {
+        Answer::of(self.request(Method::POST, path, Some(form.to_owned()))).await
     }
 }
 
@@ -69,12 +74,12 @@ impl Answer {
     }
 
     /// The text between two marks, as a browser reads it.
-    fn between(&self, before: &str, after: &str) -> String {
+    pub fn between(&self, before: &str, after: &str) -> String {
         let rest = self.body.split_once(before).unwrap_or_else(|| panic!("no {before}: {}", self.body)).1;
         rest.split_once(after).expect("an end").0.replace("&#38;", "&").replace("&amp;", "&")
     }
 
-    fn has(&self, text: &str) -> bool {
+    pub fn has(&self, text: &str) -> bool {
         self.body.contains(text)
     }
 }

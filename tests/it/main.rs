@@ -11,6 +11,7 @@ mod cli;
 mod configuration;
 mod console;
 mod console_api;
+mod console_calls;
 mod console_events;
 mod console_operator;
 mod console_people;

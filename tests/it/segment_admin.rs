@@ -274,8 +274,26 @@ async fn an_entered_key_is_asked_about_and_used_whatever_is_said() {
     context.run(&["account", "create", "--name", "b", "--kind", "segment", "--nudgespot-key", "k"]).await;
     assert!(heads.recv().await.is_some());
     // Segment is not asked about Nudgespot's keys: it would learn them.
-    let due = write_key_check::due(&context.pool, OffsetDateTime::now_utc(), 50).await.expect("asked");
-    assert!(due.is_empty(), "{due:?}");
+    let events = Uuid::parse_str(&context.source("events").await.id).expect("an id");
+    let could_be_a_write_key = "rest-key-0000";
+    context
+        .run(&["source", "set", "acme/segment", "--endpoint", "none", "--nudgespot-key", could_be_a_write_key])
+        .await;
+    let due = write_key_check::due(&context.pool, &["nudgespot", "resend"], OffsetDateTime::now_utc(), 50).await;
+    assert_eq!(due.expect("asked"), [events]);
+    context.set("RUST_LOG", "info");
+    let service = context.serve().await;
+    let cookie = sign_in(&context, &service).await;
+    let shown = context.show("acme/segment").await;
+    assert!(heads.recv().await.is_some() && heads.try_recv().is_err(), "of the command");
+    let path = format!("{}/sources/{}/set-up/check-key", service.console_url, text(&shown, "source_id"));
+    let request = sender::http_without_redirects().post(path).header("Sec-Fetch-Site", "same-origin");
+    let answer = request.header(COOKIE, &cookie).send().await.expect("an answer");
+    assert_eq!(answer.status().as_u16(), 303);
+    // Whoever asks for it has Nudgespot asked, and nobody else.
+    assert!(heads.recv().await.is_some());
+    let verdict = sqlx::query_scalar::<_, String>("select verdict from write_key_check").fetch_one(&context.pool).await;
+    assert_eq!(verdict.expect("read"), "known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,19 +2,22 @@
 
 use time::OffsetDateTime;
 
+use super::fields::EventFields;
 use crate::domain::event::Kind;
-use crate::domain::search_key::{SearchField, SearchKey, TrackFields, is_same};
+use crate::domain::search_key::{SearchField, SearchKey, is_same};
 
-/// What has become of an event, in the five words that there are for it.
+/// What has become of an event, in the words that there are for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventState {
-    /// It is to be sent to Segment.
+    /// It is a call that waits for its user to be identified.
+    Held,
+    /// It is to be sent.
     Waiting,
-    /// Segment's API accepted it.
+    /// The destination's API accepted it.
     Delivered,
     /// It was not accepted, and is not tried any more.
     GaveUp,
-    /// Segment has no event for it.
+    /// It is not meant to be forwarded.
     Ignored,
     /// It cannot be used.
     Rejected,
@@ -22,12 +25,14 @@ pub enum EventState {
 
 impl EventState {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Waiting, Self::Delivered, Self::GaveUp, Self::Ignored, Self::Rejected];
+    pub const ALL: [Self; 6] =
+        [Self::Held, Self::Waiting, Self::Delivered, Self::GaveUp, Self::Ignored, Self::Rejected];
 
     /// Its name in URLs and JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Held => "held",
             Self::Waiting => "waiting",
             Self::Delivered => "delivered",
             Self::GaveUp => "gave_up",
@@ -113,7 +118,7 @@ impl EventFilter {
     }
 
     /// Whether an event of the log is meant, by what it says.
-    pub(super) fn is_meant(&self, kind: Kind, at: OffsetDateTime, fields: &TrackFields<'_>) -> bool {
+    pub(super) fn is_meant(&self, kind: Kind, at: OffsetDateTime, fields: &EventFields<'_>) -> bool {
         self.kind.is_none_or(|wanted| wanted == kind)
             && self.is_in_time(at)
             && self.texts().all(|(field, text)| fields.is(field, text))

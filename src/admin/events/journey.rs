@@ -5,19 +5,23 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::fields::EventFields;
 use super::filter::EventState;
 use super::log_walk::logged;
 use super::row::{EventRow, LoggedEvent, QUARANTINED, SourceNames, quarantined_row};
 use crate::admin::{Admin, AdminError};
-use crate::domain::search_key::TrackFields;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
 use crate::store::delivery::PAUSED_BY_ADMIN;
-use crate::store::events::{self, DeadEvent};
+use crate::store::events::{self, DeadEvent, Heads, QuarantinedEvent};
 use crate::store::overview::{self, AttemptRow};
 
 /// How many of the first and of the last requests for an event are told of.
 const MAX_ATTEMPTS: i64 = 10;
+
+/// A call that came into the log so long after it was received had waited for an `identify`: what comes in together, came within
+/// less.
+const HELD_AT_LEAST: time::Duration = time::Duration::SECOND;
 
 /// What was found under an event's id.
 #[derive(Debug)]
@@ -47,17 +51,18 @@ pub struct Journey {
 /// Something that happened to an event.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct JourneyStep {
-    /// `received`, `sent` (a request to Segment), `gave_up`, `replayed`, `left_out` (requests that are not told of).
+    /// `received`, `sent` (a request to Segment, or of a call to Nudgespot), `gave_up`, `replayed`, `left_out` (requests that
+    /// are not told of). Of a call also `mapped`, `held` (until its user is identified) and `stored`, to be sent.
     pub step: &'static str,
     /// When.
     pub at: String,
     /// With how many others it was sent; or how many requests are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_others: Option<i64>,
-    /// What Segment answered; `null` in a request without an answer.
+    /// What was answered; `null` in a request without an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<i16>,
-    /// How many milliseconds Segment took.
+    /// How many milliseconds that took; of several calls that went well at the same time, the longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i32>,
     /// What came of the request: `delivered`, `retry`, `refused` (sent again in smaller parts, or given up), `paused`.
@@ -72,7 +77,7 @@ pub struct JourneyStep {
 }
 
 impl JourneyStep {
-    fn new(step: &'static str, at: OffsetDateTime) -> Self {
+    pub(super) fn new(step: &'static str, at: OffsetDateTime) -> Self {
         Self { step, at: rfc3339(at), time: Some(at), ..Self::default() }
     }
 
@@ -85,6 +90,16 @@ impl JourneyStep {
             reason: attempt.reason,
             ..Self::new("sent", attempt.started_at)
         }
+    }
+}
+
+impl FoundEvent {
+    /// An event beside the log.
+    pub(super) fn not_forwarded(event: QuarantinedEvent) -> Self {
+        let event = quarantined_row(event);
+        let steps = vec![JourneyStep::new("received", event.received)];
+        let reason = event.reason.clone().unwrap_or_default();
+        Self::Journey(Box::new(Journey { summary: format!("Not forwarded: {reason}."), steps, event }))
     }
 }
 
@@ -104,16 +119,16 @@ impl Admin {
         if let Some(seq) = seq {
             return self.logged_journey(names, seq, id).await;
         }
+        if names.are_calls
+            && let found @ FoundEvent::Journey(_) = self.held_journey(names, id).await?
+        {
+            return Ok(found);
+        }
         let Some(digest) = event_id.strip_prefix(QUARANTINED).and_then(|digest| Uuid::parse_str(digest).ok()) else {
             return Ok(FoundEvent::Nothing);
         };
         let found = self.db(async |db| events::find_quarantined(db, source, digest).await).await?;
-        Ok(found.map_or(FoundEvent::Nothing, |event| {
-            let event = quarantined_row(event);
-            let steps = vec![JourneyStep::new("received", event.received)];
-            let reason = event.reason.clone().unwrap_or_default();
-            FoundEvent::Journey(Box::new(Journey { summary: format!("Not forwarded: {reason}."), steps, event }))
-        }))
+        Ok(found.map_or(FoundEvent::Nothing, FoundEvent::not_forwarded))
     }
 
     async fn logged_journey(&self, names: SourceNames, seq: i64, event_id: &[u8]) -> Result<FoundEvent, AdminError> {
@@ -132,13 +147,14 @@ impl Admin {
         if record.is_erased() {
             return Ok(FoundEvent::Erased);
         }
-        let (kind, received_at, track) = (record.kind, record.received_at, record.track);
-        let state = if seq > heads.cursor_seq { EventState::Waiting } else { EventState::Delivered };
+        let (kind, received_at, stored) = (record.kind, record.received_at, record.track);
+        let state = if heads.is_done(seq) { EventState::Delivered } else { EventState::Waiting };
         let at = received_at.max(block.stored.since);
-        let event = LoggedEvent { seq, kind, event_id, received_at, at, track, state };
-        let steps = self.steps(source, seq, received_at, None).await?;
+        let event = LoggedEvent { seq, kind, event_id, received_at, at, stored, state };
+        let steps = self.steps(names, event, None).await?;
         let summary = match state {
-            EventState::Waiting => self.why_it_waits(source, heads.cursor_seq, seq).await?,
+            EventState::Waiting => self.why_it_waits(names, &heads, seq).await?,
+            _ if names.are_calls => "Nudgespot's API has accepted it.".to_owned(),
             _ => "Segment's API has accepted it.".to_owned(),
         };
         Ok(journey(names, event, steps, summary, None))
@@ -146,17 +162,20 @@ impl Admin {
 
     async fn dead_journey(&self, names: SourceNames, dead: &DeadEvent) -> Result<FoundEvent, AdminError> {
         let Some(event) = logged(dead) else { return Ok(FoundEvent::Unreadable) };
-        let steps = self.steps(names.source, dead.seq, dead.received_at, Some(dead)).await?;
+        let steps = self.steps(names, event, Some(dead)).await?;
         let summary = format!("Given up: {}. It can be sent again.", dead.reason.trim_end_matches('.'));
         Ok(journey(names, event, steps, summary, Some(dead.reason.clone())))
     }
 
-    async fn why_it_waits(&self, source: Uuid, cursor_seq: i64, seq: i64) -> Result<String, AdminError> {
+    async fn why_it_waits(&self, names: SourceNames, heads: &Heads, seq: i64) -> Result<String, AdminError> {
+        let source = names.source;
         let standing = self.db(async |db| overview::list(db, None, Some(source)).await).await?.pop();
-        let before = match seq - cursor_seq - 1 {
-            ..=0 => "It is next to be sent".to_owned(),
-            1 => "It waits behind one other event".to_owned(),
-            n => format!("It waits behind {} other events", grouped(n)),
+        let (one, many, key) =
+            if names.are_calls { ("call", "calls", "REST key") } else { ("event", "events", "write key") };
+        let before = match heads.n_waiting_before(seq) {
+            0 => "It is next to be sent".to_owned(),
+            1 => format!("It waits behind one other {one}"),
+            n => format!("It waits behind {} other {many}", grouped(n)),
         };
         let Some(standing) = standing else { return Ok(format!("{before}.")) };
         let why = if let Some(reason) = standing.paused_reason {
@@ -165,7 +184,7 @@ impl Admin {
                 reason => format!("; delivery is paused: {reason}"),
             }
         } else if !standing.has_write_key {
-            "; the source has no write key yet".to_owned()
+            format!("; the source has no {key} yet")
         } else if let Some(error) = standing.last_error {
             format!("; the last attempt failed: {}", error.trim_end_matches('.'))
         } else {
@@ -176,13 +195,23 @@ impl Admin {
 
     async fn steps(
         &self,
-        source: Uuid,
-        seq: i64,
-        received_at: OffsetDateTime,
+        names: SourceNames,
+        event: LoggedEvent<'_>,
         dead: Option<&DeadEvent>,
     ) -> Result<Vec<JourneyStep>, AdminError> {
+        let LoggedEvent { seq, received_at, at, .. } = event;
+        let source = names.source;
         let mut steps = vec![JourneyStep::new("received", received_at)];
         let replays = self.db(async |db| events::replays_to(db, source, seq).await).await?;
+        if names.are_calls {
+            steps.push(JourneyStep::new("mapped", received_at));
+            // It came into the log with an `identify` that came later. After a replay, the time is that of the replay.
+            let was_held = replays.is_empty() && dead.is_none() && at - received_at >= HELD_AT_LEAST;
+            if was_held {
+                steps.push(JourneyStep::new("held", received_at));
+            }
+            steps.push(JourneyStep::new("stored", if was_held { at } else { received_at }));
+        }
         for replay in replays {
             self.add_attempts(&mut steps, source, replay.from_seq).await?;
             steps.push(JourneyStep { reason: Some(replay.reason), ..JourneyStep::new("gave_up", replay.dead_at) });
@@ -216,8 +245,7 @@ fn journey(
     summary: String,
     reason: Option<String>,
 ) -> FoundEvent {
-    let fields = TrackFields::parse(event.track).unwrap_or_default();
-    let track = serde_json::value::RawValue::from_string(names.track(event)).ok();
-    let event = EventRow { reason, track, ..names.row(event, &fields) };
-    FoundEvent::Journey(Box::new(Journey { event, summary, steps }))
+    let mut row = EventRow { reason, ..names.row(event, &EventFields::parse(event.kind, event.stored)) };
+    names.add_whole(&mut row, event);
+    FoundEvent::Journey(Box::new(Journey { event: row, summary, steps }))
 }

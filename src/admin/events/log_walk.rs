@@ -3,16 +3,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::cursor::EventCursor;
+use super::fields::EventFields;
 use super::filter::EventState;
 use super::row::{EventRow, LoggedEvent};
 use super::{Next, Wanted};
 use crate::admin::{Admin, AdminError};
 use crate::domain::event::Kind;
-use crate::domain::search_key::TrackFields;
 use crate::store::events::{self, DeadEvent, Heads, ReadBlock, ScannedBlock};
 
 /// How far apart the times and the numbers of events may be in order: webhooks wait for their commit, and the clocks of
@@ -27,7 +26,7 @@ const READ_BLOCKS: usize = 8;
 pub struct LogWalk<'a> {
     wanted: &'a Wanted<'a>,
     keys: Vec<Vec<u8>>,
-    cursor_seq: i64,
+    heads: Heads,
     /// All events from this number on were looked at.
     before: i64,
     /// Where the walk ends: after this number.
@@ -53,13 +52,13 @@ impl<'a> LogWalk<'a> {
         let state = wanted.filter.state;
         let mut before = cursor.map_or(i64::MAX, |cursor| cursor.before_seq).min(heads.head_seq + 1);
         if state == Some(EventState::Delivered) {
-            before = before.min(heads.cursor_seq + 1);
+            before = before.min(heads.last_done() + 1);
         }
         let floor = if state == Some(EventState::Waiting) { after.max(heads.cursor_seq) } else { after };
         let mut walk = Self {
             wanted,
             keys: wanted.filter.keys(),
-            cursor_seq: heads.cursor_seq,
+            heads,
             before,
             floor,
             found: VecDeque::new(),
@@ -209,23 +208,19 @@ impl<'a> LogWalk<'a> {
             if block.moved.contains(&seq) || event.is_erased() {
                 continue;
             }
-            // Nothing is left to be shown, nor known of what became of it.
-            if event.is_erased() {
-                continue;
-            }
             let state = if block.dead.contains(&seq) {
                 EventState::GaveUp
-            } else if seq > self.cursor_seq {
-                EventState::Waiting
-            } else {
+            } else if self.heads.is_done(seq) {
                 EventState::Delivered
+            } else {
+                EventState::Waiting
             };
             if self.wanted.filter.state.is_some_and(|wanted| wanted != state) {
                 continue;
             }
             let (kind, received_at) = (event.kind, event.received_at);
             self.add(
-                LoggedEvent { seq, kind, event_id: event.event_id, received_at, at, track: event.track, state },
+                LoggedEvent { seq, kind, event_id: event.event_id, received_at, at, stored: event.track, state },
                 None,
             );
         }
@@ -253,14 +248,14 @@ impl<'a> LogWalk<'a> {
 
     /// Adds an event, where it is meant.
     fn add(&mut self, event: LoggedEvent<'_>, reason: Option<&str>) {
-        let fields = TrackFields::parse(event.track).unwrap_or_default();
+        let fields = EventFields::parse(event.kind, event.stored);
         if !self.wanted.filter.is_meant(event.kind, event.at, &fields) {
             return;
         }
         let mut row = self.wanted.names.row(event, &fields);
         row.reason = reason.map(str::to_owned);
         if self.wanted.is_whole {
-            row.track = RawValue::from_string(self.wanted.names.track(event)).ok();
+            self.wanted.names.add_whole(&mut row, event);
         }
         self.found.push_back(row);
     }
@@ -279,7 +274,7 @@ pub(super) fn logged(event: &DeadEvent) -> Option<LoggedEvent<'_>> {
         event_id: &event.event_id,
         received_at: event.received_at,
         at: at_of(event),
-        track: event.track.as_bytes(),
+        stored: event.track.as_bytes(),
         state: EventState::GaveUp,
     })
 }

@@ -2,11 +2,13 @@
 //!
 //! Newest first, in steps of bounded time: a step says how far back it has looked, and the next goes on from there. What
 //! was accepted comes from the log (`log_walk.rs`), what was ignored or rejected from beside it (`quarantine_walk.rs`), and the
-//! two are merged by time.
+//! two are merged by time. Calls that wait for their user to be identified are a list of their own (`held.rs`).
 
 mod cursor;
 mod export;
+mod fields;
 mod filter;
+mod held;
 mod journey;
 mod log_walk;
 mod quarantine_walk;
@@ -133,10 +135,14 @@ impl Admin {
         newer_than: Option<ListPlace>,
         limit: usize,
     ) -> Result<EventsPage, AdminError> {
+        if wanted.filter.state == Some(EventState::Held) {
+            return self.held_calls(wanted, cursor, limit).await;
+        }
         let heads = self.heads(wanted.source).await?;
+        let (head_seq, n_quarantined_now) = (heads.head_seq, heads.n_quarantined);
         let mut log =
             LogWalk::begin(self, wanted, heads, cursor.as_ref(), newer_than.map_or(0, |place| place.head_seq)).await?;
-        let n_quarantined = newer_than.map_or(i64::MAX, |place| heads.n_quarantined - place.n_quarantined);
+        let n_quarantined = newer_than.map_or(i64::MAX, |place| n_quarantined_now - place.n_quarantined);
         let mut quarantine = QuarantineWalk::begin(wanted, cursor.as_ref(), n_quarantined);
         let (mut rows, mut is_complete) = (Vec::new(), false);
         while rows.len() < limit {
@@ -167,7 +173,7 @@ impl Admin {
             searched_back_to_at: back_to,
             is_complete,
             unreadable: log.n_unreadable(),
-            place: ListPlace { head_seq: heads.head_seq, n_quarantined: heads.n_quarantined },
+            place: ListPlace { head_seq, n_quarantined: n_quarantined_now },
         })
     }
 }

@@ -6,10 +6,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::fields::EventFields;
 use super::filter::EventState;
 use crate::admin::sources::kind;
 use crate::admin::{Admin, AdminError};
 use crate::domain::event::{Kind, MessageId};
+use crate::domain::ignored;
 use crate::domain::json;
 use crate::domain::search_key::TrackFields;
 use crate::domain::timestamp::rfc3339;
@@ -25,11 +27,11 @@ pub(super) const QUARANTINED: &str = "not-forwarded-";
 pub struct EventRow {
     /// The sender's id of it; of one that is not forwarded, an id that is found here.
     pub event_id: String,
-    /// The id that Segment gets.
+    /// The id that Segment gets; of a call, none.
     pub message_id: Option<String>,
     /// What happened, by its short name; `null`: it is not forwarded.
     pub kind: Option<&'static str>,
-    /// The name that Segment gets; of an ignored one, the sender's.
+    /// The name that Segment, or Nudgespot, gets; of an ignored one, the sender's.
     pub event: Option<String>,
     /// What has become of it.
     #[schema(value_type = String, example = "delivered")]
@@ -60,6 +62,13 @@ pub struct EventRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub track: Option<Box<RawValue>>,
+    /// Of a call, the body of the request to Nudgespot, in exports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub request: Option<Box<RawValue>>,
+    /// Of a call that waits for its user to be identified: by which hash the user is known meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_hash: Option<Uuid>,
     /// What the sender sent, of one that is not forwarded, in exports.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
@@ -76,6 +85,35 @@ pub struct EventRow {
 }
 
 impl EventRow {
+    /// A row that says nothing yet but which event it is, and when it came.
+    fn new(event_id: &[u8], state: EventState, received_at: OffsetDateTime, at: OffsetDateTime) -> Self {
+        Self {
+            event_id: String::from_utf8_lossy(event_id).into_owned(),
+            message_id: None,
+            kind: None,
+            event: None,
+            state,
+            reason: None,
+            received_at: rfc3339(received_at),
+            timestamp: None,
+            user_id: None,
+            anonymous_id: None,
+            email: None,
+            email_id: None,
+            email_subject: None,
+            campaign_id: None,
+            campaign_name: None,
+            link_url: None,
+            track: None,
+            request: None,
+            user_hash: None,
+            payload: None,
+            at,
+            received: received_at,
+            seq: None,
+        }
+    }
+
     /// Whom to show it for: an address rather than an id.
     #[must_use]
     pub fn recipient(&self) -> Option<&str> {
@@ -89,6 +127,8 @@ pub(super) struct SourceNames {
     pub(super) source: Uuid,
     pub(super) unsubscribe: UnsubscribeEvent,
     pub(super) envelope: Envelope,
+    /// Whether they are calls, which go to Nudgespot.
+    pub(super) are_calls: bool,
 }
 
 /// An event of the log, or a dead letter.
@@ -100,80 +140,84 @@ pub(super) struct LoggedEvent<'a> {
     pub(super) received_at: OffsetDateTime,
     /// Its place in time.
     pub(super) at: OffsetDateTime,
-    pub(super) track: &'a [u8],
+    /// What the log keeps of it.
+    pub(super) stored: &'a [u8],
     pub(super) state: EventState,
 }
 
 impl SourceNames {
     /// The row of an event of the log.
-    pub(super) fn row(&self, event: LoggedEvent<'_>, fields: &TrackFields<'_>) -> EventRow {
-        let text = |raw: Option<&RawValue>| {
-            raw.and_then(|raw| json::string(raw).or_else(|| json::number(raw).map(Into::into)))
-                .map(std::borrow::Cow::into_owned)
-        };
-        EventRow {
-            event_id: String::from_utf8_lossy(event.event_id).into_owned(),
-            message_id: Some(MessageId::new(self.source, event.event_id).to_string()),
+    pub(super) fn row(&self, event: LoggedEvent<'_>, fields: &EventFields<'_>) -> EventRow {
+        let row = EventRow {
             kind: Some(event.kind.as_str()),
-            event: Some(event.kind.segment_event(self.unsubscribe).to_owned()),
-            state: event.state,
-            reason: None,
-            received_at: rfc3339(event.received_at),
-            timestamp: text(fields.timestamp),
-            user_id: text(fields.user_id),
-            anonymous_id: text(fields.anonymous_id),
-            email: text(fields.traits.email),
-            email_id: text(fields.properties.email_id),
-            email_subject: text(fields.properties.email_subject),
-            campaign_id: text(fields.properties.campaign_id),
-            campaign_name: text(fields.properties.campaign_name),
-            link_url: text(fields.properties.link_url),
-            track: None,
-            payload: None,
-            at: event.at,
-            received: event.received_at,
             seq: Some(event.seq),
+            ..EventRow::new(event.event_id, event.state, event.received_at, event.at)
+        };
+        match fields {
+            EventFields::Email(TrackFields { user_id, anonymous_id, timestamp, properties, traits }) => EventRow {
+                message_id: Some(MessageId::new(self.source, event.event_id).to_string()),
+                event: Some(event.kind.segment_event(self.unsubscribe).to_owned()),
+                timestamp: text(*timestamp),
+                user_id: text(*user_id),
+                anonymous_id: text(*anonymous_id),
+                email: text(traits.email),
+                email_id: text(properties.email_id),
+                email_subject: text(properties.email_subject),
+                campaign_id: text(properties.campaign_id),
+                campaign_name: text(properties.campaign_name),
+                link_url: text(properties.link_url),
+                ..row
+            },
+            EventFields::Call(None) => row,
+            EventFields::Call(Some(call)) => EventRow {
+                event: text(call.event),
+                timestamp: text(call.timestamp),
+                user_id: text(Some(call.user_id)),
+                email: text(call.email()),
+                ..row
+            },
+        }
+    }
+
+    /// Adds the whole of what is sent.
+    pub(super) fn add_whole(&self, row: &mut EventRow, event: LoggedEvent<'_>) {
+        if self.are_calls {
+            row.request = serde_json::from_slice(event.stored).ok();
+        } else {
+            row.track = RawValue::from_string(self.track(event)).ok();
         }
     }
 
     /// The whole track call of an event, as it is sent.
-    pub(super) fn track(&self, event: LoggedEvent<'_>) -> String {
+    fn track(&self, event: LoggedEvent<'_>) -> String {
         let mut call = Vec::new();
         let message_id = MessageId::new(self.source, event.event_id);
-        track::write(&mut call, message_id, event.kind.segment_event(self.unsubscribe), event.track, self.envelope);
+        track::write(&mut call, message_id, event.kind.segment_event(self.unsubscribe), event.stored, self.envelope);
         String::from_utf8_lossy(&call).into_owned()
     }
+}
+
+/// A string or a number, as text.
+fn text(raw: Option<&RawValue>) -> Option<String> {
+    let raw = raw?;
+    Some(json::string(raw).or_else(|| json::number(raw).map(Into::into))?.into_owned())
 }
 
 /// The row of an event that is not forwarded.
 pub(super) fn quarantined_row(event: QuarantinedEvent) -> EventRow {
     let state = if event.disposition == "ignored" { EventState::Ignored } else { EventState::Rejected };
     let payload = Some(event.payload).filter(|payload| !payload.is_empty());
+    let reason = match (event.reason, &event.event_name) {
+        (Some(reason), _) => Some(ignored::in_words(&reason).map_or(reason, str::to_owned)),
+        (None, Some(name)) => Some(format!("Segment has no event for `{name}`")),
+        (None, None) => None,
+    };
+    let id = format!("{QUARANTINED}{}", event.digest);
     EventRow {
-        event_id: format!("{QUARANTINED}{}", event.digest),
-        message_id: None,
-        kind: None,
-        reason: event.reason.or_else(|| {
-            let name = event.event_name.as_deref()?;
-            Some(format!("Segment has no event for `{name}`"))
-        }),
+        reason,
         event: event.event_name,
-        state,
-        received_at: rfc3339(event.received_at),
-        timestamp: None,
-        user_id: None,
-        anonymous_id: None,
-        email: None,
-        email_id: None,
-        email_subject: None,
-        campaign_id: None,
-        campaign_name: None,
-        link_url: None,
-        track: None,
         payload: payload.and_then(|payload| RawValue::from_string(payload).ok()),
-        at: event.received_at,
-        received: event.received_at,
-        seq: None,
+        ..EventRow::new(id.as_bytes(), state, event.received_at, event.received_at)
     }
 }
 
@@ -183,6 +227,7 @@ impl Admin {
         let source = self.sealed_source(id).await?;
         let unsubscribe = source.unsubscribe_event.parse();
         let unsubscribe = unsubscribe.map_err(|_| AdminError::UnknownSetting(source.unsubscribe_event.clone()))?;
-        Ok(SourceNames { source: id, unsubscribe, envelope: kind(&source)?.envelope() })
+        let kind = kind(&source)?;
+        Ok(SourceNames { source: id, unsubscribe, envelope: kind.envelope(), are_calls: kind.takes_calls() })
     }
 }

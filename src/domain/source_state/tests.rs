@@ -20,6 +20,21 @@ fn judged(facts: &SourceFacts) -> (SourceState, String, bool) {
 }
 
 #[test]
+fn a_source_of_calls_speaks_of_nudgespot() {
+    let of = |facts: SourceFacts| SourceFacts { are_calls: true, has_secret: true, ..facts }.judge(NOW).sentence;
+    assert_eq!(of(SourceFacts::default()), "No REST key yet.");
+    let with_key = || SourceFacts { has_write_key: true, ..SourceFacts::default() };
+    assert_eq!(of(with_key()), "No call has come yet.");
+    let paused = Some(("Nudgespot answered 401: no".to_owned(), None));
+    assert_eq!(
+        of(SourceFacts { paused, waiting: 1, ..with_key() }),
+        "Nudgespot refused the REST key (401). 1 call waits; nothing is lost."
+    );
+    let late = SourceFacts { waiting: 2, oldest_waiting_since: Some(NOW - Duration::from_mins(5)), ..with_key() };
+    assert_eq!(of(late), "2 calls wait, the oldest for 5 min; it is tried again and again.");
+}
+
+#[test]
 fn each_state_says_what_is_the_matter() {
     let minutes = |n: u64| Some(NOW - Duration::from_mins(n));
     let refused = |n, verified| SeenWebhooks {

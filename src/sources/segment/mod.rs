@@ -8,13 +8,15 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
+use super::TEST_USER;
 use super::element::{self, BodyElement, BodyError, Disposition, List, non_blank};
 use super::signature::Verified;
 use crate::domain::call::{Action, Call, CallSettings};
 use crate::domain::canonical;
-use crate::domain::event::EventId;
+use crate::domain::event::{EventId, Kind};
 use crate::domain::json::{self, Object};
 use crate::domain::rejection::{MAX_CALL_BYTES, MAX_EVENT_ID_BYTES, Rejection};
+use crate::domain::timestamp::rfc3339;
 
 pub use super::signature::calls::read_sdk_signature;
 
@@ -73,6 +75,22 @@ pub fn parse_sdk<'a>(
     settings: &CallSettings,
 ) -> Result<Vec<BodyElement<'a>>, BodyError> {
     Body { received_at, settings, endpoint_type, is_of_sdk: true, sent_at: None, integrations: None }.parse(body)
+}
+
+/// See [`Kind::test_event`](super::Kind::test_event).
+pub(super) fn test_call(event: Kind, id: &str, now: OffsetDateTime) -> Option<String> {
+    let mut call = serde_json::json!({
+        "type": event.as_str(), "messageId": id, "userId": TEST_USER, "timestamp": rfc3339(now),
+    });
+    match event {
+        Kind::Identify => call["traits"] = serde_json::json!({"name": "Test", "test": true}),
+        Kind::Track => {
+            call["event"] = "Test of the console".into();
+            call["properties"] = serde_json::json!({"test": true});
+        }
+        _ => return None,
+    }
+    Some(call.to_string())
 }
 
 /// What holds for all calls of a body.

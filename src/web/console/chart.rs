@@ -41,7 +41,7 @@ pub struct ChartRow {
 
 impl Chart {
     /// The chart of a range.
-    pub fn new(range: TrafficRange, buckets: &[TrafficBucket]) -> Self {
+    pub fn new(range: TrafficRange, buckets: &[TrafficBucket], are_calls: bool) -> Self {
         let top = buckets.iter().map(|bucket| bucket.accepted.max(bucket.delivered + bucket.gave_up)).max();
         let top = top.unwrap_or_default();
         let limit = round_up(top);
@@ -77,11 +77,15 @@ impl Chart {
         });
         let every = buckets.len().div_ceil(5).max(1);
         Self {
-            title: match range {
-                TrafficRange::Hour => "Events a minute, in the last hour",
-                TrafficRange::Day => "Events an hour, in the last 24 hours",
-                TrafficRange::Week => "Events an hour, in the last 7 days",
-                TrafficRange::Month => "Events a day, in the last 30 days",
+            title: match (range, are_calls) {
+                (TrafficRange::Hour, false) => "Events a minute, in the last hour",
+                (TrafficRange::Day, false) => "Events an hour, in the last 24 hours",
+                (TrafficRange::Week, false) => "Events an hour, in the last 7 days",
+                (TrafficRange::Month, false) => "Events a day, in the last 30 days",
+                (TrafficRange::Hour, true) => "Calls a minute, in the last hour",
+                (TrafficRange::Day, true) => "Calls an hour, in the last 24 hours",
+                (TrafficRange::Week, true) => "Calls an hour, in the last 7 days",
+                (TrafficRange::Month, true) => "Calls a day, in the last 30 days",
             },
             levels: [limit, limit / 2, 0].map(grouped),
             times: buckets.iter().step_by(every).map(|bucket| label(range, bucket.at, false)).collect(),

@@ -14,13 +14,16 @@ use crate::domain::event::Kind;
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EventQuery {
-    /// The recipient's `uid`, email address or anonymous id, whatever the case.
+    /// The recipient's `uid`, email address or anonymous id, whatever the case; of calls, the user's id or address (of those that
+    /// are held, the id as it was written).
     pub recipient: Option<String>,
-    /// `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` or `unsubscribed`.
-    #[param(pattern = "^(|delivered|opened|clicked|bounced|marked_as_spam|unsubscribed)$")]
+    /// `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` or `unsubscribed`; of a source of calls, `identify` or
+    /// `track`.
+    #[param(pattern = "^(|delivered|opened|clicked|bounced|marked_as_spam|unsubscribed|identify|track)$")]
     pub kind: Option<String>,
-    /// `waiting`, `delivered`, `gave_up`, `ignored` or `rejected`.
-    #[param(pattern = "^(|waiting|delivered|gave_up|ignored|rejected)$")]
+    /// `waiting`, `delivered`, `gave_up`, `ignored` or `rejected`; of a source of calls also `held`: those that wait for their
+    /// user to be identified. They are in no other list.
+    #[param(pattern = "^(|held|waiting|delivered|gave_up|ignored|rejected)$")]
     pub state: Option<String>,
     /// The email.
     pub email_id: Option<String>,
@@ -50,7 +53,7 @@ impl EventQuery {
         };
         let state = |name: &str| {
             EventState::parse(name)
-                .ok_or_else(|| malformed("state", "it is one of waiting, delivered, gave_up, ignored, rejected"))
+                .ok_or_else(|| malformed("state", "it is one of held, waiting, delivered, gave_up, ignored, rejected"))
         };
         let time = |field: &'static str, text: &str| {
             parse_time(text).ok_or_else(|| malformed(field, "a time is written as 2026-01-27T09:15:00Z"))

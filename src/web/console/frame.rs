@@ -8,6 +8,7 @@ use time::macros::format_description;
 
 use super::assets;
 use super::failure::Failure;
+use super::terms::Terms;
 use super::visit::{AccountRef, SourceRef, Visit};
 use crate::admin::overview::{Judgement, SourceState};
 use crate::domain::timestamp::rfc3339;
@@ -41,6 +42,8 @@ pub struct Frame {
     pub account: Option<AccountRef>,
     pub source: Option<SourceRef>,
     pub has_several_sources: bool,
+    /// How the source's pages speak.
+    pub terms: &'static Terms,
     pub tab: &'static str,
     pub notice: Option<&'static str>,
     /// Of the page's source: leads the title, and colours the icon.
@@ -84,6 +87,7 @@ impl Frame {
             account: visit.account.clone(),
             source: visit.source.clone(),
             has_several_sources: visit.source.as_ref().is_some_and(|source| source.has_siblings),
+            terms: visit.terms(),
             tab,
             notice: visit.notice.as_deref().and_then(notice),
             state: None,
@@ -152,14 +156,16 @@ fn notice(code: &str) -> Option<&'static str> {
     NOTICES.iter().find(|(known, _)| *known == code).map(|(_, text)| *text)
 }
 
-const NOTICES: [(&str, &str); 20] = [
+const NOTICES: [(&str, &str); 22] = [
     ("saved", "Saved."),
     ("paused", "Paused. Webhooks are taken as ever; their events wait."),
     ("resumed", "Resumed. What waited flows now."),
     ("key-saved", "The write key is saved. What waited flows now."),
+    ("rest-key-saved", "The REST key is saved. What waited flows now."),
     ("secret-saved", "The signing secret is saved. Webhooks that it signs are taken from now on."),
     ("secret-rotated", "There is a new signing secret. The one before works for another 24 hours."),
     ("url-rotated", "There is a new webhook URL. The one before is dead."),
+    ("test-calls-sent", "The test calls are on their way."),
     ("test-sent", "The test events are on their way."),
     ("source-added", "The source is there. Set it up below."),
     ("deleted", "Deleted, with all its events."),

@@ -163,7 +163,8 @@ async fn permit(console: &Console, route: Route, place: Place<'_>, visit: &mut V
         Place::Source(text) => {
             let found = console.admin.source_place(id(text)?).await?.ok_or(Failure::NotFound)?;
             let (id, account_id) = (found.id, found.account.id);
-            source = Some(SourceRef { id, account_id, name: found.name, has_siblings: found.has_siblings });
+            let kind = found.kind.parse().ok();
+            source = Some(SourceRef { id, account_id, name: found.name, kind, has_siblings: found.has_siblings });
             Some(found.account)
         }
     };

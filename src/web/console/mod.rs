@@ -16,6 +16,7 @@ mod guard;
 mod pages;
 mod refusal;
 mod routes;
+mod terms;
 mod visit;
 
 use std::io;

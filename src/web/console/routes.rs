@@ -122,6 +122,7 @@ routes! {
     post "/sources/{source}/doctor" View => pages::doctor::judge;
     get "/sources/{source}/set-up" View => pages::set_up::show;
     post "/sources/{source}/set-up/write-key" Change => pages::set_up::save_write_key;
+    post "/sources/{source}/set-up/nudgespot-key" Change => pages::set_up_calls::save_key;
     post "/sources/{source}/set-up/check-key" Change => pages::set_up::check_key;
     post "/sources/{source}/set-up/signing-secret" Change => pages::set_up::save_signing_secret;
     post "/sources/{source}/set-up/test-events" Change => pages::set_up::send_test_events;

@@ -9,9 +9,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::failure::Failure;
+use super::terms::Terms;
 use crate::admin::audit::{Actor, ActorKind};
 use crate::admin::principal::Principal;
 use crate::admin::sessions::SignedIn;
+use crate::sources::Kind;
 
 /// A request, as a handler sees it.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct SourceRef {
     pub id: Uuid,
     pub account_id: Uuid,
     pub name: String,
+    /// What sends to it; `None`: a newer version of the program knows.
+    pub kind: Option<Kind>,
     /// Whether its account has others.
     pub has_siblings: bool,
 }
@@ -85,6 +89,11 @@ impl Visit {
     /// [`Failure::NotFound`] where the route names none.
     pub fn source(&self) -> Result<&SourceRef, Failure> {
         self.source.as_ref().ok_or(Failure::NotFound)
+    }
+
+    /// How the pages of the source speak.
+    pub fn terms(&self) -> &'static Terms {
+        Terms::of(self.source.as_ref().and_then(|source| source.kind))
     }
 
     /// The account that the request is about.

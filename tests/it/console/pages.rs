@@ -71,6 +71,8 @@ async fn every_page_is_accessible_fits_and_runs_nothing_of_strangers() {
             format!("/sources/{}/events?campaign_id={}&state=rejected", scene.full.id, "c".repeat(400)),
             format!("/sources/{}/events?since={}", scene.full.id, encoded(MARKUP)),
             format!("/sources/{}/events?state=ignored", scene.full.id),
+            format!("/sources/{}/events?state=held", scene.calls["source_id"].as_str().expect("an id")),
+            format!("/sources/{}/events?state=ignored", scene.calls["source_id"].as_str().expect("an id")),
         ];
         for path in scene.pages().iter().chain(&searches) {
             faults.extend(look(browser, path, has_axe).await);

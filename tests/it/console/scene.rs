@@ -13,7 +13,8 @@ pub const MARKUP: &str = r#""><img src=x onerror=hit()><script>hit()<'`{{7*7}}&l
 const HIDDEN: &str = "\u{202e}gnp\u{2066}.exe\u{7}\u{1b}[31m\u{85}\u{2028}";
 
 /// Pages that say other things of a source that is empty, or paused.
-const DIFFER: [&str; 6] = ["{source}", "{source}/events", "/problems", "/set-up", "/settings", "/rotate-secret"];
+const DIFFER: [&str; 7] =
+    ["{source}", "{source}/events", "/problems", "/set-up", "/settings", "/rotate-secret", "/doctor"];
 
 /// What there is to look at.
 pub struct Scene {
@@ -24,6 +25,10 @@ pub struct Scene {
     pub empty: String,
     /// Is paused, with an event that waits.
     pub paused: Source,
+    /// Takes calls, and has of everything something.
+    pub calls: Value,
+    /// Takes calls, and has nothing.
+    pub empty_calls: String,
     person: String,
     operator: String,
     token: String,
@@ -54,6 +59,8 @@ impl Scene {
         let empty = add(&["--kind", "resend", "--name", MARKUP]).await;
         context.run(&["account", "invite", &account, "--email", "viewer@example.com", "--viewer"]).await;
         context.run(&["operator", "invite", "--email", &format!("{}@example.com", "o".repeat(200))]).await;
+        let calls = add(&["--kind", "segment", "--name", "calls", "--nudgespot-key", "rest-key-of-calls"]).await;
+        let empty_calls = add(&["--kind", "segment", "--name", &format!("S{MARKUP}")]).await;
         let token = context.run(&["token", "create", "--name", MARKUP, "--account", &account]).await;
         let token_for_all = context.run(&["token", "create", "--name", &long_name]).await;
         let id = async |sql: &'static str| sqlx::query_scalar::<_, String>(sql).fetch_one(&context.pool).await;
@@ -62,6 +69,8 @@ impl Scene {
             account,
             empty: text(&empty, "source_id"),
             paused,
+            calls,
+            empty_calls: text(&empty_calls, "source_id"),
             person: id("select id::text from person where email like 'viewer%'").await.expect("a person"),
             operator: id("select id::text from person where email like 'ooo%'").await.expect("an operator"),
             token: text(&token, "token_id"),
@@ -117,8 +126,46 @@ impl Scene {
         context.segment.faults.always(&self.paused.write_key, Some(Fault::Status(401, None)));
         self.paused.accept(service, &json!([{"id": "waits", "event": "clicked", "email": "waits@example.com"}])).await;
         context.source_is(&self.paused.id, |shown| !shown["paused_reason"].is_null()).await;
+        self.fill_calls(context, service).await;
         let id = |of: &Value, field: &str| of[field].as_str().unwrap_or_else(|| panic!("{of}")).to_owned();
         (self.replay, self.erasure) = (id(&replay, "replay_id"), id(&erasure, "erasure_id"));
+    }
+
+    /// Posts calls to the source that takes them.
+    pub async fn call(&self, service: &Service, calls: &Value) {
+        let text = |field: &str| self.calls[field].as_str().expect("text").to_owned();
+        let request = sender::http().post(format!("{}{}", service.url, text("webhook_path")));
+        let request = request.basic_auth(text("ingest_key"), Some("")).body(calls.to_string());
+        assert_eq!(request.send().await.expect("an answer").status().as_u16(), 200, "{calls}");
+    }
+
+    async fn fill_calls(&self, context: &Context, service: &Service) {
+        let strange = format!("{MARKUP}{HIDDEN}");
+        let identify = |user: &str, id: &str| {
+            let traits = json!({"email": format!("{}@example.com", user.replace(['@', ' '], "")), "name": strange, "x": strange});
+            json!({"type": "identify", "userId": user, "messageId": id, "traits": traits})
+        };
+        let track = |user: &str, id: &str, event: &str| json!({"type": "track", "userId": user, "messageId": id, "event": event, "properties": {"x": event}});
+        self.call(service, &json!([identify("u1", "i1"), track("u1", "t1", "Signed Up")])).await;
+        self.call(service, &json!([identify(&strange, "i2"), track(&strange, "t2", &strange)])).await;
+        self.call(service, &json!([track("ghost", "held", &strange), track(&strange, "t3", &"W".repeat(2_000))])).await;
+        let shown = async |is_so: &dyn Fn(&Value) -> bool| {
+            context.source_is(self.calls["source_id"].as_str().expect("an id"), is_so).await;
+        };
+        shown(&|shown| shown["delivered"] == 5).await;
+        context.segment.nudgespot_faults.plan("rest-key-of-calls", [Fault::Status(400, None)]);
+        self.call(service, &track("u1", "dead", &strange)).await;
+        shown(&|shown| shown["dead_letters"] == 1).await;
+        let kept_out = json!([
+            {"type": "page", "userId": strange}, {"type": strange}, {"type": "track", "userId": "u1"}, strange,
+            {"type": "delete", "userId": "u7"}, {"type": "track", "event": strange, "userId": "u1", "integrations": {"All": false}},
+            {"type": "track", "event": "W".repeat(500)},
+        ]);
+        self.call(service, &kept_out).await;
+        // A request that is not authenticated.
+        let path = self.calls["webhook_path"].as_str().expect("a path");
+        let request = sender::http().post(format!("{}{path}", service.url)).header("x-signature", "00".repeat(20));
+        assert_eq!(request.body(strange.clone()).send().await.expect("an answer").status().as_u16(), 401);
     }
 
     async fn ask(&self, service: &Service, path: &str, body: &Value) -> Value {
@@ -172,12 +219,14 @@ impl Scene {
                 // Of something that is over.
                 .replace("{id}", "00000000-0000-0000-0000-000000000000")
         };
-        let sources = [self.full.id.as_str(), &self.empty, &self.paused.id];
+        let calls = self.calls["source_id"].as_str().expect("an id");
+        let sources = [self.full.id.as_str(), &self.empty, &self.paused.id, calls, &self.empty_calls];
         let paths: Vec<String> = if path.contains("{event_id}") {
             let of_full = ["e1", "e2", "e3", "dead", "no such event"].map(encoded).into_iter();
             let strange = encoded(&format!("{MARKUP}{HIDDEN}/../%2e?#"));
             let mut paths: Vec<_> = of_full.chain([strange]).map(|event| place(path, sources[0], &event)).collect();
             paths.push(place(path, sources[2], "waits"));
+            paths.extend(["i1", "t2", "t3", "held", "dead"].map(|event| place(path, calls, event)));
             paths
         } else if DIFFER.iter().any(|end| path.ends_with(end)) {
             sources.map(|source| place(path, source, "")).into()

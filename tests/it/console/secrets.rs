@@ -23,6 +23,10 @@ async fn no_secret_is_anywhere_in_clear() {
         "key-of-full".to_owned(),
         "key-of-paused".to_owned(),
     ]);
+    secrets.push("rest-key-of-calls".to_owned());
+    for field in ["shared_secret", "ingest_key"] {
+        secrets.push(scene.calls[field].as_str().expect("a secret").to_owned());
+    }
     secrets.extend([&scene.full, &scene.paused].map(|source| source.secret.expose().to_owned()));
     // A secret that was replaced, and one that replaced it.
     let rotated = context.run(&["source", "rotate-secret", &scene.paused.id]).await;

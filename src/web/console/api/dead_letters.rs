@@ -21,7 +21,8 @@ use crate::domain::timestamp;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Which {
-    /// A kind of event: `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` or `unsubscribed`.
+    /// A kind of event: `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` or `unsubscribed`; of a source of calls,
+    /// `identify` or `track`.
     kind: Option<String>,
     /// A text that the reason contains, whatever the case.
     reason: Option<String>,
@@ -35,7 +36,8 @@ pub struct Which {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayRequest {
-    /// Kinds of events: `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam`, `unsubscribed`.
+    /// Kinds of events: `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam`, `unsubscribed`; of a source of calls,
+    /// `identify`, `track`.
     #[schema(example = json!(["opened"]))]
     kinds: Option<Vec<String>>,
     /// A text that the reason contains, whatever the case.
@@ -120,7 +122,8 @@ fn filter(
     [since, until]: [Option<String>; 2],
 ) -> Result<DeadLetterFilter, Failure> {
     let kind = |name: &String| {
-        let kind = Kind::from_name(name).map(|(kind, _)| i16::from(kind.number()));
+        let call = Kind::CALLS.into_iter().find(|kind| kind.as_str() == name);
+        let kind = call.or_else(|| Some(Kind::from_name(name)?.0)).map(|kind| i16::from(kind.number()));
         kind.ok_or_else(|| invalid("kind", "no kind of event is called so"))
     };
     Ok(DeadLetterFilter {

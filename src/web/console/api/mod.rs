@@ -9,6 +9,7 @@ pub mod openapi;
 pub mod overview;
 pub mod people;
 pub mod problems;
+pub mod source_requests;
 pub mod sources;
 pub mod tokens;
 pub mod webhooks;

@@ -15,8 +15,8 @@ use crate::admin::audit::Action;
 use crate::admin::overview::{DeliveryHealth, Overview, TrafficBucket, TrafficRange};
 use crate::domain::timestamp::rfc3339;
 
-/// How a source is doing. The counts add up: `received` is `duplicates + ignored + rejected + accepted`, and `accepted` is
-/// `waiting + delivered + gave_up + forgotten + missing + erased`.
+/// How a source is doing. The counts add up: `received` is `duplicates + ignored + rejected + held + accepted`, and `accepted`
+/// is `waiting + delivered + gave_up + forgotten + missing + erased`.
 #[derive(Serialize, ToSchema)]
 pub struct SourceOverview {
     source_id: Uuid,
@@ -32,6 +32,12 @@ pub struct SourceOverview {
     duplicates: i64,
     ignored: i64,
     rejected: i64,
+    /// Of a source of calls: those that wait for their user to be identified, counted up to 10,001.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<i64>,
+    /// Of a source of calls: the users who are identified, counted up to 10,001.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identified: Option<i64>,
     accepted: i64,
     accepted_today: i64,
     waiting: i64,
@@ -45,8 +51,12 @@ pub struct SourceOverview {
     erased: i64,
     /// Events that had been given up and were sent again.
     replayed: i64,
-    /// How Segment answered lately.
-    segment: DeliveryHealth,
+    /// How Segment answered lately, where events go there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segment: Option<DeliveryHealth>,
+    /// How Nudgespot answered lately, where calls go there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nudgespot: Option<DeliveryHealth>,
     /// Answers 200 or 503 to whoever knows it.
     status_address: String,
 }
@@ -79,9 +89,10 @@ pub struct StatusAddress {
 #[utoipa::path(get, path = "/api/v1/sources/{source}/overview", tag = "sources", params(("source" = Uuid, Path)),
     responses((status = 200, body = SourceOverview), Problems))]
 pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
-    let source = visit.source()?.id;
+    let (source, are_calls) = (visit.source()?.id, visit.terms().are_calls);
     let overview = console.admin.overview(source, visit.now).await?;
-    let segment = console.admin.delivery_health(source).await?;
+    let health = console.admin.delivery_health(source).await?;
+    let (segment, nudgespot) = if are_calls { (None, Some(health)) } else { (Some(health), None) };
     let status_address = console.admin.status_address(source).await?;
     let received = overview.received();
     let Overview { standing, judgement, last_seen_at, .. } = overview;
@@ -95,6 +106,8 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
         duplicates: standing.duplicates,
         ignored: standing.ignored,
         rejected: standing.rejected,
+        held: are_calls.then_some(standing.held),
+        identified: are_calls.then_some(standing.identified),
         accepted: standing.accepted,
         accepted_today: standing.accepted_today,
         waiting: standing.waiting,
@@ -105,6 +118,7 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
         erased: standing.erased,
         replayed: standing.replayed,
         segment,
+        nudgespot,
         status_address,
     }))
 }

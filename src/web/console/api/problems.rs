@@ -31,15 +31,15 @@ pub struct SourceProblems {
     gave_up: NotForwarded,
     /// Not usable, and so not forwarded.
     rejected: NotForwarded,
-    /// Of a kind that Segment has no event for.
+    /// Of a kind that Segment has no event for; of calls, those that are not meant for Nudgespot.
     ignored: NotForwarded,
 }
 
-/// What Segment said of a write key.
+/// What Segment said of a write key, or Nudgespot of a REST key.
 #[derive(Serialize, ToSchema)]
 pub struct WriteKeyCheck {
-    /// `known`, `unknown` (events sent with it are answered 200, and lost), or `unclear`: Segment could not be asked. Null:
-    /// it was not asked, as there is no key yet, or one for another API than Segment's.
+    /// `known`, `unknown` (events sent to Segment with it are answered 200, and lost; calls to Nudgespot wait), or `unclear`: there
+    /// was no clear answer. Null: nobody was asked, as there is no key yet, or one for another API than Segment's.
     #[schema(pattern = "^(known|unknown|unclear)$")]
     verdict: Option<String>,
     /// When it was asked.
@@ -61,14 +61,15 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
     }))
 }
 
-/// What Segment said last of the source's write key. It is asked when the key is entered, and daily.
+/// What Segment said last of the source's write key, or Nudgespot of its REST key. They are asked when the key is entered on a
+/// page; Segment also daily.
 #[utoipa::path(get, path = "/api/v1/sources/{source}/write-key-check", tag = "sources",
     params(("source" = Uuid, Path)), responses((status = 200, body = WriteKeyCheck), Problems))]
 pub async fn last_key_check(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {
     Ok(json(&WriteKeyCheck::from(console.admin.key_check(visit.source()?.id).await?)))
 }
 
-/// Asks Segment whether it knows the source's write key. A hint: whatever it says, events are sent.
+/// Asks Segment whether it knows the source's write key, or Nudgespot of its REST key. A hint: whatever is said, events are sent.
 #[utoipa::path(post, path = "/api/v1/sources/{source}/write-key-check", tag = "sources",
     params(("source" = Uuid, Path)), responses((status = 200, body = WriteKeyCheck), Problems))]
 pub async fn check_key(console: Data<Console>, visit: Visit) -> Result<HttpResponse, Failure> {

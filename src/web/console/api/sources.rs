@@ -2,7 +2,6 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Query};
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -11,36 +10,14 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
+use super::source_requests::{NewSourceRequest, SourceChange};
 use super::{Page, Paging, created, done, invalid, json, page_of};
 use crate::admin::audit::Action;
-use crate::admin::{CallOptions, Created, Edit, NewSource, SourceView};
+use crate::admin::{Created, SourceView};
 use crate::domain::event;
-use crate::domain::name::Name;
-use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
 use crate::domain::timestamp::rfc3339;
-use crate::domain::write_key::WriteKey;
 use crate::sources::Kind;
-
-/// A source to be made.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewSourceRequest {
-    /// What sends to it.
-    #[schema(example = "nudgespot", pattern = "^(nudgespot|resend)$")]
-    kind: Option<String>,
-    /// Its kind, unless given.
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
-    /// 8 to 64 of `A-Z a-z 0-9 - _`. Without one, events wait.
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{8,64}$")]
-    write_key: Option<SecretString>,
-    #[schema(pattern = "^(us|eu)$")]
-    region: Option<String>,
-    /// For kinds whose sender makes it: `whsec_` and base64 of 24 to 64 bytes.
-    #[schema(value_type = Option<String>, pattern = "^whsec_[A-Za-z0-9+/]{30,86}={0,2}$")]
-    signing_secret: Option<SecretString>,
-}
 
 /// A new source.
 #[derive(Serialize, ToSchema)]
@@ -71,25 +48,6 @@ pub struct SourceSecrets {
     ingest_key: Option<String>,
 }
 
-/// What to change of a source. What is left out stays. An endpoint is set on the command line only.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceChange {
-    #[schema(min_length = 1, max_length = 100)]
-    name: Option<String>,
-    /// Tried at once.
-    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{8,64}$")]
-    write_key: Option<SecretString>,
-    #[schema(pattern = "^(us|eu)$")]
-    region: Option<String>,
-    #[schema(pattern = "^(Email Unsubscribed|Unsubscribed)$")]
-    unsubscribe_event: Option<String>,
-    allow_untimestamped: Option<bool>,
-    /// For kinds whose sender makes it. The one before works for another 24 hours.
-    #[schema(value_type = Option<String>, pattern = "^whsec_[A-Za-z0-9+/]{30,86}={0,2}$")]
-    signing_secret: Option<SecretString>,
-}
-
 /// A new signing secret.
 #[derive(Serialize, ToSchema)]
 pub struct SecretRotated {
@@ -109,11 +67,12 @@ pub struct UrlRotated {
     webhook_path: String,
 }
 
-/// Which test events to send. They reach every tool behind Segment.
+/// Which test events to send. They reach every tool behind Segment; calls reach Nudgespot.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestEvents {
-    /// Of `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` and `unsubscribed`; `delivered` unless given.
+    /// Of `delivered`, `opened`, `clicked`, `bounced`, `marked_as_spam` and `unsubscribed`; `delivered` unless given. Of a
+    /// source of calls, of `identify` and `track`; both unless given.
     #[schema(example = json!(["delivered"]), max_items = 6)]
     kinds: Option<Vec<String>>,
 }
@@ -229,7 +188,7 @@ pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResp
     Ok(json(&UrlRotated { webhook_url, webhook_path }))
 }
 
-/// Sends test events the whole way. They reach every tool behind Segment, as user `nudgespot-source-test`.
+/// Sends test events the whole way. They reach every tool behind Segment, or Nudgespot, as user `nudgespot-source-test`.
 #[utoipa::path(post, path = "/api/v1/sources/{source}/test-events", tag = "sources", params(("source" = Uuid, Path)),
     request_body = TestEvents, responses((status = 200, body = TestEventsSent), Problems, ChangeProblems))]
 pub async fn send_test_events(
@@ -238,64 +197,21 @@ pub async fn send_test_events(
     body: Json<TestEvents>,
 ) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
+    let all = source.kind.map_or(&event::Kind::EMAIL[..], Kind::event_kinds);
     let kind = |name: &String| {
-        let known = event::Kind::EMAIL.into_iter().find(|kind| kind.as_str() == name);
+        let known = all.iter().copied().find(|kind| kind.as_str() == name);
         known.ok_or_else(|| invalid("kinds", format!("`{name}` is none")))
     };
     let kinds = match &body.kinds {
+        None if visit.terms().are_calls => all.to_vec(),
         None => vec![event::Kind::Delivered],
-        Some(names) if names.len() > event::Kind::EMAIL.len() => return Err(invalid("kinds", "there are six")),
+        Some(names) if names.len() > all.len() => return Err(invalid("kinds", format!("there are {}", all.len()))),
         Some(names) => names.iter().map(kind).collect::<Result<_, _>>()?,
     };
     let event_ids = console.set_up.send_test_events(source.id, &kinds, visit.now).await?;
     let detail = format!("{}: {} events", source.name, event_ids.len());
     console.record(&visit, Action::TestEventsSent, &detail).await?;
     Ok(json(&TestEventsSent { event_ids }))
-}
-
-impl NewSourceRequest {
-    /// # Errors
-    /// [`Failure::Invalid`] names the field.
-    pub fn parse(self) -> Result<NewSource, Failure> {
-        let kind = self.kind.map(|kind| kind.parse().map_err(|error| invalid("kind", error))).transpose()?;
-        Ok(NewSource {
-            kind: kind.unwrap_or(Kind::Nudgespot),
-            name: self.name.map(|name| parse_name(&name)).transpose()?,
-            write_key: self.write_key.as_ref().map(parse_write_key).transpose()?,
-            region: self.region.map(|region| parse_region(&region)).transpose()?,
-            signing_secret: self.signing_secret.as_ref().map(parse_secret).transpose()?,
-            calls: CallOptions::default(),
-        })
-    }
-}
-
-impl SourceChange {
-    fn parse(self) -> Result<Edit, Failure> {
-        let unsubscribe_event = self.unsubscribe_event.map(|event| event.parse());
-        Ok(Edit {
-            name: self.name.map(|name| parse_name(&name)).transpose()?,
-            write_key: self.write_key.as_ref().map(parse_write_key).transpose()?,
-            region: self.region.map(|region| parse_region(&region)).transpose()?,
-            endpoint: None,
-            unsubscribe_event: unsubscribe_event.transpose().map_err(|error| invalid("unsubscribe_event", error))?,
-            allow_untimestamped: self.allow_untimestamped,
-            signing_secret: self.signing_secret.as_ref().map(parse_secret).transpose()?,
-            calls: CallOptions::default(),
-        })
-    }
-
-    /// The fields that are there.
-    fn names(&self) -> Vec<&'static str> {
-        let fields = [
-            ("name", self.name.is_some()),
-            ("write_key", self.write_key.is_some()),
-            ("region", self.region.is_some()),
-            ("unsubscribe_event", self.unsubscribe_event.is_some()),
-            ("allow_untimestamped", self.allow_untimestamped.is_some()),
-            ("signing_secret", self.signing_secret.is_some()),
-        ];
-        fields.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect()
-    }
 }
 
 impl From<Created> for SourceCreated {
@@ -319,20 +235,4 @@ impl SourceSecrets {
             Self { signing_secret: text, ..Self::default() }
         }
     }
-}
-
-fn parse_name(name: &str) -> Result<Name, Failure> {
-    Name::parse(name).map_err(|error| invalid("name", error))
-}
-
-fn parse_region(region: &str) -> Result<Region, Failure> {
-    region.parse().map_err(|error| invalid("region", error))
-}
-
-fn parse_write_key(key: &SecretString) -> Result<WriteKey, Failure> {
-    WriteKey::parse(key.expose_secret()).map_err(|error| invalid("write_key", error))
-}
-
-fn parse_secret(secret: &SecretString) -> Result<SigningSecret, Failure> {
-    SigningSecret::parse(secret.expose_secret()).map_err(|error| invalid("signing_secret", error))
 }

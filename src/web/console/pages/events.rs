@@ -15,7 +15,7 @@ use super::super::event_query::EventQuery;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::{SourceRef, Visit};
-use super::overview::title;
+use super::overview::{held_words, title};
 use super::utc;
 use crate::admin::audit::Action;
 use crate::admin::events::{EventCursor, EventFilter, EventRow, EventState, EventsPage, ExportFormat, ListPlace};
@@ -40,6 +40,9 @@ struct EventsList {
     kinds: Vec<(&'static str, &'static str, bool)>,
     states: Vec<(&'static str, &'static str, bool)>,
     has_filter: bool,
+    /// Of a source of calls: how many wait for their user to be identified.
+    held: Option<String>,
+    is_held_list: bool,
     /// The filters as a query, to be followed by more.
     query: String,
     error: Option<String>,
@@ -132,8 +135,9 @@ pub async fn show(
         shown.empty = shown.empty.map(|_| "Nothing is older than that.".to_owned());
         return if visit.is_fragment { page(&shown.as_found()) } else { page(&shown) };
     }
-    let judgement = console.admin.overview(source.id, visit.now).await?.judgement;
-    shown.frame = shown.frame.with_state(&judgement);
+    let overview = console.admin.overview(source.id, visit.now).await?;
+    shown.frame = shown.frame.with_state(&overview.judgement);
+    shown.held = Some(overview.standing.held).filter(|held| *held > 0).map(held_words);
     page(&shown)
 }
 
@@ -148,7 +152,7 @@ fn list(
     let mut list = frame(visit, id, query);
     let is_full = found.data.len() >= PAGE;
     list.rows = found.data.iter().map(|row| line(id, row)).collect();
-    list.place = filter.until.is_none().then_some(found.place);
+    list.place = (filter.until.is_none() && filter.state != Some(EventState::Held)).then_some(found.place);
     list.unreadable = (found.unreadable > 0).then(|| {
         format!(
             "{} could not be read: the log is damaged there. The operator of the service can say more.",
@@ -194,8 +198,12 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
         at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(format).ok()).unwrap_or_default()
     };
     let filter = query.parse().unwrap_or_default();
-    let kinds = Kind::ALL.into_iter().map(|kind| (kind.as_str(), title(kind), filter.kind == Some(kind)));
-    let states = EventState::ALL.into_iter().map(|of| (of.as_str(), of.word(), filter.state == Some(of)));
+    let of = visit.source.as_ref().and_then(|source| source.kind);
+    let kinds = of.map_or(&Kind::EMAIL[..], crate::sources::Kind::event_kinds).iter();
+    let kinds = kinds.map(|kind| (kind.as_str(), title(*kind), filter.kind == Some(*kind)));
+    let are_calls = visit.terms().are_calls;
+    let states = EventState::ALL.into_iter().filter(|of| *of != EventState::Held || are_calls);
+    let states = states.map(|of| (of.as_str(), of.word(), filter.state == Some(of)));
     EventsList {
         frame: Frame::new(visit, "Events"),
         id,
@@ -208,6 +216,8 @@ fn frame(visit: &Visit, id: Uuid, query: &EventQuery) -> EventsList {
         },
         kinds: kinds.collect(),
         states: states.collect(),
+        held: None,
+        is_held_list: filter.state == Some(EventState::Held),
         has_filter: !query.to_query().is_empty(),
         query: query.to_query(),
         error: None,
@@ -236,7 +246,7 @@ pub fn journey_path(source: Uuid, event_id: &str) -> String {
 /// The mark of an event's state.
 pub fn class(state: EventState) -> &'static str {
     match state {
-        EventState::Waiting => "waiting",
+        EventState::Held | EventState::Waiting => "waiting",
         EventState::Delivered => "good",
         EventState::GaveUp | EventState::Rejected => "bad",
         EventState::Ignored => "none",
@@ -254,7 +264,8 @@ fn short(text: &str) -> String {
 
 fn line(source: Uuid, row: &EventRow) -> Line {
     let kind = row.kind.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
-    let what = kind.map(title).or(row.event.as_deref()).unwrap_or("Event that cannot be used");
+    let of_track = row.event.as_deref().filter(|_| kind == Some(Kind::Track));
+    let what = of_track.or(kind.map(title)).or(row.event.as_deref()).unwrap_or("Event that cannot be used");
     let about = row.reason.as_deref().or(row.email_subject.as_deref()).or(row.campaign_name.as_deref());
     let at_iso = rfc3339(row.at);
     Line {

@@ -4,12 +4,14 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use askama::Template;
+use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
+use super::super::terms::Terms;
 use super::super::visit::Visit;
 use super::events::class;
 use super::overview::title;
@@ -96,11 +98,16 @@ pub async fn show(console: Data<Console>, visit: Visit, path: Path<(Uuid, String
 fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
     let Journey { event, summary, steps } = journey;
     let kind = event.kind.and_then(|name| Kind::ALL.into_iter().find(|kind| kind.as_str() == name));
-    let name = kind.map(title).or(event.event.as_deref()).unwrap_or("Event that cannot be used");
-    let (json, json_title) = match (&event.track, &event.payload) {
-        (Some(track), _) => (track.get(), "The track call, as it is sent"),
-        (None, Some(payload)) => (payload.get(), "What the sender sent"),
-        (None, None) => ("", ""),
+    let of_track = event.event.as_deref().filter(|_| kind == Some(Kind::Track));
+    let name = of_track.or(kind.map(title)).or(event.event.as_deref()).unwrap_or("Event that cannot be used");
+    let is_request = |payload: &RawValue| visit.terms().are_calls && payload.get().starts_with(r#"{"activity":"#);
+    let (json, json_title) = match (&event.track, &event.request, &event.payload) {
+        (Some(track), ..) => (track.get(), "The track call, as it is sent"),
+        (None, Some(request), _) => (request.get(), request_title(kind)),
+        // It waited for its user in vain, as it was to be sent.
+        (None, None, Some(payload)) if is_request(payload) => (payload.get(), request_title(Some(Kind::Track))),
+        (None, None, Some(payload)) => (payload.get(), "What the sender sent"),
+        (None, None, None) => ("", ""),
     };
     JourneyPage {
         frame: Frame::new(visit, "Events"),
@@ -113,23 +120,33 @@ fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
         is_given_up: event.state == EventState::GaveUp,
         json: visible_json(&indented(json)).into_owned(),
         json_title,
-        facts: facts(event),
-        steps: steps_shown(&steps),
+        steps: steps_shown(&steps, visit.terms(), kind),
+        facts: facts(event, visit.terms()),
     }
 }
 
-fn facts(event: EventRow) -> Vec<Fact> {
+fn request_title(kind: Option<Kind>) -> &'static str {
+    match kind {
+        Some(Kind::Identify) => "The request to Nudgespot: POST /subscribers/identify",
+        _ => "The request to Nudgespot: POST /activities",
+    }
+}
+
+fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
+    // Those that are held are in a list of their own.
+    let state = (event.state == EventState::Held).then_some(("state", event.state.as_str()));
     let list = |field: &str, value: &str| {
         let mut url = reqwest::Url::parse("http://host/").expect("a constant URL");
-        url.query_pairs_mut().append_pair(field, value);
+        url.query_pairs_mut().append_pair(field, value).extend_pairs(state);
         url.query().unwrap_or_default().to_owned()
     };
     let own = event.kind.is_some().then_some("event-id");
     let facts = [
-        ("Segment's name", event.event, None, None),
-        ("Event id", Some(event.event_id), None, own),
+        (if terms.are_calls { "Event" } else { "Segment's name" }, event.event, None, None),
+        (if terms.are_calls { "Message id" } else { "Event id" }, Some(event.event_id), None, own),
         ("Message id", event.message_id, None, Some("message-id")),
-        ("Recipient's id", event.user_id, Some("recipient"), None),
+        (if terms.are_calls { "User id" } else { "Recipient's id" }, event.user_id, Some("recipient"), None),
+        ("User's hash", event.user_hash.map(|hash| hash.simple().to_string()), None, None),
         ("Anonymous id", event.anonymous_id, Some("recipient"), None),
         ("Address", event.email, Some("recipient"), None),
         ("Email id", event.email_id, Some("email_id"), None),
@@ -150,12 +167,13 @@ fn facts(event: EventRow) -> Vec<Fact> {
         .collect()
 }
 
-fn steps_shown(steps: &[JourneyStep]) -> Vec<Step> {
+fn steps_shown(steps: &[JourneyStep], terms: &Terms, kind: Option<Kind>) -> Vec<Step> {
     let mut before: Option<OffsetDateTime> = None;
     let mut shown = Vec::new();
     for step in steps {
-        let (class, what) = told(step);
-        let after = step.time.zip(before).map(|(at, before)| format!("+{}", between(at, before)));
+        let (class, what) = told(step, terms, kind);
+        let after = step.time.zip(before).filter(|(at, before)| at != before);
+        let after = after.map(|(at, before)| format!("+{}", between(at, before)));
         before = step.time.or(before);
         shown.push(Step {
             class,
@@ -169,20 +187,27 @@ fn steps_shown(steps: &[JourneyStep]) -> Vec<Step> {
     shown
 }
 
-fn told(step: &JourneyStep) -> (&'static str, String) {
-    let others = match step.n_others {
-        None | Some(..=0) => "alone".to_owned(),
-        Some(1) => "with one other".to_owned(),
-        Some(n) => format!("with {} others", grouped(n)),
+fn told(step: &JourneyStep, terms: &Terms, kind: Option<Kind>) -> (&'static str, String) {
+    let to = terms.destination;
+    // Each call is a request of its own.
+    let others = match step.n_others.filter(|_| !terms.are_calls) {
+        None if terms.are_calls => String::new(),
+        None | Some(..=0) => ", alone".to_owned(),
+        Some(1) => ", with one other".to_owned(),
+        Some(n) => format!(", with {} others", grouped(n)),
     };
     let took = step.duration_ms.map(|ms| format!(" in {} ms", grouped(ms.into()))).unwrap_or_default();
     let answer = step.status.map_or_else(|| format!("no answer{took}"), |status| format!("{status}{took}"));
     match (step.step, step.outcome.as_deref()) {
         ("received", _) => ("good", "Received".to_owned()),
-        ("sent", Some("delivered")) => ("good", format!("Sent to Segment, {others}: accepted, {answer}")),
-        ("sent", Some("refused")) => ("bad", format!("Sent to Segment, {others}: refused, {answer}")),
-        ("sent", Some("paused")) => ("bad", format!("Sent to Segment, {others}: refused, {answer}; delivery paused")),
-        ("sent", _) => ("waiting", format!("Sent to Segment, {others}: {answer}; to be sent again")),
+        ("mapped", _) if kind == Some(Kind::Identify) => ("good", "Mapped to a user of Nudgespot".to_owned()),
+        ("mapped", _) => ("good", "Mapped to an activity of Nudgespot".to_owned()),
+        ("held", _) => ("waiting", "Held: no identify had told of its user yet".to_owned()),
+        ("stored", _) => ("good", "Stored, to be sent".to_owned()),
+        ("sent", Some("delivered")) => ("good", format!("Sent to {to}{others}: accepted, {answer}")),
+        ("sent", Some("refused")) => ("bad", format!("Sent to {to}{others}: refused, {answer}")),
+        ("sent", Some("paused")) => ("bad", format!("Sent to {to}{others}: refused, {answer}; delivery paused")),
+        ("sent", _) => ("waiting", format!("Sent to {to}{others}: {answer}; to be sent again")),
         ("gave_up", _) => ("bad", "Given up".to_owned()),
         ("replayed", _) => ("waiting", "Put back, to be sent again".to_owned()),
         ("left_out", _) => ("waiting", format!("… {} more requests …", grouped(step.n_others.unwrap_or_default()))),

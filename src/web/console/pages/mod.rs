@@ -4,6 +4,7 @@
 pub mod account;
 pub mod account_settings;
 pub mod audit;
+pub mod checklist;
 pub mod confirm;
 pub mod doctor;
 pub mod erase;
@@ -23,6 +24,7 @@ pub mod profile;
 pub mod replays;
 pub mod rotation;
 pub mod set_up;
+pub mod set_up_calls;
 pub mod settings;
 pub mod shown_once;
 pub mod sign_in;

@@ -16,7 +16,7 @@ use super::super::failure::Failure;
 use super::super::frame::{Frame, StateMark, page, see_other};
 use super::super::visit::Visit;
 use crate::admin::audit::Action;
-use crate::admin::overview::{DeliveryHealth, Overview, SourceState, Standing, TrafficBucket, TrafficRange};
+use crate::admin::overview::{DeliveryHealth, MANY, Overview, SourceState, Standing, TrafficBucket, TrafficRange};
 use crate::domain::event::Kind;
 use crate::domain::text::visible;
 use crate::domain::timestamp::rfc3339;
@@ -42,11 +42,19 @@ struct OverviewPage {
     cards: [Card; 4],
     sums: [Vec<Term>; 2],
     n_replayed: Option<String>,
+    /// Of a source of calls: how many users it knows, and how many calls wait for one.
+    users: Option<Users>,
     range: &'static str,
     ranges: [(&'static str, &'static str); 4],
     chart: Chart,
     kinds: Vec<(&'static str, &'static str, String)>,
     health: DeliveryHealth,
+}
+
+/// The users of a source of calls.
+struct Users {
+    identified: String,
+    held: Option<String>,
 }
 
 /// What may be done about the state.
@@ -129,8 +137,8 @@ fn fill(
     // With the minute: what it says of "now" is never older than that, though nothing came.
     let minute = visit.now.unix_timestamp().div_euclid(60);
     let mut now_place = format!("{}.{}.{minute}", state.word, judgement.sentence.len());
-    let Standing { waiting, delivered, gave_up, forgotten, replayed, .. } = *standing;
-    for n in [overview.received(), waiting, delivered, gave_up, forgotten, replayed] {
+    let Standing { held, identified, waiting, delivered, gave_up, forgotten, replayed, .. } = *standing;
+    for n in [overview.received(), held, identified, waiting, delivered, gave_up, forgotten, replayed] {
         let _ = write!(now_place, ".{n}");
     }
     let sum = |of: fn(&TrafficBucket) -> i64| buckets.iter().map(of).sum::<i64>();
@@ -141,9 +149,10 @@ fn fill(
         sum(|bucket| bucket.delivered),
         sum(|bucket| bucket.gave_up)
     );
-    let kinds = Kind::ALL.into_iter().map(|kind| {
+    let source_kind = visit.source.as_ref().and_then(|source| source.kind);
+    let kinds = source_kind.map_or(&Kind::EMAIL[..], crate::sources::Kind::event_kinds).iter().map(|kind| {
         let n = buckets.iter().map(|bucket| bucket.by_kind.get(kind.as_str()).copied().unwrap_or_default()).sum();
-        (kind.as_str(), title(kind), grouped(n))
+        (kind.as_str(), title(*kind), grouped(n))
     });
     OverviewPage {
         frame: Frame::new(visit, "Overview").with_state(judgement),
@@ -163,11 +172,15 @@ fn fill(
         },
         can_acknowledge: judgement.state == SourceState::Quiet && !judgement.is_ok,
         cards: cards(visit, overview),
-        sums: sums(overview.received(), standing),
+        sums: sums(overview.received(), standing, visit.terms().are_calls),
         n_replayed: (standing.replayed > 0).then(|| grouped(standing.replayed)),
+        users: visit
+            .terms()
+            .are_calls
+            .then(|| Users { identified: users_identified(identified), held: (held > 0).then(|| held_words(held)) }),
         range: range.as_str(),
         ranges: [("1h", "1 hour"), ("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days")],
-        chart: Chart::new(range, buckets),
+        chart: Chart::new(range, buckets, visit.terms().are_calls),
         kinds: kinds.collect(),
         health,
     }
@@ -193,7 +206,7 @@ fn cards(visit: &Visit, overview: &Overview) -> [Card; 4] {
         Card {
             name: "Delivered",
             figure: grouped(standing.delivered),
-            note: "accepted by Segment's API".to_owned(),
+            note: format!("accepted by {}'s API", visit.terms().destination),
             query: "state=delivered".to_owned(),
         },
         Card {
@@ -206,15 +219,22 @@ fn cards(visit: &Visit, overview: &Overview) -> [Card; 4] {
 }
 
 /// The sums that every event is in.
-fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
+fn sums(received: i64, standing: &Standing, are_calls: bool) -> [Vec<Term>; 2] {
     let term = |name, n, class, query| Term { name, figure: grouped(n), class, query };
-    let came = vec![
+    let mut came = vec![
         term("received", received, "", None),
         term("duplicates", standing.duplicates, "", None),
         term("ignored", standing.ignored, "", Some("state=ignored")),
         term("rejected", standing.rejected, if standing.has_rejected { "waiting" } else { "" }, Some("state=rejected")),
         term("accepted", standing.accepted, "", Some("")),
     ];
+    if are_calls {
+        let (class, is_cut) = (if standing.held > 0 { "waiting" } else { "" }, standing.held > MANY);
+        came.insert(2, Term { figure: at_most_many(standing.held), ..term("held", 0, class, Some("state=held")) });
+        if is_cut {
+            came[0].figure = format!("over {}", came[0].figure);
+        }
+    }
     let mut became = vec![
         term("accepted", standing.accepted, "", Some("")),
         term("waiting", standing.waiting, "", Some("state=waiting")),
@@ -231,6 +251,27 @@ fn sums(received: i64, standing: &Standing) -> [Vec<Term>; 2] {
         became.push(term("erased", standing.erased, "", None));
     }
     [came, became]
+}
+
+/// A number that is not counted on when it is large.
+fn at_most_many(n: i64) -> String {
+    if n > MANY { format!("over {}", grouped(MANY)) } else { grouped(n) }
+}
+
+fn users_identified(n: i64) -> String {
+    match n {
+        0 => "No user is identified yet.".to_owned(),
+        1 => "1 user is identified.".to_owned(),
+        n => format!("{} users are identified.", at_most_many(n)).replacen("over", "Over", 1),
+    }
+}
+
+/// How many calls wait for their user to be identified.
+pub fn held_words(n: i64) -> String {
+    match n {
+        1 => "1 call waits for an identify of its user".to_owned(),
+        n => format!("{} calls wait for an identify of their users", at_most_many(n)).replacen("over", "Over", 1),
+    }
 }
 
 /// What a kind of event is called.

@@ -8,11 +8,13 @@ use uuid::Uuid;
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page};
+use super::super::terms::Terms;
 use super::super::visit::Visit;
 use super::utc;
 use crate::admin::ReplayView;
 use crate::admin::doctor::{REFUSED_PAGE, RefusedWebhookView, WebhooksSeen};
 use crate::admin::problems::{Group, NEWEST_LOOKED_AT, Problems};
+use crate::domain::ignored;
 use crate::domain::text::visible;
 use crate::domain::words::{count, grouped};
 
@@ -88,20 +90,21 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
     let mut replays = admin.replays(id).await?;
     replays.truncate(REPLAYS);
     let running = replays.iter().find(|replay| replay.goes_on()).cloned();
-    let standing = &overview.standing;
+    let (standing, terms) = (&overview.standing, visit.terms());
     Ok(ProblemsPage {
         frame: Frame::new(visit, "Problems").with_state(&overview.judgement),
         id,
         may_change: visit.may_change,
         error,
-        gave_up: severity(standing.gave_up, gave_up, "event was given up", "events were given up"),
+        gave_up: severity(standing.gave_up, gave_up, terms, "given up"),
         forgotten: (standing.forgotten > 0).then(|| {
-            let n = count(standing.forgotten, "event that was given up is", "events that were given up are");
-            format!("{n} no longer kept, and cannot be sent again.")
+            let (n, Terms { one, many, .. }) = (standing.forgotten, terms);
+            let what = count(n, &format!("{one} that was given up is"), &format!("{many} that were given up are"));
+            format!("{what} no longer kept, and cannot be sent again.")
         }),
-        rejected: severity(standing.rejected, rejected, "event was rejected", "events were rejected"),
-        ignored: severity(standing.ignored, ignored, "event was ignored", "events were ignored"),
-        refused_sentence: refused_sentence(&seen),
+        rejected: severity(standing.rejected, rejected, terms, "rejected"),
+        ignored: severity(standing.ignored, ignored, terms, "ignored"),
+        refused_sentence: refused_sentence(&seen, if terms.are_calls { "request" } else { "webhook" }),
         refused_class: match (seen.n_refused_since_verified, seen.n_refused) {
             (0, 0) => "good",
             (0, _) => "none",
@@ -113,15 +116,16 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
     })
 }
 
-fn severity(n: i64, groups: Vec<Group>, one: &str, many: &str) -> Severity {
+fn severity(n: i64, groups: Vec<Group>, terms: &Terms, became: &str) -> Severity {
     let is_cut = n > NEWEST_LOOKED_AT;
     let groups: Vec<Row> = groups.into_iter().map(row).collect();
-    Severity { n, words: count(n, one, many), groups, is_cut }
+    let (one, many) = (format!("{} was {became}", terms.one), format!("{} were {became}", terms.many));
+    Severity { n, words: count(n, &one, &many), groups, is_cut }
 }
 
 fn row(group: Group) -> Row {
     Row {
-        reason: visible(&group.reason).into_owned(),
+        reason: visible(ignored::in_words(&group.reason).unwrap_or(&group.reason)).into_owned(),
         exact_reason: group.reason,
         n: grouped(group.n),
         first: utc(&group.first_at),
@@ -142,11 +146,11 @@ fn path_part(event_id: &str) -> String {
     url.path().trim_start_matches('/').to_owned()
 }
 
-fn refused_sentence(seen: &WebhooksSeen) -> String {
+fn refused_sentence(seen: &WebhooksSeen, what: &str) -> String {
     if seen.n_refused == 0 {
-        return "No webhook was refused.".to_owned();
+        return format!("No {what} was refused.");
     }
-    let all = count(seen.n_refused, "webhook was refused", "webhooks were refused");
+    let all = count(seen.n_refused, &format!("{what} was refused"), &format!("{what}s were refused"));
     match (seen.n_refused_since_verified, seen.last_verified_at) {
         (0, _) => format!("{all} in all, none since the last one that was verified."),
         (n, Some(_)) => format!("{all} in all, {} of them since the last one that was verified.", grouped(n)),

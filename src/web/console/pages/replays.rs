@@ -63,7 +63,7 @@ pub async fn show(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)>) 
         id,
         may_change: visit.may_change,
         sentence: replay.sentence(),
-        total: count(replay.total, "event", "events"),
+        total: count(replay.total, visit.terms().one, visit.terms().many),
         n_done: replay.sent + replay.refused + replay.erased + replay.missing,
         created: utc(&replay.created_at),
         ended: replay.ended_at.as_deref().map(utc),

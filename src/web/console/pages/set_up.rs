@@ -5,21 +5,19 @@ use actix_web::web::{Data, Form, Query};
 use askama::Template;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
+use super::checklist::{Seen, is_of_test, test_event};
+use super::set_up_calls;
 use crate::admin::audit::Action;
-use crate::admin::doctor::WebhooksSeen;
-use crate::admin::events::{EventState, FoundEvent};
 use crate::admin::{Edit, KeyCheck, SourceView};
 use crate::domain::event;
 use crate::domain::region::Region;
 use crate::domain::secret::SigningSecret;
-use crate::domain::words::{count, since, span};
 use crate::domain::write_key::WriteKey;
 use crate::sources::Kind;
 
@@ -46,16 +44,6 @@ struct SetUpPage {
     is_done: bool,
 }
 
-/// What was seen of webhooks.
-struct Seen {
-    word: &'static str,
-    class: &'static str,
-    sentence: String,
-    is_verified: bool,
-    is_refused: bool,
-    is_nothing: bool,
-}
-
 /// What the page is asked with.
 #[derive(Deserialize)]
 pub struct Asked {
@@ -78,6 +66,7 @@ pub struct SecretForm {
 /// What the page sends.
 #[derive(Deserialize)]
 pub struct TestForm {
+    #[serde(default)]
     kinds: String,
     #[serde(default)]
     sure: String,
@@ -85,6 +74,9 @@ pub struct TestForm {
 
 /// `GET /sources/{source}/set-up`
 pub async fn show(console: Data<Console>, visit: Visit, asked: Query<Asked>) -> Result<HttpResponse, Failure> {
+    if visit.terms().are_calls {
+        return set_up_calls::show(&console, &visit, asked.into_inner().test).await;
+    }
     let shown = set_up(&console, &visit, asked.into_inner().test, None).await?;
     if visit.is_fragment { page(&shown.as_checklist()) } else { page(&shown) }
 }
@@ -101,7 +93,7 @@ pub async fn save_write_key(
     let (key, region) = match (key, region) {
         (Ok(key), Ok(region)) => (key, region),
         (Err(error), _) | (_, Err(error)) => {
-            return page_again(&set_up(&console, &visit, None, Some(error)).await?);
+            return again(&console, &visit, error).await;
         }
     };
     let detail = format!("{}: write key …{}, region {}", source.name, key.last4(), region.as_str());
@@ -129,7 +121,7 @@ pub async fn save_signing_secret(
     let source = visit.source()?;
     let secret = match SigningSecret::parse(form.signing_secret.expose_secret().trim()) {
         Ok(secret) => secret,
-        Err(error) => return page_again(&set_up(&console, &visit, None, Some(error.to_string())).await?),
+        Err(error) => return again(&console, &visit, error.to_string()).await,
     };
     let edit = Edit { signing_secret: Some(secret), ..Edit::default() };
     console.admin.edit_source(&source.id.to_string(), edit, visit.now).await?;
@@ -145,16 +137,31 @@ pub async fn send_test_events(
     form: Form<TestForm>,
 ) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
+    let are_calls = visit.terms().are_calls;
     if form.sure != "yes" {
-        let error = "Nothing was sent: say that it may go to all tools behind Segment.".to_owned();
-        return page_again(&set_up(&console, &visit, None, Some(error)).await?);
+        let whom = if are_calls { "Nudgespot" } else { "all tools behind Segment" };
+        return again(&console, &visit, format!("Nothing was sent: say that it may go to {whom}.")).await;
     }
-    let kinds: &[event::Kind] = if form.kinds == "all" { &event::Kind::EMAIL } else { &[event::Kind::Delivered] };
+    let kinds: &[event::Kind] = match (are_calls, form.kinds.as_str()) {
+        (true, _) => &event::Kind::CALLS,
+        (false, "all") => &event::Kind::EMAIL,
+        (false, _) => &[event::Kind::Delivered],
+    };
     let ids = console.set_up.send_test_events(source.id, kinds, visit.now).await?;
     let detail = format!("{}: {} events", source.name, ids.len());
     console.record(&visit, Action::TestEventsSent, &detail).await?;
+    let notice = if are_calls { "test-calls-sent" } else { "test-sent" };
     let last = ids.last().map(String::as_str).unwrap_or_default();
-    Ok(see_other(&format!("/sources/{}/set-up?notice=test-sent&test={last}#test", source.id)))
+    Ok(see_other(&format!("/sources/{}/set-up?notice={notice}&test={last}#test", source.id)))
+}
+
+/// The page once more, as what was asked for cannot be done.
+async fn again(console: &Console, visit: &Visit, error: String) -> Result<HttpResponse, Failure> {
+    if visit.terms().are_calls {
+        set_up_calls::again(console, visit, error).await
+    } else {
+        page_again(&set_up(console, visit, None, Some(error)).await?)
+    }
 }
 
 async fn set_up(
@@ -164,7 +171,7 @@ async fn set_up(
     error: Option<String>,
 ) -> Result<SetUpPage, Failure> {
     let id = visit.source()?.id;
-    let source = console.admin.source_view(id).await?;
+    let source = console.admin.source_page_view(id).await?;
     let overview = console.admin.overview(id, visit.now).await?;
     let kind = source.kind.parse::<Kind>().ok();
     let (sender, sender_steps) = match kind {
@@ -179,7 +186,7 @@ async fn set_up(
              email events. A sender of your own signs as the README says.",
         ),
     };
-    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, visit.now);
+    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, ("webhook", "webhooks"), visit.now);
     let test = test.filter(|test| is_of_test(test));
     let (test_line, test_arrived) = match &test {
         Some(test) => test_event(console, id, test).await?,
@@ -204,36 +211,4 @@ async fn set_up(
         is_done,
         source,
     })
-}
-
-/// Whether a text is the id of one of our test events: it comes back in a URL.
-fn is_of_test(text: &str) -> bool {
-    text.strip_prefix("test_").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// What has become of a test event, and whether it has arrived.
-async fn test_event(console: &Console, source: Uuid, event_id: &str) -> Result<(Option<String>, bool), Failure> {
-    let found = console.admin.find_event(source, event_id).await?;
-    let FoundEvent::Journey(journey) = found else { return Ok((None, false)) };
-    Ok((Some(journey.summary), journey.event.state == EventState::Delivered))
-}
-
-impl Seen {
-    fn of(seen: &WebhooksSeen, now: OffsetDateTime) -> Self {
-        let refused = count(seen.n_refused_since_verified, "webhook was refused", "webhooks were refused");
-        let fault = seen.likely_fault.as_ref().map_or("", |fault| fault.explanation.as_str());
-        let (word, class, sentence) = match (seen.last_verified_at, seen.n_refused_since_verified) {
-            (Some(at), 0) => {
-                ("Verified", "good", format!("The last webhook was verified {} ago.", span(since(at, now))))
-            }
-            (Some(at), _) => {
-                let ago = span(since(at, now));
-                ("Refused", "bad", format!("The last webhook was verified {ago} ago; {refused} since. {fault}"))
-            }
-            (None, 0) => ("Nothing yet", "none", "No webhook came yet.".to_owned()),
-            (None, _) => ("Refused", "bad", format!("All that came was refused: {refused}. {fault}")),
-        };
-        let (is_verified, is_refused) = (seen.last_verified_at.is_some(), seen.n_refused_since_verified > 0);
-        Self { word, class, sentence, is_verified, is_refused, is_nothing: !is_verified && !is_refused }
-    }
 }

@@ -12,10 +12,19 @@ use super::super::frame::{Frame, exact, page, page_again, see_other};
 use super::super::visit::Visit;
 use super::rotation::last_signature;
 use crate::admin::audit::Action;
-use crate::admin::{AdminError, Edit, SourceView};
+use crate::admin::{AdminError, CallOptions, Edit, SourceView};
+use crate::domain::call::UnknownUsers;
+use crate::domain::carrier::Carrier;
 use crate::domain::name::Name;
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
 use crate::sources::Kind;
+
+/// What may become of calls about unknown users.
+pub(super) const UNKNOWN_USERS: [(&str, &str); 3] = [
+    ("hold", "They wait for an identify for 4 hours, as Segment promises no order, and are ignored then."),
+    ("ignore", "They are ignored at once."),
+    ("send", "They are sent as any other: what Nudgespot makes of that is not documented."),
+];
 
 #[derive(Template)]
 #[template(path = "settings.html")]
@@ -26,6 +35,7 @@ struct Settings {
     source: SourceView,
     error: Option<String>,
     unsubscribe_choices: [(&'static str, &'static str); 2],
+    unknown_choices: [(&'static str, &'static str); 3],
     makes_secret: bool,
     last_signature: String,
     /// Until when the secret before the current one works, while it does.
@@ -47,9 +57,17 @@ struct DeleteSource {
 #[derive(Deserialize)]
 pub struct SettingsForm {
     name: String,
+    #[serde(default)]
     unsubscribe_event: String,
     /// There where it is checked.
     allow_untimestamped: Option<String>,
+    // What follows is of sources of calls.
+    #[serde(default)]
+    unknown_users: String,
+    event_traits: Option<String>,
+    #[serde(default)]
+    carrier: String,
+    learn_identities: Option<String>,
 }
 
 /// The name that was typed.
@@ -66,8 +84,7 @@ pub async fn show(console: Data<Console>, visit: Visit) -> Result<HttpResponse, 
 /// `POST /sources/{source}/settings`
 pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>) -> Result<HttpResponse, Failure> {
     let source = visit.source()?;
-    let kind = console.admin.source_view(source.id).await?.kind.parse::<Kind>().ok();
-    let edit = match edit(kind, &form) {
+    let edit = match edit(source.kind, &form) {
         Ok(edit) => edit,
         Err(error) => return page_again(&settings(&console, &visit, Some(error)).await?),
     };
@@ -77,12 +94,7 @@ pub async fn save(console: Data<Console>, visit: Visit, form: Form<SettingsForm>
         }
         edited => _ = edited?,
     }
-    let detail = format!(
-        "{}: unsubscribe_event {}, allow_untimestamped {}",
-        form.name,
-        form.unsubscribe_event,
-        form.allow_untimestamped.is_some()
-    );
+    let detail = detail(visit.terms().are_calls, &form);
     console.record(&visit, Action::SourceChanged, &detail).await?;
     Ok(see_other(&format!("/sources/{}/settings?notice=saved", source.id)))
 }
@@ -126,8 +138,22 @@ pub async fn delete(console: Data<Console>, visit: Visit, form: Form<Typed>) -> 
 fn edit(kind: Option<Kind>, form: &SettingsForm) -> Result<Edit, String> {
     let name = Some(Name::parse(&form.name).map_err(|error| error.to_string())?);
     if kind.is_some_and(Kind::takes_calls) {
-        // What else the page shows is of events.
-        return Ok(Edit { name, ..Edit::default() });
+        // Without it, this is not the form of such a source: the boxes that are not ticked were not there.
+        if form.unknown_users.is_empty() {
+            return Ok(Edit { name, ..Edit::default() });
+        }
+        let carrier = match form.carrier.trim() {
+            "" => None,
+            name => Some(Carrier::parse(name).map_err(|error| error.to_string())?),
+        };
+        let calls = CallOptions {
+            unknown_users: Some(form.unknown_users.parse::<UnknownUsers>().map_err(|error| error.to_string())?),
+            event_traits: Some(form.event_traits.is_some()),
+            carrier: Some(carrier),
+            learn_identities: Some(form.learn_identities.is_some()),
+            ..CallOptions::default()
+        };
+        return Ok(Edit { name, calls, ..Edit::default() });
     }
     Ok(Edit {
         name,
@@ -137,9 +163,26 @@ fn edit(kind: Option<Kind>, form: &SettingsForm) -> Result<Edit, String> {
     })
 }
 
+/// What is set, for the audit log.
+fn detail(are_calls: bool, form: &SettingsForm) -> String {
+    let SettingsForm { name, unsubscribe_event, unknown_users, carrier, .. } = form;
+    if are_calls && unknown_users.is_empty() {
+        name.clone()
+    } else if are_calls {
+        let (traits, learns) = (form.event_traits.is_some(), form.learn_identities.is_some());
+        format!(
+            "{name}: unknown_users {unknown_users}, event_traits {traits}, carrier {}, learn_identities {learns}",
+            if carrier.trim().is_empty() { "none" } else { carrier.trim() }
+        )
+    } else {
+        let allow = form.allow_untimestamped.is_some();
+        format!("{name}: unsubscribe_event {unsubscribe_event}, allow_untimestamped {allow}")
+    }
+}
+
 async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Result<Settings, Failure> {
     let id = visit.source()?.id;
-    let source = console.admin.source_view(id).await?;
+    let source = console.admin.source_page_view(id).await?;
     let judgement = console.admin.overview(id, visit.now).await?.judgement;
     let rotation = console.admin.rotation(id, visit.now).await?;
     Ok(Settings {
@@ -152,6 +195,7 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
         previous_until: rotation.previous_until.map(exact),
         source,
         error,
+        unknown_choices: UNKNOWN_USERS,
         unsubscribe_choices: [
             (UnsubscribeEvent::EmailUnsubscribed.as_str(), "as Segment's page on the Nudgespot source has it"),
             (UnsubscribeEvent::Unsubscribed.as_str(), "as Segment's email spec has it"),
@@ -161,7 +205,7 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
 
 async fn delete_page(console: &Console, visit: &Visit, error: Option<String>) -> Result<DeleteSource, Failure> {
     let source = visit.source()?;
-    let waiting = console.admin.source_view(source.id).await?.waiting;
+    let waiting = console.admin.source_page_view(source.id).await?.waiting;
     let frame = Frame::new(visit, "Settings");
     Ok(DeleteSource { frame, id: source.id, name: source.name.clone(), waiting, error })
 }

@@ -14,6 +14,7 @@ use super::super::visit::Visit;
 use crate::admin::audit::Action;
 use crate::admin::people::Invited;
 use crate::admin::shown_once::OneLook;
+use crate::domain::secret::SigningSecret;
 
 #[derive(Template)]
 #[template(path = "shown_once.html")]
@@ -22,6 +23,25 @@ struct SecretPage {
     id: Uuid,
     source: String,
     secret: String,
+    /// Of a source of calls.
+    calls: Option<CallSecrets>,
+}
+
+/// What a source of calls has beside its secret.
+struct CallSecrets {
+    webhook_url: String,
+    ingest_key: String,
+}
+
+impl CallSecrets {
+    /// `None`: the source takes no calls.
+    async fn of(console: &Console, visit: &Visit, secret: &str) -> Result<Option<Self>, Failure> {
+        let Some(secret) = SigningSecret::parse(secret).ok().filter(|_| visit.terms().are_calls) else {
+            return Ok(None);
+        };
+        let webhook_url = console.admin.source_page_view(visit.source()?.id).await?.webhook_url;
+        Ok(Some(Self { webhook_url, ingest_key: secret.ingest_key() }))
+    }
 }
 
 #[derive(Template)]
@@ -126,7 +146,8 @@ pub async fn show(console: Data<Console>, visit: Visit, path: Path<Place>) -> Re
             let source = visit.source()?;
             console.record(&visit, Action::SecretShown, &source.name).await?;
             let (id, source) = (source.id, source.name.clone());
-            page(&SecretPage { frame: Frame::new(&visit, "Settings"), id, source, secret })
+            let calls = CallSecrets::of(&console, &visit, &secret).await?;
+            page(&SecretPage { frame: Frame::new(&visit, "Settings"), id, source, secret, calls })
         }
         Some(OneLook::Link { email, link, onward }) => {
             page(&LinkPage { frame: Frame::new(&visit, "People"), email, link, onward })
