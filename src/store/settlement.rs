@@ -250,13 +250,11 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
                     n_refused, last_error, n_dead, n_erased, done_ahead)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
-                -- Run again, it finds the lease ended.
-                and delivery.leased_until > '-infinity'
+                and delivery.leased_until > '-infinity' -- Run again, it finds the lease ended.
             returning delivery.source_id, delivery.cursor_seq
         ),
         recorded as (
-            insert into attempt
-                (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+            insert into attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
             select source_id, from_seq, to_seq, n_events, started_at, duration_ms, status,
                 outcome::attempt_outcome, reason
             from unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::int[], $13::timestamptz[], $14::int[],
