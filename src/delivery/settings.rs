@@ -3,9 +3,11 @@
 use reqwest::Url;
 
 use super::plan::Writing;
-use super::worker::DeliveryWorker;
+use crate::config::Endpoints;
 use crate::destinations::{nudgespot, segment};
 use crate::domain::region::Region;
+use crate::metrics::Metrics;
+use crate::secrets::vault::Vault;
 use crate::secrets::{DecryptError, decrypt_nudgespot_key, decrypt_write_key};
 use crate::sources;
 use crate::store::lease::Lease;
@@ -27,16 +29,23 @@ pub enum Destination {
 /// This program cannot make use of a source's settings; one with another master key, or a newer one, may.
 pub struct UnusableSettings;
 
-impl DeliveryWorker {
+impl Settings {
+    /// Reads the settings that came with a lease.
+    ///
     /// # Errors
     /// [`UnusableSettings`]: leave the source alone for a while.
-    pub(super) fn settings(&self, lease: &Lease) -> Result<Settings, UnusableSettings> {
+    pub fn read(
+        lease: &Lease,
+        vault: &Vault,
+        endpoints: &Endpoints,
+        metrics: &Metrics,
+    ) -> Result<Self, UnusableSettings> {
         let unknown = |what: &'static str, value: &str| {
             tracing::error!(
                 source.id = %lease.source_id, what, value,
                 "a source has a setting that this program does not know; it is left to newer ones"
             );
-            self.metrics.unknown_setting(what);
+            metrics.unknown_setting(what);
             UnusableSettings
         };
         let unsubscribe = lease.unsubscribe_event.parse();
@@ -44,7 +53,7 @@ impl DeliveryWorker {
         let kind: sources::Kind = lease.kind.parse().map_err(|_| unknown("kind", &lease.kind))?;
         let writing = Writing { envelope: kind.envelope(), unsubscribe };
         let Some(sealed) = lease.write_key.as_deref().filter(|_| !lease.is_paused) else {
-            return Ok(Settings { destination: None, writing });
+            return Ok(Self { destination: None, writing });
         };
         let endpoint = lease.endpoint.as_ref();
         let own_endpoint = endpoint.map(|endpoint| endpoint.parse().map_err(|_| unknown("endpoint", endpoint)));
@@ -54,19 +63,19 @@ impl DeliveryWorker {
                 source.id = %lease.source_id, %error,
                 "a key cannot be opened; the source is left to programs that can"
             );
-            self.metrics.unopened_secret("write_key");
+            metrics.unopened_secret("write_key");
             UnusableSettings
         };
         if kind.takes_calls() {
-            let key = decrypt_nudgespot_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
-            let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.nudgespot.clone());
+            let key = decrypt_nudgespot_key(vault, lease.source_id, sealed).map_err(unopened)?;
+            let endpoint = own_endpoint.unwrap_or_else(|| endpoints.nudgespot.clone());
             let destination = Destination::Nudgespot(nudgespot::Destination { endpoint, key });
-            return Ok(Settings { destination: Some(destination), writing });
+            return Ok(Self { destination: Some(destination), writing });
         }
         let region: Region = lease.region.parse().map_err(|_| unknown("region", &lease.region))?;
-        let write_key = decrypt_write_key(&self.vault, lease.source_id, sealed).map_err(unopened)?;
-        let endpoint = own_endpoint.unwrap_or_else(|| self.endpoints.of(region).clone());
+        let write_key = decrypt_write_key(vault, lease.source_id, sealed).map_err(unopened)?;
+        let endpoint = own_endpoint.unwrap_or_else(|| endpoints.of(region).clone());
         let destination = Destination::Segment(segment::Destination { endpoint, write_key });
-        Ok(Settings { destination: Some(destination), writing })
+        Ok(Self { destination: Some(destination), writing })
     }
 }

@@ -108,7 +108,8 @@ impl DeliveryWorker {
         if let Some(next_seq) = next_seq {
             return self.settle(pass_missing(&lease, next_seq)).await;
         }
-        let Ok(Settings { destination, writing }) = self.settings(&lease) else {
+        let Ok(Settings { destination, writing }) = Settings::read(&lease, &self.vault, &self.endpoints, &self.metrics)
+        else {
             return self.settle(StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD))).await;
         };
         if let Some(Destination::Nudgespot(destination)) = &destination {

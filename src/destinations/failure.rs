@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rustls::CertificateError;
 
-use super::http::CONNECT_TIMEOUT;
+/// How long a connection may take to be there.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What kept an answer from coming.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

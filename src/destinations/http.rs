@@ -8,10 +8,9 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 
-use super::failure::Failure;
+use super::failure::{CONNECT_TIMEOUT, Failure};
 use super::outcome::{Outcome, retry_after};
 
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than the idle time of the load balancers in front of Segment, so that no request meets a closing
 /// connection; and names are resolved again with each new connection.
 const IDLE: Duration = Duration::from_secs(15);

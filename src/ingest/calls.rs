@@ -3,18 +3,18 @@
 //! Decided in a lane's turn, call by call in the order in which they came, by what the database knows of their users at that
 //! moment. A user's calls that waited follow the `identify`; a call of a user some of whose calls still wait, waits behind them.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::webhook::{Origin, Webhook};
-use crate::domain::call::{Action, Call, CallFields, UnknownUsers, user_hash};
+use super::pending_call::{PendingAction, PendingCall};
+use super::webhook::Webhook;
+use crate::domain::call::{CallFields, UnknownUsers};
 use crate::domain::event::Kind;
 use crate::domain::json;
 use crate::store::block::{Block, Record};
-use crate::store::call_effects::{Effects, Lesson, User, Users};
+use crate::store::call_effects::{Effects, User, Users};
 use crate::store::calls::{HeldCall, Holds, KnownUsers};
 use crate::store::quarantine::QuarantineReason;
 
@@ -22,31 +22,6 @@ use crate::store::quarantine::QuarantineReason;
 pub const NOT_IDENTIFIED: &str = "not_identified";
 /// Why a call is kept that asks to forget a user.
 const TO_BE_DELETED: &str = "to_be_deleted_at_nudgespot";
-
-/// A call on its way into the database.
-#[derive(Debug)]
-pub struct PendingCall {
-    event_id: Vec<u8>,
-    user_hash: Uuid,
-    unknown_users: UnknownUsers,
-    action: PendingAction,
-}
-
-#[derive(Debug)]
-enum PendingAction {
-    Identify {
-        body: String,
-        lesson: Option<Lesson>,
-    },
-    /// With the call as it came, where it may be set aside.
-    Track {
-        body: String,
-        raw: Option<String>,
-    },
-    Delete {
-        raw: String,
-    },
-}
 
 /// What became of a call, or of one that had waited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,55 +40,6 @@ pub enum Fate {
     Duplicate,
     /// It is set aside.
     Ignored,
-}
-
-impl PendingCall {
-    /// A call of this source, with its text as it came.
-    pub fn new(origin: Origin<'_>, call: Call<'_>, raw: Cow<'_, str>) -> Self {
-        let Call { id, user_id, action } = call;
-        let (event_id, user_hash) = (id.as_str().as_bytes().to_vec(), user_hash(&user_id));
-        let unknown_users = origin.calls.map(|calls| calls.unknown_users).unwrap_or_default();
-        let action = match action {
-            Action::Identify { body, email } => {
-                let key = origin.identity_key.filter(|_| origin.learns_identities);
-                let lesson = key.zip(email).map(|(key, email)| Lesson {
-                    source_id: origin.source_id,
-                    event_id: event_id.clone(),
-                    account_id: origin.account_id,
-                    address_hash: key.address_hash(&email),
-                    user_id: user_id.as_bytes().to_vec(),
-                    user_hash,
-                });
-                PendingAction::Identify { body, lesson }
-            }
-            Action::Track { body } => {
-                let raw = (unknown_users == UnknownUsers::Ignore).then(|| raw.into_owned());
-                PendingAction::Track { body, raw }
-            }
-            Action::Delete => PendingAction::Delete { raw: raw.into_owned() },
-        };
-        Self { event_id, user_hash, unknown_users, action }
-    }
-
-    /// Whether it asks to forget a user.
-    pub fn is_delete(&self) -> bool {
-        matches!(self.action, PendingAction::Delete { .. })
-    }
-
-    /// Its id.
-    pub fn event_id(&self) -> &[u8] {
-        &self.event_id
-    }
-
-    /// About how many bytes it holds.
-    pub fn n_bytes(&self) -> usize {
-        let texts = match &self.action {
-            PendingAction::Identify { body, .. } => body.len(),
-            PendingAction::Track { body, raw } => body.len() + raw.as_ref().map_or(0, String::len),
-            PendingAction::Delete { raw } => raw.len(),
-        };
-        size_of::<Self>() + self.event_id.len() + texts
-    }
 }
 
 /// The users whom these webhooks concern.

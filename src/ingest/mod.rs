@@ -7,6 +7,7 @@
 mod batch;
 mod calls;
 mod held_calls;
+mod pending_call;
 mod queue;
 mod reply;
 mod webhook;
@@ -24,9 +25,10 @@ use crate::store::log::Lane;
 use crate::wakeups::Wakeups;
 use batch::PendingWebhook;
 pub use held_calls::HeldCalls;
+pub use pending_call::Origin;
 use queue::Queued;
 use reply::ReplyChannel;
-pub use webhook::{Origin, Receipt, RejectedElement, Webhook};
+pub use webhook::{Receipt, RejectedElement, Webhook};
 use worker::{CommitWorkers, LaneState, SharedQueue};
 
 /// A commit in flight for each lane, and one worker that makes the next batch ready.

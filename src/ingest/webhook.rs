@@ -6,10 +6,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::calls::PendingCall;
-use crate::domain::call::CallSettings;
+use super::pending_call::{Origin, PendingCall};
 use crate::domain::event::Kind;
-use crate::domain::identity_key::IdentityKey;
 use crate::domain::search_key::TrackFields;
 use crate::domain::{json, track};
 use crate::sources::element::{BodyElement, Disposition};
@@ -38,21 +36,6 @@ pub struct Webhook {
     pub(super) release: Vec<User>,
     pub(super) quarantine: Vec<(QuarantineReason, String)>,
     pub(super) receipt: Receipt,
-}
-
-/// Whose a webhook is, and how its events are taken.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
-    /// The source.
-    pub source_id: Uuid,
-    /// Its account.
-    pub account_id: Uuid,
-    /// How it takes calls; `None`: it takes email events.
-    pub calls: Option<&'a CallSettings>,
-    /// What its account's addresses are hashed under; `None`: the account has had no source of calls yet.
-    pub identity_key: Option<&'a IdentityKey>,
-    /// Whether its calls tell whose addresses are.
-    pub learns_identities: bool,
 }
 
 /// What became of a webhook's events: the body of the 200.
