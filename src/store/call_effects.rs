@@ -99,6 +99,12 @@ pub struct Released {
 }
 
 impl Released {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.source_ids.is_empty()
+    }
+
     /// Adds a call.
     pub fn push(&mut self, source: Uuid, event_id: Vec<u8>) {
         self.source_ids.push(source);

@@ -48,21 +48,16 @@ impl Lane {
     }
 }
 
-/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: a source that was
-/// just deleted gets none of its events.
-///
-/// # Errors
-/// [`is_duplicate`] tells whether one of the events is in the log, or here twice; [`is_lock_timeout`] whether another
-/// session holds one of the sources: nothing is appended then. Otherwise it is not known whether they are.
-///
-/// [`is_lock_timeout`]: super::connection::is_lock_timeout
-pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
-    let blocks = append.columns();
-    let Effects { users, lessons, released } = &append.effects;
-    let learnt = Learnt::new(lessons);
-    let (source_ids, event_ids) = append.events().ids();
-    let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] = &blocks.counts_by_kind;
-    let n_advanced = sqlx::query_scalar!(
+/// Appends; `$effects` are further parts of the statement, and `$values` their parameters, from $23 on. A macro, as each
+/// statement is checked when the program is built.
+macro_rules! append {
+    ($db:expr, $lanes:expr, $append:expr, $effects:tt, [$($values:tt)*]) => {{
+        let (lanes, append) = ($lanes, $append);
+        let blocks = append.columns();
+        let (source_ids, event_ids) = append.events().ids();
+        let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] =
+            &blocks.counts_by_kind;
+        let n_advanced = sqlx::query_scalar!(
         r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
@@ -94,28 +89,9 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
             select source_id, base + place - n_before, event_id
             from advanced join unnest($10::uuid[], $11::bytea[]) with ordinality as new (source_id, event_id, place)
                 using (source_id)
-        ),
-        identified as (
-            insert into identified_user (source_id, user_hash)
-            select source_id, user_hash
-            from advanced join unnest($23::uuid[], $24::uuid[]) as new (source_id, user_hash) using (source_id)
-            on conflict do nothing
-        ),
-        learnt as (
-            insert into identity (account_id, address_hash, user_id, user_hash)
-            select account_id, address_hash, user_id, user_hash
-            from advanced join unnest($25::uuid[], $26::uuid[], $27::uuid[], $28::bytea[], $29::uuid[])
-                as new (source_id, account_id, address_hash, user_id, user_hash) using (source_id)
-            order by account_id, address_hash
-            on conflict (account_id, address_hash)
-                do update set user_id = excluded.user_id, user_hash = excluded.user_hash
-        ),
-        released as (
-            delete from held_call
-            using advanced join unnest($30::uuid[], $31::bytea[]) as done (source_id, event_id) using (source_id)
-            where held_call.source_id = done.source_id and held_call.event_id = done.event_id
-        )
-        select count(*) as "n!" from advanced"#,
+        )"#
+                + $effects
+                + r#" select count(*) as "n!" from advanced"#,
         lock::LANE,
         &Lane::locks(lanes),
         &blocks.sources,
@@ -138,19 +114,66 @@ pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) ->
         append.filters(),
         identify,
         track,
-        &users.source_ids,
-        &users.user_hashes,
-        &learnt.source_ids,
-        &learnt.account_ids,
-        &learnt.address_hashes,
-        &learnt.user_ids as _,
-        &learnt.user_hashes,
-        &released.source_ids,
-        &released.event_ids as _,
+            $($values)*
+        )
+        .fetch_one($db)
+        .await?;
+        Ok(usize::try_from(n_advanced) == Ok(blocks.sources.len()))
+    }};
+}
+
+/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: a source that was
+/// just deleted gets none of its events.
+///
+/// # Errors
+/// [`is_duplicate`] tells whether one of the events is in the log, or here twice; [`is_lock_timeout`] whether another
+/// session holds one of the sources: nothing is appended then. Otherwise it is not known whether they are.
+///
+/// [`is_lock_timeout`]: super::connection::is_lock_timeout
+pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
+    let Effects { users, lessons, released } = &append.effects;
+    if users.is_empty() && released.is_empty() {
+        // Email events have none, and are spared what a statement costs that has nothing to do.
+        return append!(db, lanes, append, "", []);
+    }
+    let learnt = Learnt::new(lessons);
+    append!(
+        db,
+        lanes,
+        append,
+        r#",
+        identified as (
+            insert into identified_user (source_id, user_hash)
+            select source_id, user_hash
+            from advanced join unnest($23::uuid[], $24::uuid[]) as new (source_id, user_hash) using (source_id)
+            on conflict do nothing
+        ),
+        learnt as (
+            insert into identity (account_id, address_hash, user_id, user_hash)
+            select account_id, address_hash, user_id, user_hash
+            from advanced join unnest($25::uuid[], $26::uuid[], $27::uuid[], $28::bytea[], $29::uuid[])
+                as new (source_id, account_id, address_hash, user_id, user_hash) using (source_id)
+            order by account_id, address_hash
+            on conflict (account_id, address_hash)
+                do update set user_id = excluded.user_id, user_hash = excluded.user_hash
+        ),
+        released as (
+            delete from held_call
+            using advanced join unnest($30::uuid[], $31::bytea[]) as done (source_id, event_id) using (source_id)
+            where held_call.source_id = done.source_id and held_call.event_id = done.event_id
+        )"#,
+        [
+            &users.source_ids,
+            &users.user_hashes,
+            &learnt.source_ids,
+            &learnt.account_ids,
+            &learnt.address_hashes,
+            &learnt.user_ids as _,
+            &learnt.user_hashes,
+            &released.source_ids,
+            &released.event_ids as _,
+        ]
     )
-    .fetch_one(db)
-    .await?;
-    Ok(usize::try_from(n_advanced) == Ok(blocks.sources.len()))
 }
 
 /// Those of the sources that there are.

@@ -268,8 +268,11 @@ async fn a_user_to_be_forgotten_is_forgotten_with_what_waits() {
     assert_eq!(receipt["ignored"], 2);
     let shown = context.show(&source.name).await;
     assert_eq!((&shown["held"], &shown["identified"]), (&json!(0), &json!(1)));
-    // Who comes again is a user as any other.
+    // Who comes again is a user as any other, also where what had them forgotten comes again.
     source.accept(&service, r#"{"type":"identify","userId":"u1","messageId":"again"}"#).await;
+    let again = source.accept(&service, r#"{"type":"delete","userId":"u1"}"#).await;
+    assert_eq!((&again["ignored"], &again["duplicates"]), (&json!(0), &json!(1)));
+    assert_eq!(context.show(&source.name).await["identified"], 2);
     context.run(&["source", "resume", &source.name]).await;
     context.source_is(&source.name, |shown| shown["waiting"] == 0).await;
     let users: Vec<_> = calls_of(&context.segment).into_iter().map(|call| (call.path, call.uid)).collect();
