@@ -59,6 +59,7 @@ pub struct SourceView {
     pub ignored: i64,
     /// There for sources of calls only.
     #[serde(flatten)]
+    #[schema(value_type = CallsFields)]
     pub calls: Option<CallsView>,
     /// Whether there is a signing secret yet.
     #[serde(skip)]
@@ -72,7 +73,7 @@ pub struct SourceView {
 }
 
 /// What a source of calls has beside what all have.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "docs/contract.md, JSON output")]
 pub struct CallsView {
     pub nudgespot_key_last4: Option<String>,
@@ -84,6 +85,22 @@ pub struct CallsView {
     pub held: i64,
     /// Users whom an `identify` has told of.
     pub identified: i64,
+}
+
+/// As the API describes [`CallsView`]: other sources have nothing of it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a description")]
+struct CallsFields {
+    nudgespot_key_last4: Option<String>,
+    /// `hold`, `ignore` or `send`.
+    unknown_users: Option<String>,
+    event_traits: Option<bool>,
+    carrier: Option<String>,
+    learn_identities: Option<bool>,
+    /// Calls that wait for an `identify`.
+    held: Option<i64>,
+    /// Users whom an `identify` has told of.
+    identified: Option<i64>,
 }
 
 /// A page of accounts.
