@@ -58,10 +58,11 @@ impl Settings {
         let endpoint = lease.endpoint.as_ref();
         let own_endpoint = endpoint.map(|endpoint| endpoint.parse().map_err(|_| unknown("endpoint", endpoint)));
         let own_endpoint: Option<Url> = own_endpoint.transpose()?;
+        let key = if kind.takes_calls() { "a Nudgespot key" } else { "a write key" };
         let unopened = |error: DecryptError| {
             tracing::error!(
                 source.id = %lease.source_id, %error,
-                "a key cannot be opened; the source is left to programs that can"
+                "{key} cannot be opened; the source is left to programs that can"
             );
             metrics.unopened_secret("write_key");
             UnusableSettings
