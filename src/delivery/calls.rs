@@ -20,7 +20,7 @@ use crate::domain::event::Kind;
 use crate::domain::retry;
 use crate::random;
 use crate::store::lease::Lease;
-use crate::store::settlement::{Attempt, Pause, Settlement};
+use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settlement};
 
 /// No further calls begin after this: with those on their way, a step ends long before its lease.
 const LONGEST_STEP: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ struct Requests {
     delivered: Vec<Kind>,
     /// The requests that were taken, by the numbers of their calls.
     taken: BTreeMap<i64, Taken>,
-    dead: Vec<crate::store::settlement::NewDeadLetter>,
+    dead: Vec<NewDeadLetter>,
     /// Why no further ones are made.
     stop: Option<Stop>,
 }
@@ -180,7 +180,7 @@ impl Requests {
         };
         let (settlement, next) = match stop {
             Some(Stop::Pause(reason)) => {
-                (Settlement { pause: Some(Pause::Segment(reason)), ..settlement }, StepOutcome::Continue)
+                (Settlement { pause: Some(Pause::Destination(reason)), ..settlement }, StepOutcome::Continue)
             }
             Some(Stop::Retry { after, reason }) => {
                 let n_attempts = lease.n_attempts.saturating_add(1);

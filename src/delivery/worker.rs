@@ -264,7 +264,7 @@ impl DeliveryWorker {
                 );
                 tracing::warn!(source.id = %lease.source_id, reason, "delivery paused");
                 StepResult::of(
-                    Settlement { pause: Some(Pause::Segment(reason)), n_attempts: 0, ..stay },
+                    Settlement { pause: Some(Pause::Destination(reason)), n_attempts: 0, ..stay },
                     StepOutcome::Continue,
                 )
             }
@@ -293,7 +293,7 @@ impl DeliveryWorker {
                 )
             }
             Outcome::Pause => {
-                StepResult::of(Settlement { pause: Some(Pause::Segment(reason)), ..stay }, StepOutcome::Continue)
+                StepResult::of(Settlement { pause: Some(Pause::Destination(reason)), ..stay }, StepOutcome::Continue)
             }
         }
     }

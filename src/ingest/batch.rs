@@ -176,7 +176,7 @@ impl CommitBatch {
             for fate in fates {
                 match fate {
                     Fate::Appended(kind) => count(kind, is_new()),
-                    Fate::Released(_) => n_released += usize::from(is_new()),
+                    Fate::Released => n_released += usize::from(is_new()),
                     // Where it is there twice, it is held once.
                     Fate::Held(id) => {
                         if held.remove(&(queued.source, id)) {

@@ -28,8 +28,8 @@ const TO_BE_DELETED: &str = "to_be_deleted_at_nudgespot";
 pub enum Fate {
     /// It is among the events to append, if the log has not got it yet.
     Appended(Kind),
-    /// The same, but it came before.
-    Released(Kind),
+    /// The same, but it came before: a `track` that had waited.
+    Released,
     /// It is among those to be held, if it is not yet.
     Held(Vec<u8>),
     /// It came before a call that has its user forgotten.
@@ -107,11 +107,11 @@ impl CallSorter {
             quarantine: Vec::new(),
             fates: Vec::with_capacity(webhook.calls.len()),
         };
-        // Of users who are about to be forgotten, nothing is.
-        for user in
-            webhook.release.iter().filter(|user| !self.deletions.contains_key(user)).copied().collect::<Vec<_>>()
-        {
-            self.release(user, &mut sorted);
+        for user in &webhook.release {
+            // Of users who are about to be forgotten, nothing is.
+            if !self.deletions.contains_key(user) {
+                self.release(*user, &mut sorted);
+            }
         }
         for call in &webhook.calls {
             let fate = self.fate(webhook, call, &mut sorted);
@@ -180,7 +180,7 @@ impl CallSorter {
         let waiting = self.known.held.remove(&user).unwrap_or_default();
         for call in waiting.into_iter().chain(self.held_here.remove(&user).unwrap_or_default()) {
             append(sorted, Kind::Track, &call.event_id, call.received_at, &call.body);
-            sorted.fates.push(Fate::Released(Kind::Track));
+            sorted.fates.push(Fate::Released);
             self.effects.released.push(user.0, call.event_id);
         }
     }

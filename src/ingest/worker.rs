@@ -268,15 +268,11 @@ async fn store(
     batch: Option<CommitBatch>,
     lanes: &mut Lanes<'_>,
 ) -> sqlx::Result<(CommitBatch, Stored)> {
+    let db = &mut lanes[0].connection;
     let batch = match batch {
         Some(batch) => batch,
-        None if People::concern(webhooks) => {
-            let people = lanes[0].connection.run(async |db| People::find(db, webhooks).await).await?;
-            CommitBatch::new(webhooks, people)
-        }
-        None => CommitBatch::new(webhooks, People::default()),
+        None => CommitBatch::new(webhooks, db.run(async |db| People::find(db, webhooks).await).await?),
     };
-    let db = &mut lanes[0].connection;
     let (mut all_there, mut held) = (true, HashSet::new());
     if !batch.quarantine.is_empty() {
         all_there &= db.run(async |db| quarantine::insert(db, ids, &batch.quarantine).await).await?;

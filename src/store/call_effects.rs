@@ -46,7 +46,7 @@ pub struct Effects {
 }
 
 /// Whose email addresses are, column by column.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Learnt {
     pub(super) source_ids: Vec<Uuid>,
     pub(super) account_ids: Vec<Uuid>,
@@ -75,9 +75,7 @@ impl Learnt {
         self.user_ids.push(lesson.user_id.clone());
         self.user_hashes.push(lesson.user_hash);
     }
-}
 
-impl Learnt {
     /// Of an address, the last that is told: it is the newest. In an order that is the same for all who write them.
     pub(super) fn new(lessons: &[Lesson]) -> Self {
         let mut newest: Vec<&Lesson> = lessons.iter().rev().collect();

@@ -73,8 +73,8 @@ impl Settlement {
 /// Why a source is paused, in words for its admin or the operator.
 #[derive(Clone, Debug)]
 pub enum Pause {
-    /// Segment does not take its events.
-    Segment(String),
+    /// Segment does not take its events, or Nudgespot its calls. Stored as `segment`, for both.
+    Destination(String),
     /// The block at its cursor cannot be read.
     Log(String),
 }
@@ -156,7 +156,7 @@ impl Settlements {
     fn push(&mut self, settlement: &Settlement) {
         let (author, reason) = match &settlement.pause {
             None => (None, None),
-            Some(Pause::Segment(reason)) => (Some("segment"), Some(reason)),
+            Some(Pause::Destination(reason)) => (Some("segment"), Some(reason)),
             Some(Pause::Log(reason)) => (Some("log"), Some(reason)),
         };
         self.source_ids.push(settlement.source_id);

@@ -50,16 +50,8 @@ impl<'a> Entrance<'a> {
 
     /// `/v1/batch`, `/v1/identify`, … and their short forms, by which browsers call them.
     fn sdk(request: &HttpRequest) -> Option<Self> {
-        let call_type = match request.match_info().unprocessed().strip_prefix('/')? {
-            "batch" | "b" => None,
-            "identify" | "i" => Some("identify"),
-            "track" | "t" => Some("track"),
-            "page" | "p" => Some("page"),
-            "screen" | "s" => Some("screen"),
-            "group" | "g" => Some("group"),
-            "alias" | "a" => Some("alias"),
-            _ => return None,
-        };
+        let path = request.match_info().unprocessed().strip_prefix('/')?;
+        let (_, call_type) = segment::SDK_PATHS.into_iter().find(|(known, _)| *known == path)?;
         Some(Self::Sdk(call_type))
     }
 
@@ -235,7 +227,7 @@ async fn authenticate<'b>(
     let signature = entrance.read_signature(headers, body).map_err(|_| Problem::InvalidSignature)?;
     let attempt = || {
         let source = entrance.find(state, &signature);
-        // A library's calls are lost by a 401, and the key may be one that is not known for now.
+        // A 401 loses a library's calls, and the key may be that of a source whose secret does not open here.
         if source.is_none() && matches!(entrance, Entrance::Sdk(_)) && state.sources.may_miss_ingest_keys() {
             return Err(Unverified::CannotDecrypt);
         }
