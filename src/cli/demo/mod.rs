@@ -32,7 +32,7 @@ const LOOK_AT_STDOUT: Duration = Duration::from_millis(500);
 /// Whether to stay.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Exit when the six events have arrived: with 0 only if all did.
+    /// Exit when the events and calls have arrived: with 0 only if all did.
     #[arg(long)]
     once: bool,
 }
@@ -55,7 +55,7 @@ pub async fn run(env: &Environment, args: &Args, json: bool) -> anyhow::Result<E
 
 /// How a demo ends.
 enum Shown {
-    /// All six events arrived.
+    /// All events and calls arrived.
     All,
     /// Not all of them did.
     NotAll,
