@@ -11,7 +11,7 @@ use crate::domain::call::user_hash;
 use crate::domain::timestamp::rfc3339;
 use crate::secrets::decrypt_identity_key;
 use crate::store::erase_job::{self, EraseJob, NewEraseJob};
-use crate::store::{account, calls};
+use crate::store::{account, forgotten_user};
 
 /// How many erasures of an account are listed.
 const LISTED: i64 = 50;
@@ -149,7 +149,7 @@ impl Admin {
         let Some(sealed) = keys.into_iter().next() else { return Ok(()) };
         let key = decrypt_identity_key(&self.vault, account_id, &sealed.identity_key)?;
         let (address_hash, user_hash) = (email.map(|email| key.address_hash(email)), uid.map(user_hash));
-        self.db(async |db| calls::erase(db, account_id, user_hash, address_hash, email).await).await?;
+        self.db(async |db| forgotten_user::erase(db, account_id, user_hash, address_hash, email).await).await?;
         Ok(())
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::call_window::{CallWindow, MAX_CONCURRENT_CALLS};
@@ -35,17 +34,10 @@ struct Requests {
     attempts: Vec<Attempt>,
     delivered: Vec<Kind>,
     /// The requests that were taken, by the numbers of their calls.
-    taken: BTreeMap<i64, Taken>,
+    taken: BTreeMap<i64, Attempt>,
     dead: Vec<NewDeadLetter>,
     /// Why no further ones are made.
     stop: Option<Stop>,
-}
-
-/// A request that went well.
-struct Taken {
-    started_at: OffsetDateTime,
-    duration: Duration,
-    status: Option<u16>,
 }
 
 enum Stop {
@@ -135,8 +127,7 @@ impl Requests {
         match outcome {
             Outcome::Delivered => {
                 self.delivered.push(kind);
-                let duration = sent_at.elapsed().unwrap_or_default();
-                self.taken.insert(seq, Taken { started_at: sent_at.into(), duration, status });
+                self.taken.insert(seq, attempt(reason));
                 window.finish(place);
             }
             Outcome::Refused => {
@@ -197,26 +188,17 @@ impl Requests {
 
 /// Requests that went well, told in one where their numbers follow each other: what is told of a number, its own request is in.
 /// The time is that of the first to be made, and of the one that took longest.
-fn told_together(taken: BTreeMap<i64, Taken>) -> Vec<Attempt> {
+fn told_together(taken: BTreeMap<i64, Attempt>) -> Vec<Attempt> {
     let mut told: Vec<Attempt> = Vec::new();
-    for (seq, Taken { started_at, duration, status }) in taken {
+    for one in taken.into_values() {
         match told.last_mut() {
-            Some(run) if run.to_seq + 1 == seq && run.status == status => {
-                run.to_seq = seq;
-                run.n_events += 1;
-                run.started_at = run.started_at.min(started_at);
-                run.duration = run.duration.max(duration);
+            Some(run) if run.to_seq + 1 == one.from_seq && run.status == one.status => {
+                run.to_seq = one.to_seq;
+                run.n_events += one.n_events;
+                run.started_at = run.started_at.min(one.started_at);
+                run.duration = run.duration.max(one.duration);
             }
-            _ => told.push(Attempt {
-                from_seq: seq,
-                to_seq: seq,
-                n_events: 1,
-                started_at,
-                duration,
-                status,
-                outcome: Outcome::Delivered.as_str(),
-                reason: None,
-            }),
+            _ => told.push(one),
         }
     }
     told
@@ -224,13 +206,25 @@ fn told_together(taken: BTreeMap<i64, Taken>) -> Vec<Attempt> {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
 
     #[test]
     fn what_is_told_of_a_number_its_request_is_in() {
         let taken = |n: i64, status| {
             let started_at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(n.unsigned_abs());
-            (n, Taken { started_at, duration: Duration::from_millis(10 - n.unsigned_abs()), status: Some(status) })
+            let one = Attempt {
+                from_seq: n,
+                to_seq: n,
+                n_events: 1,
+                started_at,
+                duration: Duration::from_millis(10 - n.unsigned_abs()),
+                status: Some(status),
+                outcome: Outcome::Delivered.as_str(),
+                reason: None,
+            };
+            (n, one)
         };
         let told = told_together([taken(1, 200), taken(2, 200), taken(3, 201), taken(5, 201), taken(6, 201)].into());
         let runs: Vec<_> = told.iter().map(|run| (run.from_seq, run.to_seq, run.n_events, run.status)).collect();

@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::batcher::BatchError;
 use crate::domain::call::SOURCE_KIND;
 use crate::store::block::StoredBlock;
-use crate::store::calls;
 use crate::store::connection::Connection;
+use crate::store::forgotten_user;
 use crate::store::is_of_one_source;
 use crate::store::lease::{self, Lease};
 use crate::store::settlement::{self, Settlement};
@@ -58,16 +58,20 @@ async fn acquire_together(
     if !lacking.is_empty() {
         next_seqs = db.run(async |db| lease::next_seqs(db, &lacking).await).await?;
     }
-    let mut all = HashMap::new();
-    for (source, (lease, blocks)) in acquired {
-        let mut forgotten = HashMap::new();
-        if lease.kind == SOURCE_KIND {
-            let cursor = lease.cursor;
-            forgotten = db.run(async |db| calls::forgotten_after(db, source, cursor).await).await?;
-        }
-        all.insert(source, Acquired { lease, blocks, next_seq: next_seqs.remove(&source), forgotten });
+    let of_calls: Vec<_> = acquired
+        .values()
+        .filter(|(lease, _)| lease.kind == SOURCE_KIND)
+        .map(|(lease, _)| (lease.source_id, lease.cursor))
+        .collect();
+    let mut forgotten = HashMap::new();
+    if !of_calls.is_empty() {
+        forgotten = db.run(async |db| forgotten_user::forgotten_after(db, &of_calls).await).await?;
     }
-    Ok(all)
+    let acquired = acquired.into_iter().map(|(source, (lease, blocks))| {
+        let (next_seq, forgotten) = (next_seqs.remove(&source), forgotten.remove(&source).unwrap_or_default());
+        (source, Acquired { lease, blocks, next_seq, forgotten })
+    });
+    Ok(acquired.collect())
 }
 
 /// Settles leases. Says of each source whether more events wait; those whose lease was not ours any more are left out.

@@ -29,7 +29,7 @@ use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settlement};
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
 const MAX_EVENTS_PER_STEP: usize = 1_000;
-/// How often it is tried to store an answer of Segment's: together with the waits in between about half a minute, in which
+/// How often it is tried to store an answer: together with the waits in between about half a minute, in which
 /// the lease lasts.
 const MAX_SETTLE_RETRIES: u32 = 5;
 /// A batch of so many events is worth its request.
@@ -41,7 +41,7 @@ const WITHHOLD: Duration = Duration::from_secs(10);
 /// How long to leave a source alone in which a step found nothing to do, against what the database said.
 const INCONSISTENT_LOG_DELAY: Duration = Duration::from_mins(1);
 
-/// Takes sources' events to Segment, a step at a time.
+/// Takes sources' events to Segment and their calls to Nudgespot, a step at a time.
 pub struct DeliveryWorker {
     /// Opens write keys.
     pub vault: Arc<Vault>,
@@ -82,7 +82,7 @@ impl StepResult {
 }
 
 impl DeliveryWorker {
-    /// Takes the next events of `source` to Segment, if there are any, and settles what came of it.
+    /// Takes the next events or calls of `source` to its destination, if there are any, and settles what came of it.
     ///
     /// # Errors
     /// Where the database did not store it: try again. What was sent and could not be settled will be sent again.
@@ -149,14 +149,14 @@ impl DeliveryWorker {
             let settlement = done.settlement.clone();
             match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
                 Ok(settled) => break settled,
-                // Segment has been asked: to ask it again, because the answer cannot be stored, would double its load.
+                // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
                 Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {
                     n_failed += 1;
-                    tracing::warn!(source.id = %source, %error, "an answer of Segment's could not be stored yet");
+                    tracing::warn!(source.id = %source, %error, "an answer could not be stored yet");
                     tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
                 }
                 Err(error) if !done.settlement.attempts.is_empty() => {
-                    tracing::error!(source.id = %source, %error, "an answer of Segment's could not be stored; its batch is repeated");
+                    tracing::error!(source.id = %source, %error, "an answer could not be stored; what it was about is sent again");
                     return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
                 Err(error) => return Err(error),
@@ -317,7 +317,7 @@ fn pass_missing(lease: &Lease, next_seq: i64) -> StepResult {
 fn settle_unsent(lease: &Lease, plan: BatchPlan) -> StepResult {
     let wait = match plan.next_expiry {
         Some(at) => Duration::try_from(at - OffsetDateTime::now_utc()).unwrap_or_default() + Duration::from_secs(1),
-        None if plan.expired.is_empty() && plan.n_erased == 0 => {
+        None if plan.last.is_none() => {
             tracing::error!(source.id = %lease.source_id, "events are counted, but not there");
             INCONSISTENT_LOG_DELAY
         }

@@ -12,17 +12,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::batch::PendingWebhook;
 use super::calls::NOT_IDENTIFIED;
-use super::queue::Queued;
 use super::reply::ReplyChannel;
 use super::webhook::Webhook;
 use super::worker::SharedQueue;
-use super::{COMMIT_TIMEOUT, IngestError};
+use super::{COMMIT_TIMEOUT, IngestError, enqueue};
 use crate::domain::call::MAX_HELD;
 use crate::store::call_effects::User;
 use crate::store::calls::{self, HeldPlace};
 use crate::store::connection::Connection;
+use crate::store::forgotten_user;
 
 /// How often calls are looked for that need wait no longer.
 const LOOK: Duration = Duration::from_secs(2);
@@ -78,17 +77,14 @@ impl HeldCalls {
         while let Some(source) = self.connection.run(async |db| calls::source_with_expired(db, since).await).await? {
             self.connection.run(async |db| calls::expire(db, source, since, NOT_IDENTIFIED).await).await?;
         }
-        self.connection.run(async |db| calls::delete_passed_deletions(db).await).await
+        self.connection.run(async |db| forgotten_user::delete_passed(db).await).await
     }
 
     /// Has them appended as any webhook.
     async fn release(&self, source: Uuid, users: Vec<User>) -> Result<(), IngestError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
         let (reply, replied) = ReplyChannel::anywhere();
         let webhook = Webhook::release(source, OffsetDateTime::now_utc(), users);
-        let (n_events, n_bytes) = (webhook.len(), webhook.n_bytes());
-        let webhook = PendingWebhook { webhook, reply, _permits: (permit, None) };
-        self.queue.change(|queue| queue.push(Queued { source, n_events, n_bytes, webhook }));
+        enqueue(&self.queue, &self.permits, webhook, reply, None)?;
         let replied = timeout(COMMIT_TIMEOUT, replied).await.map_err(|_| IngestError::Database)?;
         replied.unwrap_or(Err(IngestError::Stopping)).map(|_| ())
     }

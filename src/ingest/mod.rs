@@ -97,17 +97,28 @@ impl Ingest {
         if webhook.len() == 0 {
             return Ok(webhook.receipt);
         }
-        let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
         let (reply, replied) = ReplyChannel::here();
-        let (source, n_events, n_bytes) = (webhook.source, webhook.len(), webhook.n_bytes());
-        let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
-        let queued = Queued { source, n_events, n_bytes, webhook };
-        self.queue.change(|queue| queue.push(queued));
+        enqueue(&self.queue, &self.permits, webhook, reply, memory)?;
         match timeout(COMMIT_TIMEOUT, replied).await {
             Ok(reply) => reply.unwrap_or(Err(IngestError::Stopping)),
             Err(_) => Err(IngestError::Database),
         }
     }
+}
+
+/// Has a webhook wait for its commit, where there is room.
+fn enqueue(
+    queue: &SharedQueue,
+    permits: &Arc<Semaphore>,
+    webhook: Webhook,
+    reply: ReplyChannel,
+    memory: Option<OwnedSemaphorePermit>,
+) -> Result<(), IngestError> {
+    let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
+    let (source, n_events, n_bytes) = (webhook.source, webhook.len(), webhook.n_bytes());
+    let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
+    queue.change(|queue| queue.push(Queued { source, n_events, n_bytes, webhook }));
+    Ok(())
 }
 
 impl Drop for Ingest {

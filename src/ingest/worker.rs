@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::store::append::Append;
 use crate::store::calls;
 use crate::store::connection::{Connection, is_lock_timeout};
+use crate::store::forgotten_user;
 use crate::store::is_of_one_source;
 use crate::store::log::{self, Lane};
 use crate::store::quarantine;
@@ -279,7 +280,7 @@ async fn store(
     }
     let (accounts, users) = &batch.forgotten;
     if !users.is_empty() {
-        db.run(async |db| calls::forget(db, accounts, users).await).await?;
+        db.run(async |db| forgotten_user::forget(db, accounts, users).await).await?;
     }
     if !batch.holds.is_empty() {
         held = db.run(async |db| calls::hold(db, &batch.holds).await).await?;

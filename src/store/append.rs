@@ -186,9 +186,13 @@ impl Append {
             let n = stays.iter().filter(|stays| !**stays).count();
             (part.source, i64::try_from(n).unwrap_or(i64::MAX))
         });
-        let (source_ids, event_ids) = new.ids();
-        let is_new: HashSet<_> = source_ids.into_iter().zip(event_ids).collect();
-        let effects = all.effects.learning_from(|source, event_id| is_new.contains(&(source, event_id)));
+        let mut effects = all.effects.clone();
+        if !effects.lessons.is_empty() {
+            let (source_ids, event_ids) = new.ids();
+            let is_new: HashSet<_> = source_ids.into_iter().zip(event_ids).collect();
+            // One that came again tells nothing new.
+            effects.lessons.retain(|lesson| is_new.contains(&(lesson.source_id, lesson.event_id.as_slice())));
+        }
         Self { n_duplicates: n_duplicates.filter(|(_, n)| *n > 0).collect(), ..Self::new(new, effects) }
     }
 

@@ -68,14 +68,6 @@ pub struct Lesson {
 }
 
 impl Learnt {
-    fn push(&mut self, lesson: &Lesson) {
-        self.source_ids.push(lesson.source_id);
-        self.account_ids.push(lesson.account_id);
-        self.address_hashes.push(lesson.address_hash);
-        self.user_ids.push(lesson.user_id.clone());
-        self.user_hashes.push(lesson.user_hash);
-    }
-
     /// Of an address, the last that is told: it is the newest. In an order that is the same for all who write them.
     pub(super) fn new(lessons: &[Lesson]) -> Self {
         let mut newest: Vec<&Lesson> = lessons.iter().rev().collect();
@@ -83,7 +75,11 @@ impl Learnt {
         newest.dedup_by_key(|lesson| (lesson.account_id, lesson.address_hash));
         let mut learnt = Self::default();
         for lesson in newest {
-            learnt.push(lesson);
+            learnt.source_ids.push(lesson.source_id);
+            learnt.account_ids.push(lesson.account_id);
+            learnt.address_hashes.push(lesson.address_hash);
+            learnt.user_ids.push(lesson.user_id.clone());
+            learnt.user_hashes.push(lesson.user_hash);
         }
         learnt
     }
@@ -107,14 +103,5 @@ impl Released {
     pub fn push(&mut self, source: Uuid, event_id: Vec<u8>) {
         self.source_ids.push(source);
         self.event_ids.push(event_id);
-    }
-}
-
-impl Effects {
-    /// The same, but that only these calls tell whose an address is: one that came again tells nothing new.
-    #[must_use]
-    pub(super) fn learning_from(&self, is_new: impl Fn(Uuid, &[u8]) -> bool) -> Self {
-        let is_told = |lesson: &&Lesson| is_new(lesson.source_id, &lesson.event_id);
-        Self { lessons: self.lessons.iter().filter(is_told).cloned().collect(), ..self.clone() }
     }
 }

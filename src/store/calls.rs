@@ -130,13 +130,10 @@ impl Holds {
         self.bodies.push(call.body);
     }
 
-    /// The sources, each once.
+    /// The source of each.
     #[must_use]
-    pub fn sources(&self) -> Vec<Uuid> {
-        let mut sources = self.source_ids.clone();
-        sources.sort_unstable();
-        sources.dedup();
-        sources
+    pub fn sources(&self) -> &[Uuid] {
+        &self.source_ids
     }
 
     /// Whether there are none.
@@ -170,40 +167,6 @@ pub async fn hold(db: impl PgExecutor<'_>, holds: &Holds) -> sqlx::Result<HashSe
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(|row| (row.source_id, row.event_id)).collect())
-}
-
-/// Forgets users of sources, each with the source's account: who they are, their calls that wait to be identified, and those
-/// that wait to be sent. One statement that commits by itself, and does no harm when it is run twice.
-///
-/// # Errors
-/// Where it is not known to be committed: try again.
-pub async fn forget(db: impl PgExecutor<'_>, accounts: &[Uuid], users: &Users) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with asked as materialized (
-            select distinct * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as asked (account_id, source_id, user_hash)
-        ),
-        unidentified as (
-            delete from identified_user using asked
-            where identified_user.source_id = asked.source_id and identified_user.user_hash = asked.user_hash
-        ),
-        unlearnt as (
-            delete from identity using asked
-            where identity.account_id = asked.account_id and identity.user_hash = asked.user_hash
-        ),
-        dropped as (
-            delete from held_call using asked
-            where held_call.source_id = asked.source_id and held_call.user_hash = asked.user_hash
-        )
-        insert into forgotten_user (source_id, user_hash, up_to_seq)
-        select source_id, user_hash, head_seq from asked join log_head using (source_id)
-        on conflict (source_id, user_hash) do update set up_to_seq = excluded.up_to_seq",
-        accounts,
-        &users.source_ids,
-        &users.user_hashes,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }
 
 /// A place among the calls that wait.
@@ -301,22 +264,6 @@ pub async fn expire(db: impl PgExecutor<'_>, source: Uuid, since: OffsetDateTime
     Ok(())
 }
 
-/// Deletes what is remembered of users to forget whose calls wait no longer.
-///
-/// # Errors
-/// The database did not answer; try again.
-pub async fn delete_passed_deletions(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "delete from forgotten_user
-        where not exists (
-            select from delivery where delivery.source_id = forgotten_user.source_id and cursor_seq < up_to_seq
-        )"
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// Whose these addresses are, as far as that is known: by account and address, the user's id.
 ///
 /// # Errors
@@ -345,52 +292,4 @@ pub async fn identities(
         Some(((row.account_id, row.address_hash), String::from_utf8(row.user_id).ok()?))
     });
     Ok(identities.collect())
-}
-
-/// Erases what is known of a person in an account: by the user, or by the address, and then also calls that wait and name it.
-///
-/// # Errors
-/// The database did not answer; try again.
-pub async fn erase(
-    db: impl PgExecutor<'_>,
-    account: Uuid,
-    user: Option<Uuid>,
-    address: Option<Uuid>,
-    email: Option<&str>,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "with unlearnt as (
-            delete from identity where account_id = $1 and (user_hash = $2 or address_hash = $3)
-        ),
-        unidentified as (
-            delete from identified_user using source
-            where source.account_id = $1 and identified_user.source_id = source.id and identified_user.user_hash = $2
-        )
-        delete from held_call using source
-        where source.account_id = $1 and held_call.source_id = source.id
-            and (held_call.user_hash = $2 or position(lower($4) in lower(body)) > 0)",
-        account,
-        user,
-        address,
-        email,
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// Users of a source who were forgotten, and up to which number their calls are not sent any more, as far as such calls may
-/// wait behind `cursor`.
-///
-/// # Errors
-/// The database did not answer; ask again.
-pub async fn forgotten_after(db: impl PgExecutor<'_>, source: Uuid, cursor: i64) -> sqlx::Result<HashMap<Uuid, i64>> {
-    let rows = sqlx::query!(
-        "select user_hash, up_to_seq from forgotten_user where source_id = $1 and up_to_seq > $2",
-        source,
-        cursor
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.user_hash, row.up_to_seq)).collect())
 }

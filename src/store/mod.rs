@@ -18,6 +18,7 @@ pub mod erase_job;
 pub mod erasure;
 pub mod events;
 pub mod filter;
+pub mod forgotten_user;
 pub mod held_call;
 pub mod lease;
 pub mod log;

@@ -126,7 +126,7 @@ struct Settlements {
     done_ahead: Vec<String>,
 }
 
-/// Requests to Segment, column by column.
+/// Requests, column by column.
 #[derive(Default)]
 struct Attempts {
     source_ids: Vec<Uuid>,

@@ -22,7 +22,7 @@ pub(super) const USER: &str = "api";
 /// Nudgespot's REST API.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(super) http: reqwest::Client,
+    http: reqwest::Client,
     in_flight: InFlightCounters,
     places: Arc<Semaphore>,
 }

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
+use super::client::USER;
+use crate::destinations::http;
 use crate::destinations::segment::KeyVerdict;
 use crate::domain::nudgespot_key::NudgespotKey;
 
@@ -19,16 +20,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Where the TLS library cannot be set up, as without certificates of authorities.
 pub fn key_check_client() -> Result<reqwest::Client, reqwest::Error> {
-    // Fails where a provider is installed already, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let agent = concat!("nudgespot-source/", env!("CARGO_PKG_VERSION"));
-    reqwest::Client::builder().user_agent(agent).redirect(Policy::none()).no_proxy().build()
+    http::client(TIMEOUT)
 }
 
-/// Reads a user of no id from the API under `base`, with this key. `http` must follow no redirects: the key would go along.
-pub async fn check_key(http: &reqwest::Client, base: &Url, key: &NudgespotKey) -> KeyVerdict {
+/// Reads a user of no id from the API under `base`, with this key. `client` must follow no redirects: the key would go along.
+pub async fn check_key(client: &reqwest::Client, base: &Url, key: &NudgespotKey) -> KeyVerdict {
     let url = format!("{}/subscribers.json?uid=", base.as_str().trim_end_matches('/'));
-    let request = http.get(url).basic_auth("api", Some(key.expose())).timeout(TIMEOUT);
+    let request = client.get(url).basic_auth(USER, Some(key.expose()));
     match request.send().await.map(|answer| answer.status()) {
         Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => KeyVerdict::Unknown,
         Ok(status) if status.is_success() || status == StatusCode::NOT_FOUND => KeyVerdict::Known,
