@@ -53,7 +53,7 @@ pub use set_up::{KeyCheck, OWN_POST_HEADER, OwnPosts, SetUp, check_nudgespot_key
 pub use source_options::{CallOptions, Edit, NewSource};
 pub use sources::{Created, Rotated};
 use throttle::Throttle;
-pub use view::{AccountView, AccountsPage, CallsView, SourceView};
+pub use view::{AccountView, CallsView, SourceView};
 
 /// Administers the accounts of a database, and their sources.
 pub struct Admin {

@@ -16,7 +16,7 @@ use crate::domain::event;
 use crate::domain::nudgespot_key::NudgespotKey;
 use crate::domain::timestamp::rfc3339;
 use crate::random;
-use crate::secrets::{decrypt_nudgespot_key, decrypt_secret, decrypt_write_key};
+use crate::secrets::{DestinationKey, decrypt_destination_key, decrypt_secret};
 use crate::sources::Kind;
 use crate::sources::signature::{SigningScheme, sign};
 use crate::store::write_key_check::{self, WriteKeyCheck};
@@ -90,25 +90,26 @@ impl SetUp {
     }
 
     /// Asks Segment whether it knows the source's write key, or Nudgespot its REST key, and keeps the answer. `None`: there is no
-    /// key yet, or it is for another API than Segment's: nobody else is to see it.
+    /// key yet, or it is a write key for another API than Segment's: nobody else is to see it. A REST key is asked about where the
+    /// source's calls go.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn check_write_key(&self, source: Uuid, now: OffsetDateTime) -> Result<Option<KeyVerdict>, AdminError> {
         let sealed = self.admin.sealed_source(source).await?;
         let Some(key) = &sealed.write_key else { return Ok(None) };
-        let Ok(kind) = kind(&sealed) else { return Ok(None) };
-        let verdict = match (kind.takes_calls(), &sealed.endpoint) {
-            (true, endpoint) => {
-                let own = endpoint.as_deref().and_then(|endpoint| Url::parse(endpoint).ok());
-                let in_clear = decrypt_nudgespot_key(&self.admin.vault, source, key)?;
-                check_nudgespot_key(own.as_ref().unwrap_or(&self.nudgespot), &in_clear).await
-            }
-            (false, None) => {
-                let in_clear = decrypt_write_key(&self.admin.vault, source, key)?;
-                self.segment.check_key(&self.segment_cdn, &in_clear).await
-            }
-            (false, Some(_)) => return Ok(None),
+        if kind(&sealed).is_err() {
+            return Ok(None);
+        }
+        let Some(in_clear) = decrypt_destination_key(&self.admin.vault, &sealed)? else { return Ok(None) };
+        let verdict = match (in_clear, &sealed.endpoint) {
+            (DestinationKey::Nudgespot(key), None) => check_nudgespot_key(&self.nudgespot, &key).await,
+            (DestinationKey::Nudgespot(key), Some(own)) => match Url::parse(own) {
+                Ok(own) => check_nudgespot_key(&own, &key).await,
+                Err(_) => return Ok(None),
+            },
+            (DestinationKey::Segment(key), None) => self.segment.check_key(&self.segment_cdn, &key).await,
+            (DestinationKey::Segment(_), Some(_)) => return Ok(None),
         };
         let check = WriteKeyCheck { checked_at: now, verdict: verdict.as_str().to_owned() };
         self.admin.db(async |db| write_key_check::put(db, source, key, &check).await).await?;

@@ -7,13 +7,12 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::listed::Listed;
+use super::listed::{Listed, one_more};
 use super::{Account, Admin, AdminError};
 use crate::domain::call;
 use crate::domain::text::with_causes;
 use crate::domain::timestamp::rfc3339;
 use crate::store::account;
-use crate::store::overview::MANY;
 use crate::store::source::{self, SealedSource, SourceStatus};
 
 /// Shown where a key is there, but no master key opens it.
@@ -103,15 +102,6 @@ struct CallsFields {
     identified: Option<i64>,
 }
 
-/// A page of accounts.
-#[derive(Debug)]
-pub struct AccountsPage {
-    /// By name.
-    pub accounts: Vec<AccountView>,
-    /// Whether there are others behind them.
-    pub has_more: bool,
-}
-
 impl Admin {
     /// An account as people see it.
     ///
@@ -141,15 +131,12 @@ impl Admin {
         only: Option<Uuid>,
         after: &str,
         limit: usize,
-    ) -> Result<AccountsPage, AdminError> {
-        let n = i64::try_from(limit).unwrap_or(i64::MAX);
-        // One more tells whether there is another page.
-        let mut found = self.db(async |db| account::list_after(db, only, after, n + 1).await).await?;
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        let ids: Vec<Uuid> = found.iter().map(|account| account.id).collect();
+    ) -> Result<Listed<AccountView, String>, AdminError> {
+        let found = self.db(async |db| account::list_after(db, only, after, one_more(limit)).await).await?;
+        let Listed { data, next } = Listed::cut(found, limit, |account| account.name.clone());
+        let ids: Vec<Uuid> = data.iter().map(|account| account.id).collect();
         let sources = self.views(Some(&ids), None, None).await?;
-        Ok(AccountsPage { accounts: account_views(&found, sources), has_more })
+        Ok(Listed { data: account_views(&data, sources), next })
     }
 
     /// The sources of an account as people see them, by name.
@@ -186,13 +173,12 @@ impl Admin {
         view.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
     }
 
-    /// The same, but that held calls and identified users are counted up to some thousands only: millions would take a page's
-    /// time.
+    /// The same, but that held calls and identified users are not counted: the pages that ask do not show how many there are.
     ///
     /// # Errors
     /// [`AdminError`].
     pub async fn source_page_view(&self, id: Uuid) -> Result<SourceView, AdminError> {
-        let view = self.views(None, Some(id), Some(MANY)).await?.pop();
+        let view = self.views(None, Some(id), Some(0)).await?.pop();
         view.ok_or_else(|| AdminError::NoSuchSource(id.to_string()))
     }
 

@@ -73,11 +73,7 @@ pub async fn tell_of_key(base: &Url, endpoint: Option<&str>, key: Option<&Nudges
 }
 
 fn read_key(argument: &SecretString) -> anyhow::Result<NudgespotKey> {
-    let key = match argument.expose_secret() {
-        "-" => stdin::first_line("the Nudgespot key")?,
-        _ => argument.clone(),
-    };
-    Ok(NudgespotKey::parse(key.expose_secret())?)
+    Ok(NudgespotKey::parse(stdin::argument_or_first_line(argument, "the Nudgespot key")?.expose_secret())?)
 }
 
 fn parse_carrier(text: &str) -> Result<NamedCarrier, InvalidCarrier> {

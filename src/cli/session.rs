@@ -81,9 +81,5 @@ pub fn confirm(what: &str, name: &str) -> anyhow::Result<()> {
 
 /// The write key of an argument; `-`: of stdin.
 pub fn read_write_key(argument: &SecretString) -> anyhow::Result<WriteKey> {
-    let key = match argument.expose_secret() {
-        "-" => stdin::first_line("the write key")?,
-        _ => argument.clone(),
-    };
-    Ok(WriteKey::parse(key.expose_secret())?)
+    Ok(WriteKey::parse(stdin::argument_or_first_line(argument, "the write key")?.expose_secret())?)
 }

@@ -342,9 +342,5 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 fn read_signing_secret(argument: &SecretString) -> anyhow::Result<SigningSecret> {
-    let secret = match argument.expose_secret() {
-        "-" => stdin::first_line("the signing secret")?,
-        _ => argument.clone(),
-    };
-    Ok(SigningSecret::parse(secret.expose_secret())?)
+    Ok(SigningSecret::parse(stdin::argument_or_first_line(argument, "the signing secret")?.expose_secret())?)
 }

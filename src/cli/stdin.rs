@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::{BufRead, Read};
 
 use anyhow::{Context, bail};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Longer than any key or secret: a file piped in by mistake is not read to its end.
 const MAX_LINE_BYTES: u64 = 1024;
@@ -23,6 +23,14 @@ pub fn secret_argument(text: &str) -> Result<SecretString, Infallible> {
 /// Where there is none, or it is blank.
 pub fn first_line(what: &str) -> anyhow::Result<SecretString> {
     read_line(&mut std::io::stdin().lock(), what)
+}
+
+/// What an argument says; where it is `-`, the first line of stdin, which is `what`.
+///
+/// # Errors
+/// As of [`first_line`].
+pub fn argument_or_first_line(argument: &SecretString, what: &str) -> anyhow::Result<SecretString> {
+    if argument.expose_secret() == "-" { first_line(what) } else { Ok(argument.clone()) }
 }
 
 /// The first line of stdin, which is `what`, and all that follows it.

@@ -172,7 +172,7 @@ pub struct InvalidUnknownUsers;
 impl UnknownUsers {
     /// Its name: on the command line, in the API and in the database.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Hold => "hold",
             Self::Ignore => "ignore",

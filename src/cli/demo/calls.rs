@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::events::post;
-use super::{ANSWER_TIMEOUT, Scene, cell, milliseconds};
+use super::{Scene, arrives, cell, milliseconds};
 use crate::admin::{Admin, CallOptions, NewSource};
 use crate::cli::output;
 use crate::domain::nudgespot_key::NudgespotKey;
@@ -70,16 +70,14 @@ pub async fn traces(
         anyhow::ensure!(answer.status().is_success(), "a call was answered with {}", answer.status());
         let stored_ms = milliseconds(began);
         let n_before = rows.len();
-        let arrived = requests.wait_for(|_| posted().count() > n_before);
-        let arrived = tokio::time::timeout(ANSWER_TIMEOUT, arrived).await.is_ok();
+        let arrived = arrives(&mut requests, || posted().count() > n_before).await;
         let arrived_ms = arrived.then(|| milliseconds(began));
         let request = posted().nth(n_before).map(|r| (r.path, serde_json::from_str(&r.body).unwrap_or_default()));
         rows.push(Row { said, request, stored_ms, arrived_ms });
     }
     let n_before = scene.sandbox.n_messages();
     post(http, webhook_url, secret, &json!({"event": "opened", "email": ADDRESS})).await?;
-    let arrived = requests.wait_for(|_| scene.sandbox.n_messages() > n_before);
-    let arrived = tokio::time::timeout(ANSWER_TIMEOUT, arrived).await.is_ok();
+    let arrived = arrives(&mut requests, || scene.sandbox.n_messages() > n_before).await;
     let track = arrived.then(|| scene.sandbox.messages().pop()).flatten();
     let learnt = track.and_then(|track| Some(track["userId"].as_str()?.to_owned()));
     Ok(WayBack { rows, learnt })

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::{ANSWER_TIMEOUT, cell, milliseconds};
+use super::{arrives, cell, milliseconds};
 use crate::cli::{output, sign};
 use crate::domain::event::Kind;
 use crate::domain::secret::SigningSecret;
@@ -68,8 +68,7 @@ pub async fn traces(
         post(http, url, secret, &event).await?;
         let stored_ms = milliseconds(began);
         let n_before = traces.len();
-        let arrived = requests.wait_for(|_| sandbox.messages().len() > n_before);
-        let arrived = tokio::time::timeout(ANSWER_TIMEOUT, arrived).await.is_ok();
+        let arrived = arrives(&mut requests, || sandbox.n_messages() > n_before).await;
         let arrived_ms = arrived.then(|| milliseconds(began));
         traces.push(EventTrace { event: kind.as_str(), track: sandbox.messages().pop(), stored_ms, arrived_ms });
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -157,6 +158,11 @@ struct Seen {
 
 fn http() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()
+}
+
+/// Waits until the stand-in has got something, of which `requests` tells; not for ever.
+async fn arrives(requests: &mut watch::Receiver<usize>, is_there: impl Fn() -> bool) -> bool {
+    tokio::time::timeout(ANSWER_TIMEOUT, requests.wait_for(|_| is_there())).await.is_ok()
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -129,8 +129,10 @@ async fn admit(
 /// itself current is no look.
 fn look(route: Route, request: &HttpRequest, asked: &Asked) -> Option<Action> {
     let shows = ["/events", "/problems", "/export", "/dead-letters", "/refused-webhooks"];
-    let is_poll = asked.surface == Surface::Fragment && url_query(request.query_string(), "after").is_some();
     let shows = shows.iter().any(|shown| route.path.contains(&format!("/{{source}}{shown}")));
+    // Of what shows events, only the part that says what is new: another could be had instead of the page.
+    let is_poll =
+        asked.surface == Surface::Fragment && (!shows || url_query(request.query_string(), "after").is_some());
     let is_look = request.method().is_safe() && !is_poll;
     is_look.then_some(if shows { Action::EventsLookedAt } else { Action::AccountLookedAt })
 }

@@ -12,7 +12,7 @@ use super::super::visit::Visit;
 use super::openapi::{ChangeProblems, Problems};
 use super::source_requests::NewSourceRequest;
 use super::sources::SourceCreated;
-use super::{Page, Paging, created, done, invalid, json};
+use super::{Page, Paging, created, done, invalid, json, page_of};
 use crate::admin::AccountView;
 use crate::admin::audit::Action;
 use crate::domain::name::Name;
@@ -52,10 +52,8 @@ pub struct AccountChanged {
     responses((status = 200, body = Page<AccountView>), Problems))]
 pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -> Result<HttpResponse, Failure> {
     let limit = paging.limit()?;
-    let only = visit.token_account();
-    let mut page = console.admin.accounts_after(only, paging.name()?, limit).await?;
-    let next_cursor = if page.has_more { page.accounts.last().map(|account| account.name.clone()) } else { None };
-    Ok(json(&Page { data: std::mem::take(&mut page.accounts), next_cursor }))
+    let accounts = console.admin.accounts_after(visit.token_account(), paging.name()?, limit).await?;
+    Ok(page_of(accounts))
 }
 
 /// Makes an account, with its first source.

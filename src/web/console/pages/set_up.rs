@@ -11,7 +11,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::checklist::{Seen, is_of_test, test_event};
+use super::checklist::{Checklist, Seen};
 use super::set_up_calls;
 use crate::admin::audit::Action;
 use crate::admin::{Edit, KeyCheck, SourceView};
@@ -170,9 +170,8 @@ async fn set_up(
     test: Option<String>,
     error: Option<String>,
 ) -> Result<SetUpPage, Failure> {
-    let id = visit.source()?.id;
-    let source = console.admin.source_page_view(id).await?;
-    let overview = console.admin.overview(id, visit.now).await?;
+    let Checklist { frame, source, key_check, seen, test, test_line, test_arrived, is_done } =
+        Checklist::read(console, visit, test).await?;
     let kind = source.kind.parse::<Kind>().ok();
     let (sender, sender_steps) = match kind {
         Some(Kind::Resend) => (
@@ -186,19 +185,12 @@ async fn set_up(
              email events. A sender of your own signs as the README says.",
         ),
     };
-    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, ("webhook", "webhooks"), visit.now);
-    let test = test.filter(|test| is_of_test(test));
-    let (test_line, test_arrived) = match &test {
-        Some(test) => test_event(console, id, test).await?,
-        None => (None, false),
-    };
-    let is_done = seen.is_verified && source.delivered > 0;
     Ok(SetUpPage {
-        frame: Frame::new(visit, "Set-up").with_state(&overview.judgement),
-        id,
+        frame,
+        id: visit.source()?.id,
         may_change: visit.may_change,
         error,
-        key_check: console.admin.key_check(id).await?,
+        key_check,
         regions: [("us", "United States"), ("eu", "European Union")],
         sender,
         sender_steps,
@@ -207,7 +199,7 @@ async fn set_up(
         seen,
         test,
         test_line,
-        test_arrived: test_arrived || is_done,
+        test_arrived,
         is_done,
         source,
     })

@@ -11,7 +11,7 @@ use super::super::Console;
 use super::super::failure::Failure;
 use super::super::frame::{Frame, page, page_again, see_other};
 use super::super::visit::Visit;
-use super::checklist::{Seen, is_of_test, test_event};
+use super::checklist::{Checklist, Seen};
 use crate::admin::audit::Action;
 use crate::admin::{CallOptions, Edit, KeyCheck, SourceView};
 use crate::domain::nudgespot_key::NudgespotKey;
@@ -83,30 +83,22 @@ async fn set_up(
     test: Option<String>,
     error: Option<String>,
 ) -> Result<SetUpPage, Failure> {
-    let id = visit.source()?.id;
-    let source = console.admin.source_page_view(id).await?;
-    let overview = console.admin.overview(id, visit.now).await?;
-    let seen = Seen::of(&console.admin.webhooks_seen(id).await?, ("request", "requests"), visit.now);
-    let test = test.filter(|test| is_of_test(test));
-    let (test_line, test_arrived) = match &test {
-        Some(test) => test_event(console, id, test).await?,
-        None => (None, false),
-    };
-    let is_done = seen.is_verified && source.delivered > 0;
+    let Checklist { frame, source, key_check, seen, test, test_line, test_arrived, is_done } =
+        Checklist::read(console, visit, test).await?;
     let host = source.webhook_url.split("/webhooks/").next().unwrap_or_default();
     Ok(SetUpPage {
-        frame: Frame::new(visit, "Set-up").with_state(&overview.judgement),
-        id,
+        frame,
+        id: visit.source()?.id,
         may_change: visit.may_change,
         error,
         key_last4: source.calls.as_ref().and_then(|calls| calls.nudgespot_key_last4.clone()),
-        key_check: console.admin.key_check(id).await?,
+        key_check,
         seen,
         snippets: Snippets::new(host, &source.webhook_url),
         test_user: TEST_USER,
         test,
         test_line,
-        test_arrived: test_arrived || is_done,
+        test_arrived,
         is_done,
         source,
     })

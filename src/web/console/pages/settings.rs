@@ -21,9 +21,12 @@ use crate::sources::Kind;
 
 /// What may become of calls about unknown users.
 pub(super) const UNKNOWN_USERS: [(&str, &str); 3] = [
-    ("hold", "They wait for an identify for 4 hours, as Segment promises no order, and are ignored then."),
-    ("ignore", "They are ignored at once."),
-    ("send", "They are sent as any other: what Nudgespot makes of that is not documented."),
+    (
+        UnknownUsers::Hold.as_str(),
+        "They wait for an identify for 4 hours, as Segment promises no order, and are ignored then.",
+    ),
+    (UnknownUsers::Ignore.as_str(), "They are ignored at once."),
+    (UnknownUsers::Send.as_str(), "They are sent as any other: what Nudgespot makes of that is not documented."),
 ];
 
 #[derive(Template)]
