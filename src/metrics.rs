@@ -34,6 +34,7 @@ pub struct Metrics {
     pub nudgespot_seconds: Histogram,
     /// Numbers of the log that had no event.
     pub missing_events: Counter,
+    delivery_steps: Family<[(&'static str, &'static str); 1], Counter>,
     unreadable_blocks: Family<[(&'static str, &'static str); 1], Counter>,
     unopened_secrets: Family<[(&'static str, &'static str); 1], Counter>,
     unknown_settings: Family<[(&'static str, &'static str); 1], Counter>,
@@ -107,6 +108,7 @@ impl Default for Metrics {
             users_to_delete: Counter::default(),
             nudgespot_seconds: seconds(),
             missing_events: Counter::default(),
+            delivery_steps: Family::default(),
             unreadable_blocks: Family::default(),
             unopened_secrets: Family::default(),
             unknown_settings: Family::default(),
@@ -156,6 +158,11 @@ impl Default for Metrics {
             m.users_to_delete.clone(),
         );
         registry.register("missing_events", "Events that the log should hold and does not", m.missing_events.clone());
+        registry.register(
+            "delivery_steps",
+            "Steps of the delivery, by where they looked for events: what was just committed here, or the log",
+            m.delivery_steps.clone(),
+        );
         registry.register(
             "unreadable_blocks",
             "Times that a block of the log could not be read, by the cause",
@@ -229,6 +236,11 @@ impl Metrics {
     /// Counts a call that Nudgespot did not answer, by the cause.
     pub fn nudgespot_failure(&self, cause: &'static str) {
         self.nudgespot_failures.get_or_create(&[("cause", cause)]).inc();
+    }
+
+    /// Counts a step of the delivery, by where it looked for events.
+    pub fn delivery_step(&self, from: &'static str) {
+        self.delivery_steps.get_or_create(&[("from", from)]).inc();
     }
 
     /// Counts `n` blocks of the log that could not be read, by the cause.

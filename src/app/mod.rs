@@ -211,6 +211,7 @@ impl Parts<()> {
             metrics: Arc::clone(&metrics),
             leases: RequestBatcher::new(database.connection(Session::DELIVERY)),
             settlements: RequestBatcher::new(database.connection(Session::DELIVERY)),
+            wakeups: Arc::clone(&due),
         };
         let health = [Session::HEALTH, Session::LOOK_UP].map(|session| database.connection(session));
         let (refusals, recorder) =

@@ -9,9 +9,9 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::plan::{Unreadable, user_of};
+use super::plan::{LogBlock, Unreadable, user_of};
 use crate::domain::event::Kind;
-use crate::store::block::{Record, StoredBlock};
+use crate::store::block::Record;
 use crate::store::lease::Lease;
 use crate::store::settlement::NewDeadLetter;
 
@@ -76,7 +76,7 @@ impl CallWindow {
     /// Reads the next calls; stops where a number is missing, or a block cannot be read.
     pub fn read(
         lease: &Lease,
-        blocks: &[StoredBlock],
+        blocks: &[LogBlock],
         forgotten: &HashMap<Uuid, i64>,
         max_age: Duration,
         now: OffsetDateTime,
@@ -95,7 +95,7 @@ impl CallWindow {
                 Ok(block) => block,
                 Err(why) => {
                     window.unreadable =
-                        (next == lease.cursor + 1).then_some(Unreadable { first: next, last: stored.last_seq, why });
+                        (next == lease.cursor + 1).then_some(Unreadable { first: next, last: stored.last_seq(), why });
                     return window;
                 }
             };
@@ -103,7 +103,7 @@ impl CallWindow {
                 if seq - lease.cursor > i64::try_from(MAX_CALLS).unwrap_or(i64::MAX) {
                     return window;
                 }
-                window.add(seq, call, stored.since, forgotten, (max_age, now));
+                window.add(seq, call, stored.since(), forgotten, (max_age, now));
                 next = seq + 1;
             }
         }
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
     use crate::domain::call::user_hash;
-    use crate::store::block::Block;
+    use crate::store::block::{Block, StoredBlock};
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -197,6 +197,7 @@ mod tests {
             source_id: Uuid::nil(),
             number: 1,
             cursor,
+            head_seq: cursor,
             done_ahead,
             n_attempts: 0,
             n_refused: 0,
@@ -210,7 +211,7 @@ mod tests {
     }
 
     /// A block of calls of these users, numbered from 1.
-    fn block(users: &[u8]) -> StoredBlock {
+    fn block(users: &[u8]) -> LogBlock {
         let mut block = Block::default();
         for (n, user) in users.iter().enumerate() {
             let body = format!(r#"{{"subscriber":{{"uid":"{user}"}}}}"#);
@@ -219,7 +220,7 @@ mod tests {
             block.push(Record { kind: Kind::Identify, received_at: NOW, event_id, track, keys: None });
         }
         let n = i32::try_from(users.len()).expect("few");
-        StoredBlock { last_seq: n.into(), n_events: n, since: NOW, events: block.compress() }
+        LogBlock::Stored(StoredBlock { last_seq: n.into(), n_events: n, since: NOW, events: block.compress() })
     }
 
     fn window(users: &[u8], cursor: i64, done_ahead: Vec<i64>) -> CallWindow {

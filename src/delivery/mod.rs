@@ -16,6 +16,7 @@ mod plan;
 mod poller;
 mod scheduler;
 mod settings;
+mod settle;
 mod statements;
 mod worker;
 

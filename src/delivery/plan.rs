@@ -1,6 +1,8 @@
 //! What a step has before it: the next events of a source's log.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -12,9 +14,55 @@ use crate::domain::event::{Kind, MessageId};
 use crate::domain::rejection::TrackTooLarge;
 use crate::domain::track::Envelope;
 use crate::domain::unsubscribe_event::UnsubscribeEvent;
-use crate::store::block::{Record, StoredBlock, UnreadableBlock};
+use crate::store::block::{Block, Record, StoredBlock, UnreadableBlock};
 use crate::store::lease::Lease;
 use crate::store::settlement::NewDeadLetter;
+use crate::wakeups::CommittedBlock;
+
+/// A block of the log, from wherever it comes.
+pub enum LogBlock {
+    /// As the database holds it.
+    Stored(StoredBlock),
+    /// As this process has just committed it.
+    Committed(Arc<CommittedBlock>),
+}
+
+impl LogBlock {
+    /// The number of its first event.
+    pub fn first_seq(&self) -> i64 {
+        match self {
+            Self::Stored(block) => block.first_seq(),
+            Self::Committed(block) => block.first_seq(),
+        }
+    }
+
+    /// The number of its last event.
+    pub fn last_seq(&self) -> i64 {
+        match self {
+            Self::Stored(block) => block.last_seq,
+            Self::Committed(block) => block.last_seq,
+        }
+    }
+
+    /// Since when its events wait.
+    pub fn since(&self) -> OffsetDateTime {
+        match self {
+            Self::Stored(block) => block.since,
+            Self::Committed(block) => block.since,
+        }
+    }
+
+    /// Its events.
+    ///
+    /// # Errors
+    /// [`UnreadableBlock`]; never of one that was committed here.
+    pub fn read(&self) -> Result<Cow<'_, Block>, UnreadableBlock> {
+        match self {
+            Self::Stored(block) => block.read().map(Cow::Owned),
+            Self::Committed(block) => Ok(Cow::Borrowed(&block.block)),
+        }
+    }
+}
 
 /// The events to send, and those that cannot be sent any more.
 #[derive(Default)]
@@ -69,24 +117,25 @@ pub struct Reader<'a> {
 impl Reader<'_> {
     /// Reads what comes next: a batch, unless it cannot be sent, and what has expired before and among it. Stops where
     /// a number is missing, or a block cannot be read.
-    pub fn read(&self, lease: &Lease, blocks: &[StoredBlock], now: OffsetDateTime) -> BatchPlan {
+    pub fn read(&self, lease: &Lease, blocks: &[LogBlock], now: OffsetDateTime) -> BatchPlan {
         let deadline = now - self.max_age;
         let end = lease.cursor.saturating_add(self.n_events);
         let mut plan = BatchPlan::default();
-        for stored in blocks {
+        for in_log in blocks {
             let next = plan.last.unwrap_or(lease.cursor) + 1;
-            if stored.first_seq() > next {
+            if in_log.first_seq() > next {
                 return plan;
             }
-            let block = match stored.read() {
+            let since = in_log.since();
+            let block = match in_log.read() {
                 Ok(block) => block,
                 Err(why) => {
                     plan.unreadable =
-                        plan.last.is_none().then_some(Unreadable { first: next, last: stored.last_seq, why });
+                        plan.last.is_none().then_some(Unreadable { first: next, last: in_log.last_seq(), why });
                     return plan;
                 }
             };
-            let waiting = (stored.first_seq()..=end).zip(block.records()).filter(|(seq, _)| *seq > lease.cursor);
+            let waiting = (in_log.first_seq()..=end).zip(block.records()).filter(|(seq, _)| *seq > lease.cursor);
             for (seq, event) in waiting {
                 let dead = |reason| NewDeadLetter {
                     seq,
@@ -100,14 +149,14 @@ impl Reader<'_> {
                     // A call that is done: nothing is to become of it.
                 } else if event.is_erased() || is_forgotten(self.forgotten, seq, event) {
                     plan.n_erased += 1;
-                } else if stored.since <= deadline {
+                } else if since <= deadline {
                     plan.expired.push(dead(format!("expired: not delivered in {} s", self.max_age.as_secs())));
                 } else if let Some(Writing { envelope, unsubscribe }) = self.writing {
                     let message_id = MessageId::new(lease.source_id, event.event_id);
                     if plan.batch.push(message_id, event.kind.segment_event(unsubscribe), event.track, envelope) {
                         if plan.batch.len() == 1 {
                             plan.first_sent = Some(seq);
-                            plan.since = Some(stored.since);
+                            plan.since = Some(since);
                             plan.first_event = Some(dead(String::new()));
                         }
                         plan.kinds.push(event.kind);
@@ -118,7 +167,7 @@ impl Reader<'_> {
                         return plan;
                     }
                 } else {
-                    plan.next_expiry = Some(stored.since + self.max_age);
+                    plan.next_expiry = Some(since + self.max_age);
                     return plan;
                 }
                 plan.last = Some(seq);

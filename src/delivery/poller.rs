@@ -1,14 +1,15 @@
-//! Finds what nobody announced: retries that are due, resumed sources, sources of a process that ended.
+//! Finds what nobody announced: retries that are due, resumed sources, sources of a process that ended, and what other
+//! processes store for sources whose lease is kept here. Gives free the leases that are not needed any more.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::store::connection::{Connection, Connector, Session};
-use crate::store::delivery;
 use crate::store::lease::LeaseOwner;
+use crate::store::{delivery, lease};
 use crate::wakeups::{WakeReason, Wakeups};
 
 /// A change elsewhere, such as an admin's, takes effect within this time.
@@ -16,6 +17,12 @@ const EVERY: Duration = Duration::from_millis(500);
 /// How many sources are read at a time, and how often a poll reads. Of more that are due, the next polls see the others.
 const PAGE: usize = 1_000;
 const MAX_PAGES: usize = 4;
+/// How often it is looked whether another process has stored something for a source whose lease is kept here, where there
+/// are other processes: they cannot deliver it.
+const LOOK_AT_KEPT: Duration = Duration::from_millis(20);
+/// Of many such sources, less often.
+const LOOK_AT_KEPT_PER_SOURCE: Duration = Duration::from_micros(50);
+
 /// The poller could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot register for delivery")]
@@ -28,6 +35,8 @@ pub struct DuePoller {
     wakeups: Arc<Wakeups>,
     /// The last source that was seen; `None`: begin with the first.
     last: Option<Uuid>,
+    /// Whether other processes store and deliver as well.
+    is_alone: bool,
 }
 
 impl DuePoller {
@@ -35,7 +44,13 @@ impl DuePoller {
     /// [`PollerError`].
     pub async fn new(connector: &Arc<Connector>, wakeups: Arc<Wakeups>) -> Result<Self, PollerError> {
         let owner = LeaseOwner::register(Connection::new(connector, Session::LOOK_UP)).await?;
-        Ok(Self { connection: Connection::new(connector, Session::LOOK_UP), owner, wakeups, last: None })
+        Ok(Self {
+            connection: Connection::new(connector, Session::LOOK_UP),
+            owner,
+            wakeups,
+            last: None,
+            is_alone: false,
+        })
     }
 
     /// The number to lease under.
@@ -48,7 +63,7 @@ impl DuePoller {
     /// fails is tried again.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut is_away = false;
-        while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        while stop.run_until_cancelled(self.pause()).await.is_some() {
             let Some(polled) = stop.run_until_cancelled(self.poll()).await else { break };
             match polled {
                 Ok(()) if is_away => tracing::info!("the database is back"),
@@ -60,15 +75,44 @@ impl DuePoller {
         self.owner.release().await;
     }
 
+    /// Waits for the next poll, and sees to the kept leases meanwhile.
+    async fn pause(&mut self) {
+        let until = tokio::time::Instant::now() + EVERY;
+        loop {
+            let kept = if self.is_alone { Vec::new() } else { self.wakeups.tail.kept() };
+            let n_kept = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+            let next = tokio::time::Instant::now() + LOOK_AT_KEPT.max(LOOK_AT_KEPT_PER_SOURCE.saturating_mul(n_kept));
+            if kept.is_empty() || next >= until {
+                return tokio::time::sleep_until(until).await;
+            }
+            tokio::time::sleep_until(next).await;
+            match self.connection.run(async |db| delivery::heads(db, &kept).await).await {
+                Ok(heads) => self.wake(WakeReason::NewEvents, heads),
+                // The next poll fails as well, and says so.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Wakes those of the sources, given with the number of their last event, of which not everything is known here.
+    fn wake(&self, reason: WakeReason, heads: Vec<(Uuid, i64)>) {
+        let unknown = heads.into_iter().filter(|(source, head_seq)| !self.wakeups.tail.knows(*source, *head_seq));
+        self.wakeups.wake(reason, unknown.map(|(source, _)| source));
+    }
+
     async fn poll(&mut self) -> sqlx::Result<()> {
-        self.owner.keep_alive().await?;
+        self.is_alone = self.owner.keep_alive().await? == 1;
+        let idle = self.wakeups.tail.take_idle(Instant::now());
+        if !idle.is_empty() {
+            self.connection.run(async |db| lease::give_free(db, &idle).await).await?;
+        }
         let owner = self.owner.number();
         for _ in 0..MAX_PAGES {
             let last = self.last;
             let due = self.connection.run(async |db| delivery::list_due(db, owner, last, PAGE).await).await?;
             // A page that is not full is the last; the next poll begins anew.
-            self.last = if due.len() < PAGE { None } else { due.last().copied() };
-            self.wakeups.wake(WakeReason::TimerElapsed, due);
+            self.last = if due.len() < PAGE { None } else { due.last().map(|(source, _)| *source) };
+            self.wake(WakeReason::TimerElapsed, due);
             if self.last.is_none() {
                 break;
             }

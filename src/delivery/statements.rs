@@ -11,7 +11,7 @@ use crate::store::connection::Connection;
 use crate::store::forgotten_user;
 use crate::store::is_of_one_source;
 use crate::store::lease::{self, Lease};
-use crate::store::settlement::{self, Settlement};
+use crate::store::settlement::{self, Settled, Settlement};
 
 /// What a step begins with.
 pub struct Acquired {
@@ -74,9 +74,8 @@ async fn acquire_together(
     Ok(acquired.collect())
 }
 
-/// Settles leases. Says of each source whether more events wait; those whose lease was not ours any more are left out.
-/// Where it fails because of one of them, each is settled alone.
-pub async fn settle(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Result<Each<bool>> {
+/// Settles leases; those whose lease was not ours any more are left out. Where it fails because of one of them, each is settled alone.
+pub async fn settle(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Result<Each<Settled>> {
     match settle_together(db, settlements).await {
         Err(error) if is_of_one_source(&error) => {
             let mut each = HashMap::new();
@@ -86,11 +85,11 @@ pub async fn settle(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Re
             }
             Ok(each)
         }
-        batcher => Ok(batcher?.into_iter().map(|(source, more)| (source, Ok(more))).collect()),
+        batcher => Ok(batcher?.into_iter().map(|(source, settled)| (source, Ok(settled))).collect()),
     }
 }
 
-async fn settle_together(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, bool>> {
+async fn settle_together(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, Settled>> {
     db.run(async |db| settlement::settle(db, settlements).await).await
 }
 

@@ -1,5 +1,6 @@
 //! One step of a source's delivery.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use super::batcher::{BatchError, RequestBatcher};
 use super::bisection::Bisection;
 use super::call_window::{CallWindow, MAX_CALLS};
-use super::plan::{BatchPlan, Reader, Unreadable};
+use super::plan::{BatchPlan, LogBlock, Reader};
 use super::scheduler::StepOutcome;
 use super::settings::{Destination, Settings};
 use super::statements::{self, Acquired};
@@ -19,25 +20,22 @@ use crate::destinations::segment::Client;
 use crate::destinations::{Answer, Failure, Outcome, nudgespot, segment};
 use crate::domain::event::Kind;
 use crate::domain::retry::{self, LONGEST_WAIT};
-use crate::metrics::{EventDisposition, Metrics, Tally};
+use crate::metrics::Metrics;
 use crate::random;
 use crate::secrets::vault::Vault;
-use crate::store::block::UnreadableBlock;
 use crate::store::connection::Connection;
 use crate::store::lease::Lease;
-use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settlement};
+use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settled, Settlement};
+use crate::wakeups::{NextStep, Wakeups};
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
 const MAX_EVENTS_PER_STEP: usize = 1_000;
-/// How often it is tried to store an answer: together with the waits in between about half a minute, in which
-/// the lease lasts.
-const MAX_SETTLE_RETRIES: u32 = 5;
 /// A batch of so many events is worth its request.
 const SMALL_BATCH_EVENTS: usize = 100;
 /// When so many events in a row were refused one by one, it is not the events.
 const MAX_REFUSED: i32 = 10;
 /// How long this program leaves a source to others whose events it cannot handle.
-const WITHHOLD: Duration = Duration::from_secs(10);
+pub(super) const WITHHOLD: Duration = Duration::from_secs(10);
 /// How long to leave a source alone in which a step found nothing to do, against what the database said.
 const INCONSISTENT_LOG_DELAY: Duration = Duration::from_mins(1);
 
@@ -60,7 +58,9 @@ pub struct DeliveryWorker {
     /// Leases that are asked for.
     pub leases: RequestBatcher<Uuid, (Uuid, i64), Result<Acquired, BatchError>>,
     /// Settlements that are to be written.
-    pub settlements: RequestBatcher<Uuid, Settlement, Result<bool, BatchError>>,
+    pub settlements: RequestBatcher<Uuid, Settlement, Result<Settled, BatchError>>,
+    /// What was committed here.
+    pub wakeups: Arc<Wakeups>,
 }
 
 /// What came of a step, to be settled.
@@ -74,9 +74,16 @@ pub(super) struct StepResult {
     pub next: StepOutcome,
 }
 
+/// What a step found in the log.
+struct Found {
+    blocks: Vec<LogBlock>,
+    /// Of a source of calls: users who are forgotten, and up to which number.
+    forgotten: HashMap<Uuid, i64>,
+}
+
 impl StepResult {
     /// Of a step that delivered nothing.
-    fn of(settlement: Settlement, next: StepOutcome) -> Self {
+    pub(super) fn of(settlement: Settlement, next: StepOutcome) -> Self {
         Self { settlement, delivered: vec![], since: None, next }
     }
 }
@@ -95,22 +102,71 @@ impl DeliveryWorker {
     ) -> Result<StepOutcome, BatchError> {
         let most = if takes_calls { MAX_CALLS } else { MAX_EVENTS_PER_STEP };
         let n_events = bisection.limit().unwrap_or(most).min(most);
+        let next =
+            if takes_calls { NextStep::Ask } else { self.wakeups.tail.begin_step(source, n_events, Instant::now()) };
+        match next {
+            NextStep::Nothing => Ok(StepOutcome::Idle),
+            NextStep::Send(lease, blocks) => {
+                self.metrics.delivery_step("memory");
+                let blocks = blocks.into_iter().map(LogBlock::Committed).collect();
+                self.deliver(*lease, Found { blocks, forgotten: HashMap::new() }, n_events, bisection, stop).await
+            }
+            NextStep::Ask => {
+                self.metrics.delivery_step("log");
+                let done = self.step_from_database(source, n_events, bisection, stop).await;
+                if done.is_err() {
+                    self.wakeups.tail.forget(source);
+                }
+                done
+            }
+        }
+    }
+
+    /// Takes a lease first, and what lies after its cursor with it.
+    async fn step_from_database(
+        &self,
+        source: Uuid,
+        n_events: usize,
+        bisection: &mut Bisection,
+        stop: &CancellationToken,
+    ) -> Result<StepOutcome, BatchError> {
         let acquire = async |db: &mut Connection, sources: Vec<_>| statements::acquire(db, &sources, self.holder).await;
         let Acquired { lease, blocks, next_seq, forgotten } =
             match self.leases.submit(source, (source, to_i64(n_events)), acquire).await? {
-                None => return Ok(StepOutcome::Idle),
+                None => {
+                    self.wakeups.tail.not_leased(source);
+                    return Ok(StepOutcome::Idle);
+                }
                 Some(Ok(acquired)) => acquired,
                 Some(Err(error)) => {
                     tracing::error!(source.id = %source, %error, "the events of a source cannot be read");
+                    self.wakeups.tail.forget(source);
                     return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
             };
+        self.wakeups.tail.leased(&lease, blocks.last().map_or(lease.cursor, |block| block.last_seq));
         if let Some(next_seq) = next_seq {
-            return self.settle(pass_missing(&lease, next_seq)).await;
+            let done = pass_missing(&lease, next_seq);
+            return self.settle(lease, done).await;
         }
+        let blocks = blocks.into_iter().map(LogBlock::Stored).collect();
+        self.deliver(lease, Found { blocks, forgotten }, n_events, bisection, stop).await
+    }
+
+    /// Sends what was found, and settles what came of it.
+    async fn deliver(
+        &self,
+        lease: Lease,
+        found: Found,
+        n_events: usize,
+        bisection: &mut Bisection,
+        stop: &CancellationToken,
+    ) -> Result<StepOutcome, BatchError> {
+        let Found { blocks, forgotten } = found;
         let Ok(Settings { destination, writing }) = Settings::read(&lease, &self.vault, &self.endpoints, &self.metrics)
         else {
-            return self.settle(StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD))).await;
+            let done = StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD));
+            return self.settle(lease, done).await;
         };
         if let Some(Destination::Nudgespot(destination)) = &destination {
             let window = CallWindow::read(&lease, &blocks, &forgotten, self.max_age, OffsetDateTime::now_utc());
@@ -119,7 +175,7 @@ impl DeliveryWorker {
                 Some(unreadable) => self.stop_at(&lease, unreadable),
                 None => self.send_calls(&lease, destination, window, stop).await,
             };
-            return self.settle(done).await;
+            return self.settle(lease, done).await;
         }
         let reader = Reader {
             writing: destination.is_some().then_some(writing),
@@ -136,72 +192,7 @@ impl DeliveryWorker {
             }
             _ => settle_unsent(&lease, plan),
         };
-        self.settle(done).await
-    }
-
-    /// Settles a step. Returns what to do next.
-    async fn settle(&self, done: StepResult) -> Result<StepOutcome, BatchError> {
-        let (source, n_dead) = (done.settlement.source_id, done.settlement.dead.len());
-        let n_missing = done.settlement.n_missing.unsigned_abs();
-        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
-        let mut n_failed = 0;
-        let settled = loop {
-            let settlement = done.settlement.clone();
-            match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
-                Ok(settled) => break settled,
-                // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
-                Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {
-                    n_failed += 1;
-                    tracing::warn!(source.id = %source, %error, "an answer could not be stored yet");
-                    tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
-                }
-                Err(error) if !done.settlement.attempts.is_empty() => {
-                    tracing::error!(source.id = %source, %error, "an answer could not be stored; what it was about is sent again");
-                    return Ok(StepOutcome::Withhold(WITHHOLD));
-                }
-                Err(error) => return Err(error),
-            }
-        };
-        let Some(more) = settled else {
-            tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
-            return Ok(StepOutcome::Idle);
-        };
-        let mut tally = Tally::default();
-        for kind in done.delivered {
-            tally.add(Some(kind), EventDisposition::Delivered, 1);
-        }
-        tally.add(None, EventDisposition::DeadLettered, n_dead);
-        self.metrics.events(tally);
-        self.metrics.missing_events.inc_by(n_missing);
-        if let Some(since) = done.since {
-            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
-        }
-        Ok(if more { done.next } else { StepOutcome::Idle })
-    }
-
-    /// What to do where the block after the cursor cannot be read.
-    fn stop_at(&self, lease: &Lease, unreadable: &Unreadable) -> StepResult {
-        let Unreadable { first, last, why } = unreadable;
-        let stay = Settlement::stay(lease);
-        tracing::error!(
-            source.id = %lease.source_id, from_seq = first, to_seq = last, %why,
-            "events of the log cannot be read"
-        );
-        self.metrics.unreadable_blocks(why.as_str(), 1);
-        match why {
-            UnreadableBlock::NewerVersion => StepResult::of(stay, StepOutcome::Withhold(WITHHOLD)),
-            UnreadableBlock::Damaged if lease.is_paused => {
-                StepResult::of(Settlement { wait: LONGEST_WAIT, ..stay }, StepOutcome::Park(LONGEST_WAIT))
-            }
-            UnreadableBlock::Damaged => {
-                let reason = format!(
-                    "the log cannot be read from event {first} to {last}: {why}. Restore the event_block from a backup \
-                     and resume the source, or give these events up: `source skip-unreadable {}`",
-                    lease.source_id
-                );
-                StepResult::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, StepOutcome::Continue)
-            }
-        }
+        self.settle(lease, done).await
     }
 
     async fn send(
@@ -249,6 +240,7 @@ impl DeliveryWorker {
                         dead: expired,
                         n_attempts: 0,
                         n_refused: 0,
+                        keep: bisection.limit().is_none(),
                         ..stay
                     },
                     delivered: kinds,

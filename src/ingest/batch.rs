@@ -16,7 +16,9 @@ use crate::metrics::{EventDisposition, Metrics, Tally};
 use crate::store::append::{Append, Events};
 use crate::store::call_effects::Users;
 use crate::store::calls::{Holds, KnownUsers, identities, known_calls, known_users};
+use crate::store::log::Appended;
 use crate::store::quarantine::Quarantine;
+use crate::wakeups::CommittedBlock;
 
 /// A webhook that waits for its commit.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Stored {
     pub held: HashSet<(Uuid, Vec<u8>)>,
     /// Sources that were deleted meanwhile. Nothing of theirs is stored.
     pub gone: HashSet<Uuid>,
+    /// Where the events are in the log, as they are in the batch; none where some were there before.
+    pub appended: Vec<Appended>,
 }
 
 /// What the database knows of those whom webhooks are about.
@@ -146,9 +150,26 @@ impl CommitBatch {
         sources
     }
 
+    /// Takes out the blocks that were appended, with their numbers.
+    pub fn take_committed(&mut self, appended: &[Appended]) -> Vec<(Uuid, CommittedBlock)> {
+        let appended: HashMap<Uuid, &Appended> =
+            appended.iter().map(|appended| (appended.source_id, appended)).collect();
+        let mut committed = Vec::with_capacity(appended.len());
+        for (source, since, blocks) in self.append.take_blocks() {
+            let Some(Appended { base, lease, .. }) = appended.get(&source) else { continue };
+            let mut last_seq = *base;
+            for block in blocks {
+                last_seq += i64::try_from(block.len()).unwrap_or(i64::MAX);
+                committed
+                    .push((source, CommittedBlock { last_seq, since, block: block.without_keys(), lease: *lease }));
+            }
+        }
+        committed
+    }
+
     /// Replies to each webhook.
     pub fn reply(self, webhooks: Vec<Queued<PendingWebhook>>, stored: Stored, metrics: &Metrics) {
-        let Stored { new, mut held, gone } = stored;
+        let Stored { new, mut held, gone, .. } = stored;
         let mut new: Option<Vec<_>> = new.map(|new| new.into_iter().map(Vec::into_iter).collect());
         let (mut tally, mut replies, mut n_to_delete) = (Tally::default(), Replies::default(), 0);
         for (queued, Sorted { part_index, fates }) in webhooks.into_iter().zip(self.sorted) {

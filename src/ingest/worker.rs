@@ -18,7 +18,7 @@ use crate::store::calls;
 use crate::store::connection::{Connection, is_lock_timeout};
 use crate::store::forgotten_user;
 use crate::store::is_of_one_source;
-use crate::store::log::{self, Lane};
+use crate::store::log::{self, Appended, Lane};
 use crate::store::quarantine;
 use crate::wakeups::{WakeReason, Wakeups};
 
@@ -238,10 +238,14 @@ impl CommitWorkers {
         }
     }
 
-    fn reply(&self, webhooks: Webhooks, batch: CommitBatch, stored: Stored) {
+    fn reply(&self, webhooks: Webhooks, mut batch: CommitBatch, stored: Stored) {
         let n_events = u32::try_from(batch.append.events().len());
         self.metrics.commit_events.observe(n_events.map_or(f64::MAX, f64::from));
-        self.due.wake(WakeReason::NewEvents, appended_sources(&webhooks));
+        let committed = batch.take_committed(&stored.appended);
+        let handed_on: HashSet<Uuid> = committed.iter().map(|(source, _)| *source).collect();
+        let in_log = appended_sources(&webhooks).filter(|source| !handed_on.contains(source));
+        self.due.wake(WakeReason::NewEvents, in_log);
+        self.due.committed(committed);
         batch.reply(webhooks, stored, &self.metrics);
     }
 
@@ -288,8 +292,9 @@ async fn store(
         all_there &= !held.is_empty();
     }
     let (new, appended) = append(ids, &batch, lanes).await?;
-    let mut stored = Stored { new, held, gone: HashSet::new() };
-    if !(all_there && appended) {
+    all_there &= appended.is_some();
+    let mut stored = Stored { new, held, gone: HashSet::new(), appended: appended.unwrap_or_default() };
+    if !all_there {
         let sources = batch.sources();
         let existing = lanes[0].connection.run(async |db| log::existing(db, &sources).await).await?;
         stored.gone = sources.into_iter().filter(|source| !existing.contains(source)).collect();
@@ -297,15 +302,16 @@ async fn store(
     Ok((batch, stored))
 }
 
-/// Says which events are new, by the place of their source (`None`: all), and whether all sources are there.
+/// Says which events are new, by the place of their source (`None`: all), and where they are in the log, if that is the same
+/// as in the batch; `None`: not all sources are there any more.
 async fn append(
     ids: &[Lane],
     batch: &CommitBatch,
     lanes: &mut Lanes<'_>,
-) -> sqlx::Result<(Option<Vec<Vec<bool>>>, bool)> {
+) -> sqlx::Result<(Option<Vec<Vec<bool>>>, Option<Vec<Appended>>)> {
     let events = batch.append.events();
     if events.is_empty() {
-        return Ok((None, true));
+        return Ok((None, Some(Vec::new())));
     }
     let now = Instant::now();
     let expects_duplicates = lanes.iter().any(|lane| lane.duplicates_until.is_some_and(|until| until >= now));
@@ -317,7 +323,7 @@ async fn append(
                     lane.duplicates_until = Some(now + DEDUP_CHECK_WINDOW);
                 }
             }
-            done => return done.map(|all_there| (None, all_there)),
+            done => return done.map(|appended| (None, appended)),
         }
     }
     let db = &mut lanes[0].connection;
@@ -327,7 +333,7 @@ async fn append(
         let append = Append::without_duplicates(&batch.append, new, &is_new);
         match db.run(async |db| log::append(db, ids, &append).await).await {
             Err(error) if log::is_duplicate(&error) && n_attempts < MAX_CONFLICT_RETRIES => n_attempts += 1,
-            done => return done.map(|all_there| (Some(is_new), all_there)),
+            done => return done.map(|appended| (Some(is_new), appended.map(|_| Vec::new()))),
         }
     }
 }

@@ -148,7 +148,10 @@ async fn delivery(db: &mut Connection, job: &mut EraseJob) -> sqlx::Result<Durat
     };
     let LogState { lease, is_leased, is_over, .. } = state;
     match job.wait_lease {
-        None if is_leased => job.wait_lease = Some(lease),
+        None if is_leased => {
+            db.run(async |db| erasure::end_lease(db, job.source_id, lease).await).await?;
+            job.wait_lease = Some(lease);
+        }
         Some(waited_for) if is_leased && waited_for == lease => {
             if is_over {
                 db.run(async |db| erasure::void_lease(db, job.source_id, lease).await).await?;

@@ -230,6 +230,11 @@ impl Append {
         columns
     }
 
+    /// Takes out the blocks, for whoever delivers them: of each source, since when they wait and the blocks, in order.
+    pub fn take_blocks(&mut self) -> impl Iterator<Item = (Uuid, OffsetDateTime, Vec<Block>)> {
+        std::mem::take(&mut self.events.parts).into_iter().map(|part| (part.source, part.since, part.blocks))
+    }
+
     /// What is to be appended.
     #[must_use]
     pub fn events(&self) -> &Events {

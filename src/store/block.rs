@@ -154,6 +154,12 @@ impl Block {
         self.n_by_kind = std::array::from_fn(|at| self.n_by_kind[at] + other.n_by_kind[at]);
     }
 
+    /// The block without what only [`filter`](Self::filter) needs, for it to be kept in memory.
+    #[must_use]
+    pub fn without_keys(self) -> Self {
+        Self { keys: Vec::new(), ..self }
+    }
+
     /// By what its events are searched for (see [`super::filter`]).
     #[must_use]
     pub fn filter(&self) -> Vec<u8> {

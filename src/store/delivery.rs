@@ -10,7 +10,7 @@ pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
 
 /// Sources that have something to do now: new events, a retry, those of a process that ended. By id, the first `limit`
 /// after `last`, so that each comes up, however many there are: go on after the last one of a full page, and after a page
-/// that is not full begin anew with `None`. Those that a process other than `holder` is at are left out.
+/// that is not full begin anew with `None`. With the number of the last event of each. Those that a process other than `holder` is at are left out.
 ///
 /// # Errors
 /// Where the database cannot be asked; ask again later.
@@ -19,15 +19,15 @@ pub async fn list_due(
     holder: i32,
     last: Option<Uuid>,
     limit: usize,
-) -> sqlx::Result<Vec<Uuid>> {
+) -> sqlx::Result<Vec<(Uuid, i64)>> {
     // A row a source, and rows that change all the time: reading all costs less than keeping an index.
-    sqlx::query_scalar!(
+    let due = sqlx::query!(
         "with live as materialized (
             select objid::bigint as number from pg_locks
             where locktype = 'advisory' and classid::bigint = $4 and granted
                 and database = (select oid from pg_database where datname = current_database())
         )
-        select source_id from delivery join log_head using (source_id)
+        select source_id, head_seq from delivery join log_head using (source_id)
         where source_id > $2 and cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
             and not (leased_until > now() and leased_by <> $1 and leased_by in (select number from live))
         order by source_id limit $3",
@@ -37,7 +37,17 @@ pub async fn list_due(
         i64::from(lock::HOLDER),
     )
     .fetch_all(db)
-    .await
+    .await?;
+    Ok(due.into_iter().map(|row| (row.source_id, row.head_seq)).collect())
+}
+
+/// The numbers of the last events of these sources.
+///
+/// # Errors
+/// The database did not answer; ask again.
+pub async fn heads(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec<(Uuid, i64)>> {
+    let heads = sqlx::query!("select source_id, head_seq from log_head where source_id = any($1)", sources);
+    Ok(heads.fetch_all(db).await?.into_iter().map(|row| (row.source_id, row.head_seq)).collect())
 }
 
 /// Pauses a source until its admin resumes it; says whether there is such a source.
@@ -46,7 +56,10 @@ pub async fn list_due(
 /// Where it is not known to be committed: try again.
 pub async fn pause(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "update delivery set paused_by = 'admin', paused_reason = $2, paused_at = coalesce(paused_at, now()) where source_id = $1",
+        // Whoever has a lease looks again before he delivers what comes from now on.
+        "update delivery
+        set paused_by = 'admin', paused_reason = $2, paused_at = coalesce(paused_at, now()), next_attempt_at = now()
+        where source_id = $1",
         source,
         PAUSED_BY_ADMIN
     )

@@ -163,6 +163,22 @@ pub async fn count_unreadable(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Re
         .await
 }
 
+/// Has a lease end with the step that is in flight, or its next, where it would be kept.
+///
+/// # Errors
+/// Where it is not known to be committed: try again.
+pub async fn end_lease(db: impl PgExecutor<'_>, source: Uuid, lease: i64) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update delivery set next_attempt_at = now()
+        where source_id = $1 and lease = $2 and leased_until > '-infinity' and next_attempt_at = '-infinity'",
+        source,
+        lease
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Takes a lease from its holder, whose time is up: it cannot settle any more.
 ///
 /// # Errors

@@ -51,11 +51,11 @@ impl LeaseOwner {
         self.number
     }
 
-    /// Makes sure that the session lives; where it was lost, begins another.
+    /// Makes sure that the session lives; where it was lost, begins another. Says how many owners there are.
     ///
     /// # Errors
     /// The database did not answer: others may take over what is leased. Try again.
-    pub async fn keep_alive(&mut self) -> sqlx::Result<()> {
+    pub async fn keep_alive(&mut self) -> sqlx::Result<i64> {
         let number = self.number;
         // Taken once a session. Shared: a session that is lost to us may live on at the server.
         let lock = async |db: &mut PgConnection| {
@@ -68,6 +68,11 @@ impl LeaseOwner {
                     ) then true
                     else pg_try_advisory_lock_shared($1, $2::int)
                 end as "held!",
+                (
+                    select count(distinct objid) from pg_locks
+                    where locktype = 'advisory' and classid::bigint = $3 and granted
+                        and database = (select oid from pg_database where datname = current_database())
+                ) as "n_owners!",
                 not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "takes_writes!""#,
                 lock::HOLDER,
                 number,
@@ -75,9 +80,10 @@ impl LeaseOwner {
             );
             let row = held.fetch_one(db).await?;
             // This is asked all the time: so that all users of the database learn of it, also those who only read.
-            if row.takes_writes { Ok(row.held) } else { Err(takes_no_writes()) }
+            if row.takes_writes { Ok((row.held, row.n_owners)) } else { Err(takes_no_writes()) }
         };
-        if self.connection.run(lock).await? { Ok(()) } else { Err(sqlx::Error::Protocol("the number is taken".into())) }
+        let (held, n_owners) = self.connection.run(lock).await?;
+        if held { Ok(n_owners.max(1)) } else { Err(sqlx::Error::Protocol("the number is taken".into())) }
     }
 
     /// Gives free what is still leased.
@@ -87,7 +93,7 @@ impl LeaseOwner {
 }
 
 /// The right to deliver for a source, and what is needed to do it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Lease {
     /// The source.
     pub source_id: Uuid,
@@ -95,6 +101,8 @@ pub struct Lease {
     pub number: i64,
     /// Events after it wait.
     pub cursor: i64,
+    /// The number of the last event, when the lease was taken.
+    pub head_seq: i64,
     /// But for these numbers: calls that are done while one before them is not.
     pub done_ahead: Vec<i64>,
     /// Failed attempts in a row.
@@ -131,7 +139,7 @@ pub async fn acquire(
         r#"
         with free as (
             -- A row that is locked is being leased, settled or changed: whoever does that will have it looked at again.
-            select delivery.source_id, asked.n_events
+            select delivery.source_id, asked.n_events, head_seq
             from unnest($1::uuid[], $2::bigint[]) as asked (source_id, n_events)
             join delivery using (source_id) join log_head using (source_id)
             where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
@@ -153,10 +161,10 @@ pub async fn acquire(
                 next_attempt_at = '-infinity'
             from free join source on source.id = free.source_id
             where delivery.source_id = free.source_id
-            returning delivery.source_id, n_events as n_asked, lease, cursor_seq, done_ahead, n_attempts, n_refused, paused_by is not null as is_paused,
+            returning delivery.source_id, n_events as n_asked, head_seq, lease, cursor_seq, done_ahead, n_attempts, n_refused, paused_by is not null as is_paused,
                 write_key, kind, region, endpoint, unsubscribe_event
         )
-        select source_id as "source_id!", lease as "lease!", cursor_seq as "cursor!", done_ahead as "done_ahead!", n_attempts as "n_attempts!",
+        select source_id as "source_id!", lease as "lease!", cursor_seq as "cursor!", head_seq as "head_seq!", done_ahead as "done_ahead!", n_attempts as "n_attempts!",
             n_refused as "n_refused!", is_paused as "is_paused!", write_key, kind as "kind!", region as "region!", endpoint, unsubscribe_event as "unsubscribe_event!",
             last_seq as "last_seq?", n_events as "n_events?", since as "since?", events as "events?"
         from leased
@@ -186,6 +194,7 @@ pub async fn acquire(
             source_id: row.source_id,
             number: row.lease,
             cursor: row.cursor,
+            head_seq: row.head_seq,
             done_ahead: row.done_ahead,
             n_attempts: row.n_attempts,
             n_refused: row.n_refused,
@@ -204,6 +213,25 @@ pub async fn acquire(
         }
     }
     Ok(acquired)
+}
+
+/// Ends leases that are kept for sources that have nothing to deliver; another process's are left as they are. One statement
+/// that commits by itself.
+///
+/// # Errors
+/// Where it is not known to be committed: the leases end by themselves, after [`LEASE`].
+pub async fn give_free(db: impl PgExecutor<'_>, leases: &[(Uuid, i64)]) -> sqlx::Result<()> {
+    let (source_ids, numbers): (Vec<Uuid>, Vec<i64>) = leases.iter().copied().unzip();
+    sqlx::query!(
+        "update delivery set leased_until = '-infinity'
+        from unnest($1::uuid[], $2::bigint[]) as kept (source_id, lease)
+        where delivery.source_id = kept.source_id and delivery.lease = kept.lease",
+        &source_ids,
+        &numbers,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 /// The number of the first event after each of these sources' cursors that is in the log, or of the next that will be.

@@ -48,6 +48,35 @@ impl Lane {
     }
 }
 
+/// What a commit saw of the lease of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSeen {
+    /// The number of the last lease.
+    pub number: i64,
+    /// Whether somebody has changed since what is delivered with it, or how.
+    pub is_changed: bool,
+}
+
+impl LeaseSeen {
+    /// Whether what was committed may be delivered under this lease, as far as the commit knows: where it began before the
+    /// lease was taken, the lease knows more.
+    #[must_use]
+    pub fn counts_for(self, lease: i64) -> bool {
+        self.number < lease || self.number == lease && !self.is_changed
+    }
+}
+
+/// Where the events of a source were appended.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    /// The source.
+    pub source_id: Uuid,
+    /// The number before that of the first event.
+    pub base: i64,
+    /// The source's lease.
+    pub lease: LeaseSeen,
+}
+
 /// Appends; `$effects` are further parts of the statement, and `$values` their parameters, from $23 on. A macro, as each
 /// statement is checked when the program is built.
 macro_rules! append {
@@ -57,7 +86,7 @@ macro_rules! append {
         let (source_ids, event_ids) = append.events().ids();
         let [delivered, opened, clicked, bounced, marked_as_spam, unsubscribed, identify, track] =
             &blocks.counts_by_kind;
-        let n_advanced = sqlx::query_scalar!(
+        let rows = sqlx::query!(
         r#"with locked as materialized (
             select count(pg_advisory_xact_lock($1, lane)) as n from unnest($2::int[]) as lane
         ),
@@ -91,7 +120,9 @@ macro_rules! append {
                 using (source_id)
         )"#
                 + $effects
-                + r#" select count(*) as "n!" from advanced"#,
+                + r#" select source_id as "source_id!", base as "base!", lease as "lease!",
+                    next_attempt_at > '-infinity' as "is_changed!"
+                from advanced join delivery using (source_id)"#,
         lock::LANE,
         &Lane::locks(lanes),
         &blocks.sources,
@@ -116,21 +147,27 @@ macro_rules! append {
         track,
             $($values)*
         )
-        .fetch_one($db)
+        .fetch_all($db)
         .await?;
-        Ok(usize::try_from(n_advanced) == Ok(blocks.sources.len()))
+        let appended = rows.into_iter().map(|row| Appended {
+            source_id: row.source_id,
+            base: row.base,
+            lease: LeaseSeen { number: row.lease, is_changed: row.is_changed },
+        });
+        let appended: Vec<_> = appended.collect();
+        Ok((appended.len() == blocks.sources.len()).then_some(appended))
     }};
 }
 
-/// Appends events, one statement that commits by itself. Says whether all of them are in the log now: a source that was
-/// just deleted gets none of its events.
+/// Appends events, one statement that commits by itself. Says where they are now; `None`: a source was just
+/// deleted, and got none of its events.
 ///
 /// # Errors
 /// [`is_duplicate`] tells whether one of the events is in the log, or here twice; [`is_lock_timeout`] whether another
 /// session holds one of the sources: nothing is appended then. Otherwise it is not known whether they are.
 ///
 /// [`is_lock_timeout`]: super::connection::is_lock_timeout
-pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<bool> {
+pub async fn append(db: impl PgExecutor<'_>, lanes: &[Lane], append: &Append) -> sqlx::Result<Option<Vec<Appended>>> {
     let Effects { users, lessons, released } = &append.effects;
     if users.is_empty() && released.is_empty() {
         // Email events have none, and are spared what a statement costs that has nothing to do.

@@ -7,7 +7,7 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::lease::Lease;
+use super::lease::{LEASE, Lease};
 use super::storable;
 use crate::domain::event::Kind;
 
@@ -44,6 +44,17 @@ pub struct Settlement {
     pub pause: Option<Pause>,
     /// The requests that were made.
     pub attempts: Vec<Attempt>,
+    /// Whether the lease is to last from now on, for the source's next step. Only for one whose cursor moves.
+    pub keep: bool,
+}
+
+/// How a source stands after it was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Whether more events wait.
+    pub more: bool,
+    /// Whether the lease is kept: it was asked for, and nobody has changed the source meanwhile.
+    pub is_kept: bool,
 }
 
 impl Settlement {
@@ -66,6 +77,7 @@ impl Settlement {
             last_error: None,
             pause: None,
             attempts: Vec::new(),
+            keep: false,
         }
     }
 }
@@ -124,6 +136,7 @@ struct Settlements {
     pause_authors: Vec<Option<String>>,
     /// As PostgreSQL writes arrays: there are none of arrays of different lengths.
     done_ahead: Vec<String>,
+    keep: Vec<bool>,
 }
 
 /// Requests, column by column.
@@ -174,6 +187,7 @@ impl Settlements {
         self.pauses.push(reason.map(|reason| storable(reason)));
         self.pause_authors.push(author.map(str::to_owned));
         let ahead = settlement.done_ahead.iter().filter(|seq| **seq > settlement.cursor);
+        self.keep.push(settlement.keep && settlement.cursor > settlement.before);
         self.done_ahead.push(format!("{{{}}}", ahead.map(i64::to_string).collect::<Vec<_>>().join(",")));
     }
 }
@@ -204,12 +218,12 @@ impl DeadLetters {
     }
 }
 
-/// Settles and ends leases, one statement that commits by itself. Says of each source whether more events wait; those
-/// whose lease was not ours any more are left out, and nothing of them has changed.
+/// Settles leases, and ends or renews them, one statement that commits by itself. Sources whose lease was not ours any more
+/// are left out, and nothing of them has changed.
 ///
 /// # Errors
 /// Where it is not known to be committed.
-pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, bool>> {
+pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, Settled>> {
     let (all, attempts, dead) = columns(settlements);
     let rows = sqlx::query!(
         r#"
@@ -226,7 +240,9 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                     else '-infinity'
                 end,
                 waiting_since = now(),
-                leased_until = '-infinity',
+                leased_until = case
+                    when keep and next_attempt_at = '-infinity' then now() + $33 * interval '1 second' else '-infinity'
+                end,
                 last_error = case
                     when pause is not null then null
                     when done.n_delivered = 0 then coalesce(done.last_error, delivery.last_error)
@@ -246,12 +262,12 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
                 $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[], $30::bigint[],
-                $31::text[])
+                $31::text[], $32::bool[])
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
-                    n_refused, last_error, n_dead, n_erased, done_ahead)
+                    n_refused, last_error, n_dead, n_erased, done_ahead, keep)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
-                and delivery.leased_until > '-infinity' -- Run again, it finds the lease ended.
-            returning delivery.source_id, delivery.cursor_seq
+                and delivery.leased_until > '-infinity' -- Run again, it finds the lease ended, or the cursor moved.
+            returning delivery.source_id, delivery.cursor_seq, delivery.leased_until > '-infinity' as is_kept
         ),
         recorded as (
             insert into attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
@@ -271,7 +287,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
             -- Where the cursor was set back (a part of the database was restored), its event has died before.
             on conflict (source_id, seq) do nothing
         )
-        select source_id as "source_id!", cursor_seq < head_seq as "more!" from settled join log_head using (source_id)
+        select source_id as "source_id!", cursor_seq < head_seq as "more!", is_kept as "is_kept!" from settled join log_head using (source_id)
         "#,
         &all.source_ids,
         &all.leases,
@@ -304,10 +320,12 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.n_dead,
         &all.n_erased,
         &all.done_ahead,
+        &all.keep,
+        LEASE.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.source_id, row.more)).collect())
+    Ok(rows.into_iter().map(|row| (row.source_id, Settled { more: row.more, is_kept: row.is_kept })).collect())
 }
 
 fn columns(settlements: &[Settlement]) -> (Settlements, Attempts, DeadLetters) {

@@ -218,6 +218,12 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
                 paused_at = case when paused_by <> 'segment' then paused_at end
             from changed where source_id = changed.id and ($3::text is not null or $4::bytea is not null or $7)
         ),
+        written_anew as (
+            -- Whoever has a lease writes what comes from now on by the new name.
+            update delivery set next_attempt_at = now()
+            from changed where source_id = changed.id and leased_until > '-infinity'
+                and $5::text is not null and not ($3::text is not null or $4::bytea is not null or $7)
+        ),
         -- What Segment said was of the key before.
         asked_anew as (
             delete from write_key_check using changed

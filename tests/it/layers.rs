@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &str); 20] = [
     ("sources", "domain"),
     ("destinations", "domain"),
     ("store", "domain"),
-    ("wakeups", ""),
+    ("wakeups", "domain store"),
     ("random", ""),
     ("domain", ""),
 ];

@@ -9,7 +9,7 @@ use nudgespot_source::store::block::{Block, Record};
 use nudgespot_source::store::call_effects::Effects;
 use nudgespot_source::store::lease::{self, Lease, LeaseOwner};
 use nudgespot_source::store::log::{self, Lane};
-use nudgespot_source::store::settlement::{self, Settlement};
+use nudgespot_source::store::settlement::{self, Settled, Settlement};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -158,7 +158,7 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
         settlement::settle(&context.pool, &[settlement]).await.expect("up").remove(&id)
     };
     assert_eq!(settle(&first, 1).await, None, "fenced off");
-    assert_eq!(settle(&second, 3).await, Some(false));
+    assert_eq!(settle(&second, 3).await, Some(Settled { more: false, is_kept: false }));
     assert_eq!(settle(&first, 1).await, None, "still");
     log::append(&context.pool, &[lane(&source)], &append_of(&source, "d")).await.expect("appended");
     assert!(acquire(&early).await.is_some());
@@ -166,7 +166,7 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     let set_back = "update delivery set leased_until = leased_until + interval '1 hour'";
     sqlx::query(set_back).execute(&context.pool).await.expect("the clock goes back");
     let (fourth, _) = acquire(&late).await.expect("no lease is longer than a lease");
-    assert_eq!(settle(&fourth, 4).await, Some(false));
+    assert_eq!(settle(&fourth, 4).await, Some(Settled { more: false, is_kept: false }));
     let shown = context.show("acme").await;
     assert_eq!((&shown["delivered"], &shown["waiting"]), (&json!(7), &json!(0)));
     early.release().await;

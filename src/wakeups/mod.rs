@@ -1,10 +1,14 @@
 //! Sources that may have something to deliver: how a commit, or an admin, wakes the delivery.
 
+mod tail;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
+
+pub use tail::{CommittedBlock, NextStep, Tail};
 
 /// Why a source is woken; a later reason includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,11 +26,26 @@ pub enum WakeReason {
 pub struct Wakeups {
     sources: Mutex<HashMap<Uuid, WakeReason>>,
     added: Notify,
+    /// What was committed here, for the delivery to take.
+    pub tail: Tail,
 }
 
 impl Wakeups {
-    /// Wakes sources. It does no harm where they have nothing to do.
+    /// Wakes sources: what they have to do is in the database. It does no harm where they have nothing to do.
     pub fn wake(&self, reason: WakeReason, ids: impl IntoIterator<Item = Uuid>) {
+        self.add(reason, ids.into_iter().inspect(|id| self.tail.distrust(*id)));
+    }
+
+    /// Events were committed here: hands them on, and wakes their sources.
+    pub fn committed(&self, blocks: impl IntoIterator<Item = (Uuid, CommittedBlock)>) {
+        let ids = blocks.into_iter().map(|(source, block)| {
+            self.tail.push(source, block);
+            source
+        });
+        self.add(WakeReason::NewEvents, ids.collect::<Vec<_>>());
+    }
+
+    fn add(&self, reason: WakeReason, ids: impl IntoIterator<Item = Uuid>) {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
             let strongest = sources.entry(id).or_insert(reason);

@@ -1,0 +1,101 @@
+//! How a step ends: what came of it is written down, and its lease given back or kept.
+
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use super::batcher::BatchError;
+use super::plan::Unreadable;
+use super::scheduler::StepOutcome;
+use super::statements;
+use super::worker::{DeliveryWorker, StepResult, WITHHOLD};
+use crate::domain::retry::{self, LONGEST_WAIT};
+use crate::metrics::{EventDisposition, Tally};
+use crate::random;
+use crate::store::block::UnreadableBlock;
+use crate::store::connection::Connection;
+use crate::store::lease::Lease;
+use crate::store::settlement::{Pause, Settled, Settlement};
+
+/// How often it is tried to store an answer: together with the waits in between about half a minute, in which
+/// the lease lasts.
+const MAX_SETTLE_RETRIES: u32 = 5;
+
+impl DeliveryWorker {
+    /// Settles a step, and keeps its lease where that is of use. Returns what to do next.
+    pub(super) async fn settle(&self, lease: Lease, done: StepResult) -> Result<StepOutcome, BatchError> {
+        let (source, n_dead) = (done.settlement.source_id, done.settlement.dead.len());
+        let n_missing = done.settlement.n_missing.unsigned_abs();
+        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
+        let mut n_failed = 0;
+        let tail = &self.wakeups.tail;
+        let (settled, renewed_at) = loop {
+            let (settlement, renewed_at) = (done.settlement.clone(), Instant::now());
+            match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
+                Ok(settled) => break (settled, renewed_at),
+                // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
+                Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {
+                    n_failed += 1;
+                    tracing::warn!(source.id = %source, %error, "an answer could not be stored yet");
+                    tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
+                }
+                Err(error) if !done.settlement.attempts.is_empty() => {
+                    tracing::error!(source.id = %source, %error, "an answer could not be stored; what it was about is sent again");
+                    tail.forget(source);
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
+                }
+                Err(error) => {
+                    tail.forget(source);
+                    return Err(error);
+                }
+            }
+        };
+        match settled {
+            Some(Settled { is_kept: true, .. }) => {
+                let kept = Lease { cursor: done.settlement.cursor, n_attempts: 0, n_refused: 0, ..lease };
+                tail.keep(kept, renewed_at, Instant::now());
+            }
+            _ => tail.forget(source),
+        }
+        let Some(Settled { more, .. }) = settled else {
+            tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
+            return Ok(StepOutcome::Idle);
+        };
+        let mut tally = Tally::default();
+        for kind in done.delivered {
+            tally.add(Some(kind), EventDisposition::Delivered, 1);
+        }
+        tally.add(None, EventDisposition::DeadLettered, n_dead);
+        self.metrics.events(tally);
+        self.metrics.missing_events.inc_by(n_missing);
+        if let Some(since) = done.since {
+            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
+        }
+        Ok(if more { done.next } else { StepOutcome::Idle })
+    }
+
+    /// What to do where the block after the cursor cannot be read.
+    pub(super) fn stop_at(&self, lease: &Lease, unreadable: &Unreadable) -> StepResult {
+        let Unreadable { first, last, why } = unreadable;
+        let stay = Settlement::stay(lease);
+        tracing::error!(
+            source.id = %lease.source_id, from_seq = first, to_seq = last, %why,
+            "events of the log cannot be read"
+        );
+        self.metrics.unreadable_blocks(why.as_str(), 1);
+        match why {
+            UnreadableBlock::NewerVersion => StepResult::of(stay, StepOutcome::Withhold(WITHHOLD)),
+            UnreadableBlock::Damaged if lease.is_paused => {
+                StepResult::of(Settlement { wait: LONGEST_WAIT, ..stay }, StepOutcome::Park(LONGEST_WAIT))
+            }
+            UnreadableBlock::Damaged => {
+                let reason = format!(
+                    "the log cannot be read from event {first} to {last}: {why}. Restore the event_block from a backup \
+                     and resume the source, or give these events up: `source skip-unreadable {}`",
+                    lease.source_id
+                );
+                StepResult::of(Settlement { pause: Some(Pause::Log(reason)), ..stay }, StepOutcome::Continue)
+            }
+        }
+    }
+}
