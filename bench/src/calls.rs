@@ -13,8 +13,7 @@ use time::OffsetDateTime;
 use crate::bench::Bench;
 use crate::load::{self, Load, Until};
 use crate::payload::{N_USERS, Payload, Target};
-use crate::report::{Cost, Row};
-use crate::sink;
+use crate::report::Row;
 
 /// How many calls wait before it is measured how fast they go out.
 const N_WAITING: u64 = 50_000;
@@ -24,11 +23,10 @@ const FLOW: f64 = 5_000.0;
 pub async fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let waits = source(bench, "calls-wait", None).await?;
     for n in [1, 100] {
-        let cost = Cost::start(bench.bare.pid(), 0, 0);
-        let handler = Load { payload: Payload::Tracks, ..bench.load_of(&bench.bare, &bench.calls_baseline, n) };
-        let limit = load::run(&handler).await?;
+        let handler = bench.bare.load(&bench.calls_baseline, n, bench.duration);
         let what = format!("the limit: the handler of calls without storing, {n} a request");
-        bench.report.push(cost.of(limit.events, Row::of(&what, &limit)));
+        let limit = bench.bare.post(&what, &Load { payload: Payload::Tracks, ..handler }).await?;
+        bench.report.push(limit);
         let row = bench.stored(&format!("calls stored, {n} a request"), &tracks(bench, &waits, n)).await?;
         bench.report.push(row);
     }
@@ -45,12 +43,12 @@ async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
     let drained = source(bench, "calls-drained", None).await?;
     let fill = Load { until: Until::Events(N_WAITING), ..tracks(bench, &drained, 100) };
     let n_waiting = load::run(&fill).await?.events + N_USERS;
-    let before = sink::count(&bench.sink.address).await?;
-    let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
+    let before = bench.service.n_arrived().await?;
+    let cost = bench.service.cost();
     let began = Instant::now();
     let edit = Edit { calls: CallOptions { nudgespot_key: Some(key()?), ..Default::default() }, ..Default::default() };
-    bench.admin.edit_source("calls-drained", edit, OffsetDateTime::now_utc()).await?;
-    bench.arrived(before + n_waiting).await?;
+    bench.sources.admin.edit_source("calls-drained", edit, OffsetDateTime::now_utc()).await?;
+    bench.service.arrived(before + n_waiting).await?;
     let row = Row {
         what: format!("drain of {n_waiting} waiting calls"),
         events_per_second: n_waiting as f64 / began.elapsed().as_secs_f64(),
@@ -65,14 +63,14 @@ async fn source(bench: &Bench, name: &str, nudgespot_key: Option<NudgespotKey>) 
     let is_delivered = nudgespot_key.is_some();
     let calls = CallOptions { nudgespot_key, ..Default::default() };
     let first = NewSource { calls, ..NewSource::of(Kind::Segment) };
-    let created = bench.admin.create_account(&Name::parse(name)?, first).await?;
+    let created = bench.sources.admin.create_account(&Name::parse(name)?, first).await?;
     let secret = created.signing_secret.context("it is made")?;
     let targets = Arc::new(vec![Target::new(created.webhook_path, secret)]);
-    let before = sink::count(&bench.sink.address).await?;
+    let before = bench.service.n_arrived().await?;
     let identifies = Load { until: Until::Events(N_USERS), payload: Payload::Identifies, ..bench.load(&targets, 100) };
     let n_sent = load::run(&identifies).await?.events;
     if is_delivered {
-        bench.arrived(before + n_sent).await?;
+        bench.service.arrived(before + n_sent).await?;
     }
     Ok(targets)
 }

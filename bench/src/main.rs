@@ -12,12 +12,15 @@ mod copy;
 mod cpu;
 mod http;
 mod load;
+mod loads;
 mod payload;
 mod plot;
 mod processes;
 mod report;
 mod run;
 mod sink;
+mod sources;
+mod subject;
 mod sweeps;
 
 use clap::{Parser, Subcommand};
@@ -32,6 +35,8 @@ struct Cli {
 enum Command {
     /// Run all measurements and print a table.
     Run(run::Args),
+    /// Compare what events cost at the rates of real installations.
+    Loads(loads::Args),
     /// Post to a service that runs already, for a profiler to watch.
     Load(load::Args),
     /// The stand-in for Segment that only counts.
@@ -41,12 +46,17 @@ enum Command {
         /// The signing secret.
         secret: String,
     },
+    /// Create sources in the private database of a program that runs.
+    #[command(hide = true)]
+    Sources(sources::Args),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(args) => run::run(args).await,
+        Command::Loads(args) => loads::run(args).await,
+        Command::Sources(args) => sources::print_created(args).await,
         Command::Load(args) => load::post(args).await,
         Command::Sink => sink::run().await,
         Command::Bare { secret } => bare::run(&secret).await,

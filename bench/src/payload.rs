@@ -16,8 +16,8 @@ pub const N_USERS: u64 = 10_000;
 /// A source to post to.
 #[derive(Clone)]
 pub struct Target {
-    path: String,
-    secret: SigningSecret,
+    pub path: String,
+    pub secret: SigningSecret,
     /// Basic, with the source's ingest key.
     authorization: String,
 }

@@ -5,8 +5,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use nudgespot_source::config::Database;
-use nudgespot_source::database::DatabaseHandle;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -100,12 +98,6 @@ impl Program {
         bail!("the program did not start")
     }
 
-    /// The database of the running service, to create sources in.
-    pub async fn backend(&self) -> anyhow::Result<DatabaseHandle> {
-        let database = Database::Private { data_dir: self.data_dir.clone(), master_key: None };
-        Ok(DatabaseHandle::open(&database).await?)
-    }
-
     /// How to connect to the private PostgreSQL.
     pub fn database(&self) -> anyhow::Result<PgConnectOptions> {
         let password = std::fs::read_to_string(self.data_dir.join("postgres.password"))?;
@@ -120,9 +112,9 @@ impl Program {
     }
 
     /// The process of the private PostgreSQL.
-    pub fn postgres_pid(&self) -> u32 {
-        let text = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).unwrap_or_default();
-        text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+    pub fn postgres_pid(&self) -> anyhow::Result<u32> {
+        let lock = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid"))?;
+        Ok(lock.lines().next().context("a process id")?.trim().parse()?)
     }
 }
 

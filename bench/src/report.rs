@@ -1,5 +1,7 @@
 //! What was measured, as a table and as JSON.
 
+use std::ops::AddAssign;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -34,14 +36,40 @@ fn is_zero(rate: &f64) -> bool {
     *rate == 0.0
 }
 
-/// Microseconds of CPU an event, by process: the program (or what stands for it), PostgreSQL, the load generator and the
-/// sink.
-#[derive(Clone, Copy, Serialize)]
+/// Microseconds of CPU (a [`Row`]'s: of an event), by process: the program (or what stands for it), PostgreSQL, the load
+/// generator and the sink.
+#[derive(Clone, Copy, Default, Serialize)]
 pub struct Cpu {
     pub program: f64,
     pub postgres: f64,
     pub generator: f64,
     pub sink: f64,
+}
+
+impl Cpu {
+    pub fn of_each(self, n_events: u64) -> Self {
+        let of_each = |micros: f64| micros / n_events as f64;
+        Self {
+            program: of_each(self.program),
+            postgres: of_each(self.postgres),
+            generator: of_each(self.generator),
+            sink: of_each(self.sink),
+        }
+    }
+
+    /// What an operator pays for.
+    pub fn program_and_postgres(self) -> f64 {
+        self.program + self.postgres
+    }
+}
+
+impl AddAssign for Cpu {
+    fn add_assign(&mut self, more: Self) {
+        self.program += more.program;
+        self.postgres += more.postgres;
+        self.generator += more.generator;
+        self.sink += more.sink;
+    }
 }
 
 /// Watches what the processes cost.
@@ -51,7 +79,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// From now; 0 stands for a process that does not take part.
+    /// From now on; 0 for a process that does not take part.
     pub fn start(program: u32, postgres: u32, sink: u32) -> Self {
         let pids = [program, postgres, std::process::id(), sink];
         Self { pids, before: Self::seconds(pids) }
@@ -64,11 +92,15 @@ impl Cost {
     }
 
     /// Until now.
-    pub fn of(&self, n_events: u64, row: Row) -> Row {
+    pub fn spent(&self) -> Cpu {
         let after = Self::seconds(self.pids);
-        let [program, postgres, generator, sink] =
-            [0, 1, 2, 3].map(|i| (after[i] - self.before[i]) * 1e6 / n_events as f64);
-        Row { cpu: Some(Cpu { program, postgres, generator, sink }), ..row }
+        let [program, postgres, generator, sink] = [0, 1, 2, 3].map(|i| (after[i] - self.before[i]) * 1e6);
+        Cpu { program, postgres, generator, sink }
+    }
+
+    /// Until now, of an event.
+    pub fn of(&self, n_events: u64, row: Row) -> Row {
+        Row { cpu: Some(self.spent().of_each(n_events)), ..row }
     }
 }
 

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use nudgespot_source::admin::{Admin, Urls};
-use nudgespot_source::database::AdminPool;
 use nudgespot_source::domain::secret::SigningSecret;
 
 use crate::bench::Bench;
-use crate::load;
 use crate::payload::Target;
 use crate::processes::{self, Program};
-use crate::report::{Cost, Report, Row};
+use crate::report::{Report, Row};
+use crate::sources::{Sources, WRITE_KEY};
+use crate::subject::Subject;
 use crate::{calls, copy, cpu, plot, sweeps};
 
 #[derive(clap::Args)]
@@ -58,36 +57,29 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
     let sink = processes::role(&["sink"]).await?;
-    let program = Program::new(&args.program, &dir.join("data"), &sink.address);
-    let service = program.serve().await?;
-    let backend = program.backend().await?;
+    let data_dir = dir.join("data");
+    let program = Program::new(&args.program, &data_dir, &sink.address);
+    let process = program.serve().await?;
     let secret = SigningSecret::from_random([7; 32]);
+    let bare = processes::role(&["bare", secret.expose()]).await?;
     let mut bench = Bench {
-        bare: processes::role(&["bare", secret.expose()]).await?,
+        bare: Subject { process: bare, postgres: None, sink: None },
         node_baseline: Arc::new(vec![Target::new("/webhooks/nudgespot/x", secret.clone())]),
         calls_baseline: Arc::new(vec![Target::new("/webhooks/segment/x", secret.clone())]),
-        postgres: program.postgres_pid(),
         report: Report::default(),
         duration: Duration::from_secs(args.seconds),
-        admin: Admin::new(
-            backend.admin_pool(AdminPool::Command),
-            Arc::clone(&backend.vault),
-            Urls { webhooks: String::new(), console: String::new() },
-        ),
-        database: backend,
-        service,
-        sink,
+        sources: Sources::open(&data_dir).await?,
+        service: Subject { process, postgres: Some(program.postgres_pid()?), sink: Some(sink) },
     };
-    let waits = bench.sources("waits", args.sources, None).await?;
-    let flows = bench.sources("flows", args.sources, Some("bench-write-key")).await?;
+    let waits = bench.sources.create("waits", args.sources, None).await?;
+    let flows = bench.sources.create("flows", args.sources, Some(WRITE_KEY)).await?;
 
     bench.warm_up(&bench.bare, &bench.node_baseline).await?;
     bench.warm_up(&bench.service, &waits).await?;
     for n in [1, 100] {
-        let cost = Cost::start(bench.bare.pid(), 0, 0);
-        let limit = load::run(&bench.load_of(&bench.bare, &bench.node_baseline, n)).await?;
         let what = format!("the limit: the handler without storing, {n} a webhook");
-        bench.report.push(cost.of(limit.events, Row::of(&what, &limit)));
+        let limit = bench.bare.post(&what, &bench.bare.load(&bench.node_baseline, n, bench.duration)).await?;
+        bench.report.push(limit);
         let stored = bench.stored(&format!("stored, {n} a webhook"), &bench.load(&waits, n)).await?;
         bench.report.push(stored);
     }
@@ -117,10 +109,10 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<Report> {
         sweeps::drain(&mut bench).await?;
         sweeps::backlog(&mut bench).await?;
     }
-    bench.report.program_memory_mib = cpu::peak_memory_mib(bench.service.pid());
+    bench.report.program_memory_mib = cpu::peak_memory_mib(bench.service.process.pid());
     println!("memory of the program: {:.0} MiB at most", bench.report.program_memory_mib);
-    bench.database.close().await?;
-    processes::stop(bench.service).await.context("the program")?;
+    bench.sources.close().await?;
+    processes::stop(bench.service.process).await.context("the program")?;
     Ok(bench.report)
 }
 
@@ -130,16 +122,18 @@ async fn measure_by_hand(
     secret: &SigningSecret,
     delivered: &[f64],
 ) -> anyhow::Result<()> {
-    let node = processes::node(&dir.join("node"), secret.expose(), &bench.sink.address).await?;
+    let sink = processes::role(&["sink"]).await?;
+    let process = processes::node(&dir.join("node"), secret.expose(), &sink.address).await?;
+    let node = Subject { process, postgres: None, sink: Some(sink) };
     let node_baseline = Arc::clone(&bench.node_baseline);
     bench.warm_up(&node, &node_baseline).await?;
     for (n, ours) in [1, 100].into_iter().zip(delivered) {
-        let cost = Cost::start(node.pid(), 0, bench.sink.pid());
         // What it has not delivered when the load ends still waits in its memory, and is not counted against it.
-        let taken = load::run(&bench.load_of(&node, &node_baseline, n)).await?;
-        let row = cost.of(taken.events, Row::of(&format!("Node, express and Segment's SDK, {n} a webhook"), &taken));
-        bench.report.push(row);
-        bench.report.ratio("stored and delivered, of Node's", *ours, taken.events_per_second());
+        let what = format!("Node, express and Segment's SDK, {n} a webhook");
+        let taken = node.post(&what, &node.load(&node_baseline, n, bench.duration)).await?;
+        let theirs = taken.events_per_second;
+        bench.report.push(taken);
+        bench.report.ratio("stored and delivered, of Node's", *ours, theirs);
     }
     Ok(())
 }

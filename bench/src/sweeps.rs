@@ -1,46 +1,27 @@
 //! Series of measurements: over the load, the number of sources, and what waits already.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
 use crate::bench::Bench;
-use crate::load::{self, Load, Outcome, Spread, Until};
+use crate::load::{self, Load, Spread, Until};
 use crate::payload::Target;
-use crate::report::{Cost, Row};
-use crate::sink;
+use crate::report::Row;
+use crate::sources::WRITE_KEY;
+use crate::subject::Delivered;
 
 /// Open loop at a rate of webhooks a second: the latency of the 200, and that from the 200 to the arrival at the sink.
 pub async fn latency(bench: &mut Bench, flows: &Arc<Vec<Target>>, what: &str, rate: f64) -> anyhow::Result<()> {
-    let before = sink::count(&bench.sink.address).await?;
-    sink::ask(&bench.sink.address, "watch").await?;
-    let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
-    let posted = load::run(&Load { rate: Some(rate), ..bench.load(flows, 1) }).await?;
-    bench.arrived(before + posted.events).await?;
-    let row = cost.of(posted.events, Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted));
-    bench.report.push(row.at("load, answer", rate));
-    let arrived = since_answer(&posted, &sink::ask(&bench.sink.address, "arrivals").await?)?;
-    let row = Row::of_times("  from the answer to the arrival at the stand-in", &arrived);
+    let Delivered { posted, cpu, arrival, n_missing } =
+        bench.service.deliver_open_loop(&Load { rate: Some(rate), ..bench.load(flows, 1) }).await?;
+    anyhow::ensure!(n_missing == 0, "{n_missing} events did not arrive");
+    let row = Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted);
+    let cpu = Some(cpu.of_each(posted.events));
+    bench.report.push(Row { cpu, ..row }.at("load, answer", rate));
+    let row = Row::of_times("  from the answer to the arrival at the stand-in", &arrival);
     bench.report.push(row.at("load, arrival", rate));
     bench.report.push(Row::of_times("  how late the clock of the generator was", &posted.clock));
     Ok(())
-}
-
-/// An event that arrives before its sender has read the answer took no time.
-fn since_answer(posted: &Outcome, arrivals: &str) -> anyhow::Result<Histogram<u64>> {
-    let arrivals: HashMap<u64, u64> = arrivals
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter_map(|(id, at)| Some((id.parse().ok()?, at.parse().ok()?)))
-        .collect();
-    let mut latency = Histogram::new(3)?;
-    for (id, answered_at) in &posted.answers {
-        let arrived_at = arrivals.get(id).ok_or_else(|| anyhow::anyhow!("event {id} did not arrive"))?;
-        latency.record(arrived_at.saturating_sub(*answered_at))?;
-    }
-    Ok(latency)
 }
 
 /// From a quarter of what it can take to nearly all.
@@ -53,8 +34,8 @@ pub async fn load(bench: &mut Bench, flows: &Arc<Vec<Target>>) -> anyhow::Result
 
 pub async fn sources(bench: &mut Bench) -> anyhow::Result<()> {
     for n in [1, 100, 10_000] {
-        let waits = bench.sources(&format!("{n}-wait"), n, None).await?;
-        let flows = bench.sources(&format!("{n}-flow"), n, Some("bench-write-key")).await?;
+        let waits = bench.sources.create(&format!("{n}-wait"), n, None).await?;
+        let flows = bench.sources.create(&format!("{n}-flow"), n, Some(WRITE_KEY)).await?;
         // Found out about before they are asked for, as they would be.
         tokio::time::sleep(Duration::from_secs(2)).await;
         for (per_webhook, stored, delivered) in [
@@ -86,13 +67,13 @@ pub async fn sources(bench: &mut Bench) -> anyhow::Result<()> {
 pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
     const N_ACCOUNTS: usize = 100;
     const N_EVENTS: u64 = 1_000_000;
-    let drained = bench.sources("drained", N_ACCOUNTS, None).await?;
+    let drained = bench.sources.create("drained", N_ACCOUNTS, None).await?;
     let filled = load::run(&Load { until: Until::Events(N_EVENTS), ..bench.load(&drained, 100) }).await?;
-    let before = sink::count(&bench.sink.address).await?;
-    let cost = Cost::start(bench.service.pid(), bench.postgres, bench.sink.pid());
+    let before = bench.service.n_arrived().await?;
+    let cost = bench.service.cost();
     let began = Instant::now();
-    bench.set_key("drained", N_ACCOUNTS).await?;
-    bench.arrived(before + filled.events).await?;
+    bench.sources.set_key("drained", N_ACCOUNTS).await?;
+    bench.service.arrived(before + filled.events).await?;
     let row = Row {
         what: format!("drain of {} waiting events of {N_ACCOUNTS} sources", filled.events),
         events_per_second: filled.events as f64 / began.elapsed().as_secs_f64(),
@@ -106,8 +87,8 @@ pub async fn drain(bench: &mut Bench) -> anyhow::Result<()> {
 pub async fn backlog(bench: &mut Bench) -> anyhow::Result<()> {
     const SERIES: [&str; 3] =
         ["backlog, stored, 1 a webhook", "backlog, stored, 100 a webhook", "backlog, delivered, 100 a webhook"];
-    let waits = bench.sources("backlog", 1, None).await?;
-    let flows = bench.sources("beside", 1, Some("bench-write-key")).await?;
+    let waits = bench.sources.create("backlog", 1, None).await?;
+    let flows = bench.sources.create("beside", 1, Some(WRITE_KEY)).await?;
     let mut n_waiting = 0;
     for n in [0, 1_000_000, 10_000_000] {
         if n > n_waiting {
