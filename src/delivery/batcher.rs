@@ -1,15 +1,20 @@
-//! Asks the database for several sources at once: what is asked for while a statement is in flight goes into the next.
+//! Asks the database for several sources at once: what is asked for while a statement is in flight goes into the next, which
+//! begins a moment later where questions come so fast that others will join it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Mutex as TurnMutex, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::store::connection::Connection;
 
 /// A statement is for so many sources at most.
 const MOST: usize = 32;
+/// How soon after a statement the next one may begin, where the last was shared and less than [`MOST`] wait.
+const PACE: Duration = Duration::from_millis(15);
 
 /// Why a statement failed, told to all who asked together. Try again.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,7 +31,13 @@ impl From<sqlx::Error> for BatchError {
 pub struct RequestBatcher<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
     /// Held by who asks for all.
-    turn: TurnMutex<Connection>,
+    turn: TurnMutex<Turn>,
+}
+
+struct Turn {
+    connection: Connection,
+    /// Where the last statement was shared: when the next may begin.
+    paced_until: Option<Instant>,
 }
 
 struct Asked<K, Q, A> {
@@ -39,7 +50,7 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
     /// Asks over this connection.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        Self { waiting: Mutex::default(), turn: TurnMutex::new(connection) }
+        Self { waiting: Mutex::default(), turn: TurnMutex::new(Turn { connection, paced_until: None }) }
     }
 
     /// Asks, together with others: `ask_all` is called for all of them by one of them. A caller must stay until it is
@@ -60,6 +71,12 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
             answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
             turn = self.turn.lock() => turn,
         };
+        let began = Instant::now();
+        if let Some(until) = turn.paced_until.filter(|until| began < *until)
+            && self.lock().len() < MOST
+        {
+            sleep_until(until).await;
+        }
         // All who wait get a turn, and each takes one question at least, if not its own: none is left.
         let (asked, questions): (Vec<_>, Vec<_>) = {
             let mut waiting = self.lock();
@@ -67,7 +84,8 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
             waiting.drain(..n).map(|asked| ((asked.key, asked.answer), asked.question)).unzip()
         };
         if !asked.is_empty() {
-            match ask_all(&mut turn, questions).await {
+            turn.paced_until = (asked.len() > 1).then(|| Instant::now() + PACE);
+            match ask_all(&mut turn.connection, questions).await {
                 Ok(mut answers) => {
                     for (key, answer) in asked {
                         let _ = answer.send(Ok(answers.remove(&key)));

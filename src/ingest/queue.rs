@@ -1,6 +1,7 @@
 //! Which webhooks are committed next: a state machine without clock and without I/O.
 //!
-//! A small load, of however many sources, shares one commit: what arrives while it is in flight goes into the next. When
+//! A small load, of however many sources, shares one commit: what arrives while it is in flight goes into the next, which
+//! begins a moment later where webhooks come so fast that others will join it ([`PACE`]). When
 //! there is enough for a commit, another starts beside it, for other lanes. A source whose rows another session of the
 //! database holds is **held**: its webhooks wait apart, and it is looked from time to time whether it is free again, so
 //! that they delay nobody else's.
@@ -16,6 +17,11 @@ use crate::store::log::Lane;
 const MAX_COMMIT_EVENTS: usize = 1_024;
 /// Nor once it has so many bytes: a statement must be sent and executed within its limit.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
+/// How soon after a commit the next one may begin, where the last had webhooks that shared it. A commit costs as much as
+/// ten events; a webhook that comes alone, or after its sender has read the last answer, waits for nobody.
+const PACE: Duration = Duration::from_millis(4);
+/// So many events need no company.
+const ENOUGH_EVENTS: usize = 32;
 /// How often it is looked whether a held source is free.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -58,6 +64,8 @@ pub struct CommitQueue<T> {
     n_events: usize,
     /// Commits that were taken and are not finished.
     n_commits: usize,
+    /// Where the last commit was shared: when the next may begin.
+    paced_until: Option<Instant>,
     /// The lane to look at first.
     next_lane: usize,
     is_closed: bool,
@@ -80,6 +88,7 @@ impl<T> CommitQueue<T> {
             lanes: Lane::all().map(|_| VecDeque::new()).collect(),
             n_events: 0,
             n_commits: 0,
+            paced_until: None,
             next_lane: 0,
             is_closed: false,
             held: HashMap::new(),
@@ -167,9 +176,16 @@ impl<T> CommitQueue<T> {
         self.held.values().map(|held| held.probe_at).min()
     }
 
-    /// Whether there is a commit to make.
-    pub fn has_commit(&self) -> bool {
-        self.n_events > 0 && (self.n_commits == 0 || self.n_events >= MAX_COMMIT_EVENTS)
+    /// Whether there is a commit to make now.
+    pub fn has_commit(&self, now: Instant) -> bool {
+        let is_paced = self.n_events < ENOUGH_EVENTS && self.paced_until.is_some_and(|until| now < until);
+        self.n_events > 0 && !is_paced && (self.n_commits == 0 || self.n_events >= MAX_COMMIT_EVENTS)
+    }
+
+    /// When to look again at the latest, whatever happens.
+    pub fn next_timer(&self, now: Instant) -> Option<Instant> {
+        let paced_until = self.paced_until.filter(|until| now < *until);
+        [paced_until, self.next_probe()].into_iter().flatten().min()
     }
 
     /// Takes what is to be done now, without webhooks that are abandoned: nobody waits for their answer any more.
@@ -177,10 +193,11 @@ impl<T> CommitQueue<T> {
         if let Some(sources) = self.take_probe(now, &is_abandoned) {
             return Some(Work::Probe(sources));
         }
-        while self.has_commit() {
+        while self.has_commit(now) {
             let commit = self.take_commit(&is_abandoned);
             if !commit.webhooks.is_empty() {
                 self.n_commits += 1;
+                self.paced_until = (commit.webhooks.len() > 1).then(|| now + PACE);
                 return Some(Work::Commit(commit));
             }
         }

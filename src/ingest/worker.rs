@@ -80,7 +80,8 @@ impl SharedQueue {
         &self,
         change: impl FnOnce(&mut CommitQueue<PendingWebhook>) -> R,
     ) {
-        let work = |queue: &CommitQueue<_>| (queue.has_commit(), queue.next_probe(), queue.is_exhausted());
+        let now = Instant::now();
+        let work = |queue: &CommitQueue<_>| (queue.has_commit(now), queue.next_probe(), queue.is_exhausted());
         let mut queue = self.lock();
         let before = work(&queue);
         let refused = change(&mut queue);
@@ -95,19 +96,19 @@ impl SharedQueue {
     /// Waits for something to do, and takes it; `None` at the end.
     async fn take(&self) -> Option<(Work<PendingWebhook>, InFlight<'_>)> {
         loop {
-            let next_probe = {
-                let mut queue = self.lock();
-                if let Some(work) = queue.take(Instant::now(), |pending| pending.reply.is_abandoned()) {
+            let next_timer = {
+                let (mut queue, now) = (self.lock(), Instant::now());
+                if let Some(work) = queue.take(now, |pending| pending.reply.is_abandoned()) {
                     let is_commit = matches!(work, Work::Commit(_));
                     return Some((work, InFlight(is_commit.then_some(self))));
                 }
                 if queue.is_exhausted() {
                     return None;
                 }
-                queue.next_probe()
+                queue.next_timer(now)
             };
             let available = self.work_available.notified();
-            match next_probe {
+            match next_timer {
                 Some(at) => tokio::select! {
                     () = available => {}
                     () = sleep_until(at.into()) => {}
