@@ -10,6 +10,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
+use crate::harness::ask_again;
+
 /// Longer than a page takes on a busy machine; only a failing test waits so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What an element's text is looked for in: what is seen on the page, not what is hidden in it.
@@ -134,6 +136,7 @@ impl Browser {
                 self.text().await,
                 self.log().await
             );
+            ask_again().await;
         }
     }
 
@@ -189,6 +192,7 @@ impl Browser {
                 self.path().await,
                 self.text().await
             );
+            ask_again().await;
         }
     }
 

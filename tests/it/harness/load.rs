@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use nudgespot_source::sources::signature::SigningScheme;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::{Answer, Context, Service, Source, events, sender, texts, until};
+use super::{Answer, Context, PATIENCE, Service, Source, events, sender, texts, until};
 
 /// How many webhooks are under way at a time.
 const SENDERS: u32 = 8;
@@ -19,7 +21,7 @@ const BACKOFF: Duration = Duration::from_millis(20);
 /// Senders that post one event after the other, and remember which were acknowledged.
 pub struct Load {
     senders: JoinSet<Sent>,
-    n_acknowledged: Arc<AtomicU32>,
+    n_acknowledged: watch::Sender<u32>,
     stop: Arc<AtomicBool>,
 }
 
@@ -37,13 +39,13 @@ pub struct Sent {
 impl Load {
     /// Starts posting events numbered from `first`.
     pub fn start(service: &Service, source: &Source, first: u32) -> Self {
-        let (n_acknowledged, stop, next) = (Arc::default(), Arc::default(), Arc::new(AtomicU32::new(first)));
+        let (n_acknowledged, stop) = (watch::Sender::new(0), Arc::<AtomicBool>::default());
+        let next = Arc::new(AtomicU32::new(first));
         let mut senders = JoinSet::new();
         for _ in 0..SENDERS {
             let url = format!("{}{}", service.url, source.path);
             let (source, next) = (source.clone(), Arc::clone(&next));
-            let (n_acknowledged, stop): (Arc<AtomicU32>, Arc<AtomicBool>) =
-                (Arc::clone(&n_acknowledged), Arc::clone(&stop));
+            let (n_acknowledged, stop) = (n_acknowledged.clone(), Arc::clone(&stop));
             senders.spawn(async move {
                 let (http, mut sent) = (sender::http(), Sent::default());
                 while !stop.load(Ordering::Relaxed) {
@@ -59,7 +61,7 @@ impl Load {
                     match status {
                         Ok(200) => {
                             sent.acknowledged.insert(format!("u{n}"));
-                            n_acknowledged.fetch_add(1, Ordering::Relaxed);
+                            n_acknowledged.send_modify(|n| *n += 1);
                             continue;
                         }
                         Ok(status) => {
@@ -78,7 +80,9 @@ impl Load {
 
     /// Waits until so many events are acknowledged.
     pub async fn reach(&self, n: u32) {
-        until(async || self.n_acknowledged() >= n).await;
+        let mut n_acknowledged = self.n_acknowledged.subscribe();
+        let reached = timeout(PATIENCE, n_acknowledged.wait_for(|acknowledged| *acknowledged >= n)).await;
+        assert!(reached.is_ok_and(|heard| heard.is_ok()), "not in time");
     }
 
     /// Waits until an event is acknowledged whose webhook began after this call: all that were under way before it are
@@ -88,7 +92,7 @@ impl Load {
     }
 
     fn n_acknowledged(&self) -> u32 {
-        self.n_acknowledged.load(Ordering::Relaxed)
+        *self.n_acknowledged.borrow()
     }
 
     /// Stops the senders; returns what became of their webhooks.
@@ -116,7 +120,7 @@ pub async fn assert_delivered(context: &Context, acknowledged: &BTreeSet<String>
         arrived = recipients.into_iter().collect();
         acknowledged.is_subset(&arrived)
     });
-    let in_time = tokio::time::timeout(super::PATIENCE, all_arrived).await.is_ok();
+    let in_time = timeout(PATIENCE, all_arrived).await.is_ok();
     let missing: Vec<_> = acknowledged.difference(&arrived).collect();
     assert!(in_time, "{} of {} acknowledged are missing: {missing:?}", missing.len(), acknowledged.len());
     assert_eq!(n_seen, arrived.len(), "delivered under a second id");

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nudgespot_source::admin::{Admin, Urls};
+use nudgespot_source::config::{Config, Environment};
+use nudgespot_source::database::{AdminPool, DatabaseHandle};
 use nudgespot_source::sandbox::{Faults, Sandbox};
 use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::store::connection::{Connection, Connector, Session};
@@ -32,6 +34,9 @@ pub use service::Service;
 
 /// Longer than anything takes on a busy machine; only a failing test waits so long.
 pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How often something is asked that does not tell by itself. Asked without a pause, it would have no processor left to
+/// become so.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 pub const MASTER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 /// How many tests run services at a time: each takes two dozen of PostgreSQL's connections.
 static PLACES: Semaphore = Semaphore::const_new(3);
@@ -189,13 +194,23 @@ impl Context {
 
     /// Waits until `source show` says of a source what makes `condition` true.
     pub async fn source_is(&self, name: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        // The command's own way to what it shows: to start it for each question takes longer than most of what is
+        // waited for.
+        let env: Environment = self.env.iter().cloned().collect();
+        let config = Config::new(&env).expect("settings");
+        let database = DatabaseHandle::open(&config.database).await.expect("the database");
+        let urls = Urls { webhooks: config.webhook_base_url(), console: config.console_base_url() };
+        let admin = Admin::new(database.admin_pool(AdminPool::Command), Arc::clone(&database.vault), urls);
         let waiting = async {
             loop {
-                let shown = self.show(name).await;
-                if condition(&shown) {
-                    return shown;
+                let source = admin.show_source(name).await.expect("a source");
+                if condition(&serde_json::to_value(source).expect("JSON")) {
+                    let shown = self.show(name).await;
+                    if condition(&shown) {
+                        return shown;
+                    }
                 }
-                tokio::task::yield_now().await;
+                ask_again().await;
             }
         };
         let Ok(shown) = timeout(PATIENCE, waiting).await else {
@@ -209,10 +224,15 @@ impl Context {
 pub async fn until(is_so: impl AsyncFn() -> bool) {
     let waiting = async {
         while !is_so().await {
-            tokio::task::yield_now().await;
+            ask_again().await;
         }
     };
     assert!(timeout(PATIENCE, waiting).await.is_ok(), "not in time");
+}
+
+/// The pause between two questions.
+pub async fn ask_again() {
+    tokio::time::sleep(ASK_AGAIN).await;
 }
 
 /// This field of each message.

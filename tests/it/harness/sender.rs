@@ -35,15 +35,18 @@ static HTTP: LazyLock<()> = LazyLock::new(|| {
 
 /// A client of its own: connections belong to the runtime of a test.
 pub fn http() -> reqwest::Client {
-    LazyLock::force(&HTTP);
-    reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().expect("a client")
+    client().build().expect("a client")
 }
 
 /// A client that is led nowhere: a redirect is an answer.
 pub fn http_without_redirects() -> reqwest::Client {
+    client().redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+}
+
+fn client() -> reqwest::ClientBuilder {
     LazyLock::force(&HTTP);
-    let builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
-    builder.redirect(reqwest::redirect::Policy::none()).build().expect("a client")
+    // Nothing here speaks TLS, and to read the system's certificates takes longer than a request.
+    reqwest::Client::builder().no_proxy().timeout(PATIENCE).tls_certs_only([])
 }
 
 impl Source {
