@@ -73,7 +73,11 @@ pub const IDENTIFY: &str = r#"{"type":"identify","userId":"u1","traits":{"email"
 
 /// A service with an account that has a source of email events and one of calls.
 pub async fn world() -> (Context, Service, CallSource) {
-    let context = Context::new().await;
+    world_in(Context::new().await).await
+}
+
+/// The same, in surroundings of the test's choice.
+pub async fn world_in(context: Context) -> (Context, Service, CallSource) {
     let service = context.serve().await;
     context.create("acme", &["--write-key", "key-of-acme"]).await;
     let source = CallSource::add(&context, "acme", &[]).await;

@@ -6,7 +6,7 @@ use nudgespot_source::sandbox::Fault;
 use serde_json::{Value, json};
 use sha1::Sha1;
 
-use crate::calls::{CallSource, IDENTIFY, answer, calls_of, sent, world};
+use crate::calls::{CallSource, IDENTIFY, answer, calls_of, sent, world, world_in};
 use crate::harness::{Context, Service, sender};
 
 fn signature(secret: &str, bytes: &str) -> String {
@@ -325,7 +325,7 @@ async fn bodies_have_limits_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stand_still_at_nudgespot_holds_up_neither_intake_nor_other_sources() {
-    let (context, service, source) = world().await;
+    let (context, service, source) = world_in(Context::waiting().await).await;
     context.segment.nudgespot_faults.always("rest-key-1", Some(Fault::Hang));
     source.accept(&service, IDENTIFY).await;
     context.segment_has(|sandbox| !calls_of(sandbox).is_empty()).await;

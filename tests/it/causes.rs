@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use nudgespot_source::sandbox::Fault;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -81,8 +82,9 @@ async fn what_keeps_an_answer_from_coming_is_told_in_words() {
             (https(listener(std::mem::forget)), "connect_timeout", "no connection to"),
         ],
     ];
-    for [us, eu] in cases {
-        let mut context = Context::new().await;
+    // Beside each other: some of them are waited for.
+    join_all(cases.map(async |[us, eu]| {
+        let mut context = Context::waiting().await;
         context.set("SEGMENT_US_URL", &us.0);
         context.set("SEGMENT_EU_URL", &eu.0);
         context.set("SSL_CERT_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/authority.pem"));
@@ -101,7 +103,8 @@ async fn what_keeps_an_answer_from_coming_is_told_in_words() {
             assert!(metrics.contains(&counter), "{counter}: {metrics}");
             assert!(!service.log().contains("secret-key-1"));
         }
-    }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

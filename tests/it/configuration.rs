@@ -129,7 +129,7 @@ async fn strangers_on_the_port_are_no_trouble_in_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_stays_open_as_long_as_it_is_told() {
-    let mut context = Context::new().await;
+    let mut context = Context::waiting().await;
     context.set("KEEP_ALIVE", "7s");
     let service = context.serve().await;
     let mut stream = TcpStream::connect(service.url.strip_prefix("http://").expect("a URL")).await.expect("connected");

@@ -12,7 +12,7 @@ async fn get(url: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_it_is_alive_not_ready_and_takes_nothing() {
     let mut cluster = OwnCluster::start().await;
-    let context = Context::on(&cluster.options).await;
+    let context = Context::waiting_on(&cluster.options).await;
     let source = context.source("acme").await;
     let service = context.serve().await;
     assert_eq!(get(&format!("{}/readyz", service.url)).await.0, 200);

@@ -35,7 +35,7 @@ async fn answers_that_may_change_are_asked_for_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_and_no_answer_lead_to_another_attempt() {
-    let context = Context::new().await;
+    let context = Context::waiting().await;
     let service = context.serve().await;
     let (dropped, hung) = (context.source("dropped").await, context.source("hung").await);
     context.segment.faults.plan(&dropped.write_key, [Fault::Drop, Fault::Drop]);
@@ -56,7 +56,7 @@ async fn a_lost_connection_and_no_answer_lead_to_another_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_after_is_obeyed_in_seconds_and_as_a_date() {
-    let context = Context::new().await;
+    let context = Context::waiting().await;
     let service = context.serve().await;
     let (seconds, date) = (context.source("seconds").await, context.source("date").await);
     context.segment.faults.plan(&seconds.write_key, [Fault::Status(429, Some("3".to_owned()))]);
@@ -183,7 +183,7 @@ async fn other_answers_pause_the_account_until_an_admin_acts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_grows_too_old_is_given_up_paused_or_not() {
-    let mut context = Context::new().await;
+    let mut context = Context::waiting().await;
     context.set("MAX_DELIVERY_AGE", "2s");
     let service = context.serve().await;
     let (failing, keyless) = (context.source("failing").await, context.create("keyless", &[]).await);

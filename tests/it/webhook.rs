@@ -391,7 +391,7 @@ async fn the_memory_of_webhooks_that_wait_is_bounded_by_what_they_hold() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_not_waited_for() {
-    let context = Context::new().await;
+    let context = Context::waiting().await;
     let service = context.serve().await;
     let source = context.source("acme").await;
     let mut connection = tokio::net::TcpStream::connect(service.url.trim_start_matches("http://")).await.expect("up");
