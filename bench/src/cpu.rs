@@ -62,3 +62,30 @@ fn stat(pid: u32) -> Option<Stat> {
     let own = clock(pid).unwrap_or(seconds(fields.get(11..13)?));
     Some(Stat { pid, parent, own, children: seconds(fields.get(13..15)?) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, id};
+    use std::time::{Duration, Instant};
+
+    use super::{seconds_of, seconds_of_tree};
+
+    #[test]
+    fn threads_and_children_that_ended_have_cost_what_they_cost() {
+        let (own, tree) = (seconds_of(id()), seconds_of_tree(id()));
+        std::thread::spawn(|| {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_millis(300) {}
+        })
+        .join()
+        .unwrap();
+        // The machine may do something else meanwhile, but hardly all the time.
+        let of_thread = seconds_of(id()) - own;
+        assert!((0.01..0.4).contains(&of_thread), "{of_thread}");
+
+        let child = Command::new("sh").args(["-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"]).status();
+        assert!(child.unwrap().success());
+        let of_child = (seconds_of_tree(id()) - tree) - (seconds_of(id()) - own);
+        assert!(of_child > 0.05, "{of_child}");
+    }
+}

@@ -80,7 +80,7 @@ impl Program {
 
     /// Starts `serve`.
     pub async fn serve(&self) -> anyhow::Result<Process> {
-        let mut child = self.command().stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut child = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stderr.take().context("stderr")?).lines();
         while let Some(line) = lines.next_line().await? {
             let log: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();

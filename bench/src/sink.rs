@@ -1,7 +1,8 @@
 //! A stand-in for Segment and Nudgespot that costs as little as possible: it counts.
 //!
-//! `GET /count` answers how many events, or calls for Nudgespot, came. From `GET /watch` on it notes of each event when it came; `GET /arrivals`
-//! ends that, and answers with a line for each: its number (see `load`), and the microseconds since 1970.
+//! `GET /count` answers how many events, or calls for Nudgespot, came, and `GET /requests` in how many requests. From
+//! `GET /watch` on it notes of each event when it came; `GET /arrivals` ends that, and answers with a line for each: its
+//! number (see `load`), and the microseconds since 1970.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use crate::http;
 #[derive(Default)]
 struct Sink {
     n_events: AtomicU64,
+    n_requests: AtomicU64,
     watches: AtomicBool,
     arrivals: Mutex<Vec<(u64, u64)>>,
 }
@@ -38,6 +40,8 @@ async fn serve(mut stream: TcpStream, sink: Arc<Sink>) -> anyhow::Result<()> {
     while let Some(message) = http::read(&mut stream, &mut buffer).await? {
         let body = if buffer.starts_with(b"GET /count") {
             sink.n_events.load(Ordering::Relaxed).to_string()
+        } else if buffer.starts_with(b"GET /requests") {
+            sink.n_requests.load(Ordering::Relaxed).to_string()
         } else if buffer.starts_with(b"GET /watch") {
             sink.watches.store(true, Ordering::Relaxed);
             String::new()
@@ -49,10 +53,10 @@ async fn serve(mut stream: TcpStream, sink: Arc<Sink>) -> anyhow::Result<()> {
                 lines
             })
         } else if buffer.starts_with(b"POST /subscribers/identify ") {
-            sink.n_events.fetch_add(1, Ordering::Relaxed);
+            sink.count(1);
             r#"{"subscriber":{}}"#.to_owned()
         } else if buffer.starts_with(b"POST /activities ") {
-            sink.n_events.fetch_add(1, Ordering::Relaxed);
+            sink.count(1);
             "{}".to_owned()
         } else {
             sink.take(&buffer[message.head_end..message.body_end]);
@@ -67,9 +71,15 @@ async fn serve(mut stream: TcpStream, sink: Arc<Sink>) -> anyhow::Result<()> {
 }
 
 impl Sink {
+    /// A request with so many.
+    fn count(&self, n_events: u64) {
+        self.n_events.fetch_add(n_events, Ordering::Relaxed);
+        self.n_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn take(&self, body: &[u8]) {
         let n_events = memmem::find_iter(body, br#""type":"track""#).count();
-        self.n_events.fetch_add(n_events as u64, Ordering::Relaxed);
+        self.count(n_events as u64);
         if self.watches.load(Ordering::Relaxed) {
             let now = now_micros();
             let key = br#""email_id":""#;

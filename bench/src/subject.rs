@@ -30,6 +30,8 @@ pub struct Delivered {
     pub cpu: Cpu,
     /// Microseconds from the answer to the arrival at the sink.
     pub arrival: Histogram<u64>,
+    /// In how many requests they came.
+    pub n_requests: u64,
     /// How many events had not arrived when it was given up.
     pub n_missing: u64,
 }
@@ -84,15 +86,16 @@ impl Subject {
 
     /// Posts in an open loop. What it costs is counted until the last event has arrived and is settled.
     pub async fn deliver_open_loop(&self, load: &Load) -> anyhow::Result<Delivered> {
-        let before = self.n_arrived().await?;
+        let (before, requests_before) = (self.n_arrived().await?, self.n_requests().await?);
         self.ask_sink("watch").await?;
         let cost = self.cost();
         let posted = load::run(load).await?;
         let n_missing = if self.sink.is_some() { self.missing(before + posted.events).await? } else { 0 };
         tokio::time::sleep(SETTLEMENT).await;
         let cpu = cost.spent();
+        let n_requests = self.n_requests().await? - requests_before;
         let arrival = since_answer(&posted, &self.ask_sink("arrivals").await?)?;
-        Ok(Delivered { posted, cpu, arrival, n_missing })
+        Ok(Delivered { posted, cpu, arrival, n_requests, n_missing })
     }
 
     /// Waits until the sink has seen so many events.
@@ -118,6 +121,13 @@ impl Subject {
     pub async fn n_arrived(&self) -> anyhow::Result<u64> {
         match &self.sink {
             Some(sink) => sink::count(&sink.address).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn n_requests(&self) -> anyhow::Result<u64> {
+        match &self.sink {
+            Some(_) => Ok(self.ask_sink("requests").await?.parse()?),
             None => Ok(0),
         }
     }

@@ -12,7 +12,7 @@ use crate::subject::Delivered;
 
 /// Open loop at a rate of webhooks a second: the latency of the 200, and that from the 200 to the arrival at the sink.
 pub async fn latency(bench: &mut Bench, flows: &Arc<Vec<Target>>, what: &str, rate: f64) -> anyhow::Result<()> {
-    let Delivered { posted, cpu, arrival, n_missing } =
+    let Delivered { posted, cpu, arrival, n_missing, .. } =
         bench.service.deliver_open_loop(&Load { rate: Some(rate), ..bench.load(flows, 1) }).await?;
     anyhow::ensure!(n_missing == 0, "{n_missing} events did not arrive");
     let row = Row::of(&format!("{what}, open loop at {rate:.0} webhooks/s"), &posted);

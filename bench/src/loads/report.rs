@@ -32,6 +32,8 @@ pub struct Measured {
     pub rate: u32,
     pub events_per_second: f64,
     pub events: u64,
+    /// In how many requests they came to the sink.
+    pub requests: u64,
     /// How many had not arrived when none came any more.
     pub n_missing: u64,
     /// Microseconds an event.
@@ -65,6 +67,7 @@ impl Measured {
             rate,
             events_per_second: 0.0,
             events: 0,
+            requests: 0,
             n_missing: 0,
             cpu: Cpu::default(),
             cpu_of_rounds: Vec::new(),
@@ -77,13 +80,14 @@ impl Measured {
 
     /// Adds a round.
     pub fn add(&mut self, round: Delivered) -> anyhow::Result<()> {
-        let Delivered { posted, cpu, arrival, n_missing } = round;
+        let Delivered { posted, cpu, arrival, n_requests, n_missing } = round;
         self.sums.seconds += posted.seconds;
         self.sums.cpu += cpu;
         self.sums.answer.add(posted.latency)?;
         self.sums.arrival.add(arrival)?;
         self.sums.clock.add(posted.clock)?;
         self.events += posted.events;
+        self.requests += n_requests;
         self.n_missing += n_missing;
         self.events_per_second = self.events as f64 / self.sums.seconds;
         self.cpu = self.sums.cpu.of_each(self.events);
@@ -99,7 +103,9 @@ impl Measured {
 #[derive(Serialize)]
 pub struct FullSpeed {
     pub subject: &'static str,
-    pub what: String,
+    pub sources: usize,
+    /// `stored` without being delivered, stored and `delivered`, or `bare`: the handler without storing, measured beside.
+    pub what: &'static str,
     pub events_per_second: f64,
     pub of_rounds: Vec<f64>,
 }
@@ -143,17 +149,25 @@ impl LoadsReport {
     pub fn push(&mut self, measured: Measured) {
         if self.at_rate.is_empty() {
             println!(
-                "{:<9} {:>7} {:>9}   {:^41}   {:^15}   {:^18}   {:>9}",
-                "", "sources", "events/s", "CPU, µs an event", "the 200, ms", "200 to arrival, ms", "clock, ms"
+                "{:<9} {:>7} {:>8} {:^41}  {:^15}  {:^17} {:>9} {:>9}",
+                "",
+                "sources",
+                "events/s",
+                "CPU, µs an event",
+                "the 200, ms",
+                "200 to arrival, ms",
+                "events",
+                "clock, ms"
             );
             println!(
-                "{:<27}   {:>8} {:>8} {:>8} {:>9} {:>4}   {:>7} {:>7}   {:>9} {:>8}   {:>9}",
-                "", "both", "program", "postgres", "generator", "sink", "p50", "p99", "p50", "p99", "p99"
+                "{:<26} {:>8} {:>8} {:>8} {:>9} {:>4}  {:>7} {:>7}  {:>8} {:>8} {:>9} {:>9}",
+                "", "both", "program", "postgres", "generator", "sink", "p50", "p99", "p50", "p99", "a request", "p99"
             );
         }
         let cell = |value: Option<f64>, digits| value.map_or(String::new(), |value| format!("{value:.digits$}"));
+        let a_request = (measured.requests > 0).then(|| measured.events as f64 / measured.requests as f64);
         println!(
-            "{:<9} {:>7} {:>9.0}   {:>8.1} {:>8.1} {:>8.1} {:>9.1} {:>4.1}   {:>7} {:>7}   {:>9} {:>8}   {:>9}",
+            "{:<9} {:>7} {:>8.0} {:>8.1} {:>8.1} {:>8.1} {:>9.1} {:>4.1}  {:>7} {:>7}  {:>8} {:>8} {:>9} {:>9}",
             measured.subject,
             measured.sources.map_or(String::new(), |n| n.to_string()),
             measured.events_per_second,
@@ -166,6 +180,7 @@ impl LoadsReport {
             cell(measured.answer.map(|times| times.p99_ms), 2),
             cell(measured.arrival.map(|times| times.p50_ms), 2),
             cell(measured.arrival.map(|times| times.p99_ms), 2),
+            cell(a_request, 1),
             cell(measured.clock.map(|times| times.p99_ms), 2),
         );
         if measured.n_missing > 0 {
@@ -198,6 +213,7 @@ impl LoadsReport {
             ratios.push(Ratio { what, ratio: percent(ours) / percent(before) });
         }
         ratios.append(&mut self.ratios);
+        println!();
         for Ratio { what, ratio } in &ratios {
             println!("{what:<72} {ratio:>7.3}");
         }
