@@ -39,24 +39,28 @@ pub async fn run(loads: &mut Loads) -> anyhow::Result<()> {
 /// A subject's name, how many sources it has, and where they are.
 type Candidate<'a> = (&'static str, &'a Subject, Option<usize>, &'a Arc<Vec<Target>>);
 
-/// Measures one after the other, as many rounds as are wanted.
+/// Measures one after the other, for so long each, in as many rounds as are wanted.
 async fn in_turn(
     report: &mut LoadsReport,
     candidates: &[Candidate<'_>],
     rate: u32,
     duration: Duration,
-    rounds: usize,
+    rounds: u32,
 ) -> anyhow::Result<()> {
     let mut measured = Vec::new();
     for (name, _, n_sources, _) in candidates {
         measured.push(Measured::new(name, *n_sources, rate)?);
     }
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
     for _ in 0..rounds {
-        for ((_, subject, _, targets), measured) in candidates.iter().zip(&mut measured) {
-            let load = Load { rate: Some(f64::from(rate)), ..subject.load(targets, 1, duration) };
+        for &i in &order {
+            let (_, subject, _, targets) = candidates[i];
+            let load = Load { rate: Some(f64::from(rate)), ..subject.load(targets, 1, duration / rounds) };
             warm_up(subject, &load).await?;
-            measured.add(subject.deliver_open_loop(&load).await?)?;
+            measured[i].add(subject.deliver_open_loop(&load).await?)?;
         }
+        // What becomes faster or slower meanwhile favours nobody.
+        order.reverse();
     }
     for measured in measured {
         report.push(measured);

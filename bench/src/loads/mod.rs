@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use nudgespot_source::domain::secret::SigningSecret;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::payload::Target;
 use crate::subject::Subject;
@@ -42,12 +44,12 @@ pub struct Args {
     /// Over how many sources they are spread.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 200])]
     sources: Vec<usize>,
-    /// How long each measurement takes.
+    /// How long each measurement at a rate takes, all rounds together.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// How often each measurement at a rate is done, in turn; the rounds are added up.
-    #[arg(long, default_value_t = 1)]
-    rounds: usize,
+    /// In how many rounds: there and back between those that are compared.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
     /// Only 1,000 events a second over 20 sources, and a short look at rest.
     #[arg(long, conflicts_with_all = ["rates", "sources", "many"])]
     quick: bool,
@@ -73,14 +75,20 @@ struct Loads {
     rates: Vec<u32>,
     sources: Vec<usize>,
     duration: Duration,
-    rounds: usize,
+    rounds: u32,
     report: LoadsReport,
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("nudgespot-bench-{}", std::process::id()));
     std::fs::create_dir(&dir)?;
-    let done = measure(&args, &dir).await;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let done = tokio::select! {
+        done = measure(&args, &dir) => done,
+        // Ends what it has started.
+        _ = terminate.recv() => Err(anyhow!("terminated")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
     std::fs::remove_dir_all(&dir)?;
     let report = done?;
     if let Some(file) = args.json {
