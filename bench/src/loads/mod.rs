@@ -129,7 +129,7 @@ async fn measure(args: &Args, dir: &Path) -> anyhow::Result<LoadsReport> {
     if !args.quick {
         quiet::lone_events(&mut loads, Duration::from_secs(30)).await?;
     }
-    quiet::idle(&mut loads, Duration::from_secs(if args.quick { 8 } else { 20 })).await?;
+    quiet::idle(&mut loads, Duration::from_secs(if args.quick { 10 } else { 20 })).await?;
     if !args.quick {
         full_speed::twenty_sources(&mut loads).await?;
     }

@@ -24,15 +24,16 @@ pub async fn idle(loads: &mut Loads, time: Duration) -> anyhow::Result<()> {
         let posted = load::run(&fill).await?;
         subject.arrived(before + posted.events).await?;
     }
-    // The last steps settle, and what is waited for after an event is over.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // The last steps settle, and what came is added up (each 10 s): that is these events' cost, not that of rest.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let costs: Vec<_> = loads.installations.iter().map(|installation| installation.subject.cost()).collect();
     let began = Instant::now();
     tokio::time::sleep(time).await;
+    let seconds = began.elapsed().as_secs_f64();
     println!();
     for (installation, cost) in loads.installations.iter().zip(costs) {
         let spent = cost.spent();
-        let percent = |micros: f64| micros / 1e4 / began.elapsed().as_secs_f64();
+        let percent = |micros: f64| micros / 1e4 / seconds;
         let idle = Idle {
             subject: installation.name,
             sources: installation.n_sources,
