@@ -80,9 +80,9 @@ impl SharedQueue {
         &self,
         change: impl FnOnce(&mut CommitQueue<PendingWebhook>) -> R,
     ) {
-        let now = Instant::now();
+        // In this order: whoever waits for work has looked at the time before.
+        let (mut queue, now) = (self.lock(), Instant::now());
         let work = |queue: &CommitQueue<_>| (queue.has_commit(now), queue.next_probe(), queue.is_exhausted());
-        let mut queue = self.lock();
         let before = work(&queue);
         let refused = change(&mut queue);
         let after = work(&queue);

@@ -25,6 +25,7 @@ mod failover;
 mod hangs;
 mod harness;
 mod isolation;
+mod kept_leases;
 mod layers;
 mod operations;
 mod outcomes;
