@@ -49,12 +49,21 @@ pub const SLOW_AFTER: Duration = Duration::from_millis(500);
 const MAX_IN_FLIGHT_BYTES: usize = 192_000_000;
 
 /// After a small batch, the source's next step is put off, so that more events go together; a lone event waits for
-/// nothing. It is put off for between these times, and for so much for each source that is served now, is not slow and
-/// has not failed: small batches take turns, some 4,000 a second, and where that is enough for all that comes, nobody
-/// waits for long.
+/// nothing. How long, follows from how many sources are served now, are not slow and have not failed: small batches take
+/// turns, some 500 a second, where nobody waits for longer than [`SHORT_DEBOUNCE`] for it, which nobody notices; and some
+/// 4,000 a second where more sources send at a time.
 const MIN_DEBOUNCE: Duration = Duration::from_millis(5);
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 const DEBOUNCE_PER_SOURCE: Duration = Duration::from_micros(250);
+const SHORT_DEBOUNCE: Duration = Duration::from_millis(25);
+const SHORT_DEBOUNCE_PER_SOURCE: Duration = Duration::from_millis(2);
+
+/// How long a source's small batches are put off where so many sources are served.
+fn debounce(n_served: usize) -> Duration {
+    let n_served = u32::try_from(n_served).unwrap_or(u32::MAX);
+    let short = SHORT_DEBOUNCE_PER_SOURCE.saturating_mul(n_served).min(SHORT_DEBOUNCE);
+    DEBOUNCE_PER_SOURCE.saturating_mul(n_served).max(short).clamp(MIN_DEBOUNCE, MAX_DEBOUNCE)
+}
 
 /// Where a source's batches go: sources of one address share its troubles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -235,9 +244,7 @@ impl Scheduler {
         pool.ended(address, is_slow);
         let n_running = self.steps.n_running() - self.steps.n_slow();
         let n_served = self.steps.n_waiting() + n_running + self.n_debouncing;
-        let debounce = DEBOUNCE_PER_SOURCE
-            .saturating_mul(u32::try_from(n_served).unwrap_or(u32::MAX))
-            .clamp(MIN_DEBOUNCE, MAX_DEBOUNCE);
+        let debounce = debounce(n_served);
         source.is_retry = matches!(outcome, StepOutcome::Backoff(_));
         let (until, state) = match outcome {
             // What failed with the settings of before says nothing.
