@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as TurnMutex, oneshot};
+use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::store::connection::Connection;
@@ -30,6 +30,8 @@ impl From<sqlx::Error> for BatchError {
 /// Questions of one kind, each with the key that its answer comes under, and the connection to ask over.
 pub struct RequestBatcher<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
+    /// Ends a wait for company.
+    hurry: Notify,
     /// Held by who asks for all.
     turn: TurnMutex<Turn>,
 }
@@ -50,11 +52,15 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
     /// Asks over this connection.
     #[must_use]
     pub fn new(connection: Connection) -> Self {
-        Self { waiting: Mutex::default(), turn: TurnMutex::new(Turn { connection, paced_until: None }) }
+        Self {
+            waiting: Mutex::default(),
+            hurry: Notify::new(),
+            turn: TurnMutex::new(Turn { connection, paced_until: None }),
+        }
     }
 
-    /// Asks, together with others: `ask_all` is called for all of them by one of them. A caller must stay until it is
-    /// answered, as it may have taken the questions of others.
+    /// Asks, together with others: `ask_all` is called for all of them by one of them. Who is in a hurry does not wait for
+    /// company that may come. A caller must stay until it is answered, as it may have taken the questions of others.
     ///
     /// # Errors
     /// What `ask_all` failed with.
@@ -62,20 +68,26 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
         &self,
         key: K,
         question: Q,
+        is_in_hurry: bool,
         ask_all: impl AsyncFnOnce(&mut Connection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
     ) -> Result<Option<A>, BatchError> {
         let (answer, mut answered) = oneshot::channel();
         self.lock().push_back(Asked { key, question, answer });
+        if is_in_hurry {
+            self.hurry.notify_one();
+        }
         let mut turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
             turn = self.turn.lock() => turn,
         };
-        let began = Instant::now();
-        if let Some(until) = turn.paced_until.filter(|until| began < *until)
+        if let Some(until) = turn.paced_until.filter(|until| Instant::now() < *until)
             && self.lock().len() < MOST
         {
-            sleep_until(until).await;
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = self.hurry.notified() => {}
+            }
         }
         // All who wait get a turn, and each takes one question at least, if not its own: none is left.
         let (asked, questions): (Vec<_>, Vec<_>) = {
@@ -143,7 +155,7 @@ mod tests {
             if key == 3 * MOST {
                 go.notify_one();
             }
-            (key, batcher.submit(key, key, ask_all).await.expect("answered"))
+            (key, batcher.submit(key, key, false, ask_all).await.expect("answered"))
         };
         for (key, answer) in join_all((0..=3 * MOST).map(ask)).await {
             assert_eq!(answer, (key % 3 > 0).then_some(key * 2));
@@ -151,10 +163,33 @@ mod tests {
         assert_eq!(n_statements.into_inner(), 4, "the first alone, the others in full groups");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn after_a_shared_statement_the_next_waits_for_company_unless_somebody_is_in_a_hurry() {
+        let batcher = batcher();
+        let ask = async |key: usize, is_in_hurry| {
+            // While it lasts, others ask.
+            let ask_all = async |_: &mut Connection, keys: Vec<usize>| {
+                tokio::task::yield_now().await;
+                Ok(keys.into_iter().map(|key| (key, ())).collect())
+            };
+            let began = Instant::now();
+            batcher.submit(key, key, is_in_hurry, ask_all).await.expect("answered");
+            began.elapsed()
+        };
+        for is_in_hurry in [false, true] {
+            // The first alone, the others together.
+            let began = join_all((0..3).map(|key| ask(key, false))).await;
+            assert!(began.iter().all(Duration::is_zero), "{began:?}");
+            let waited = ask(3, is_in_hurry).await;
+            assert_eq!(waited < PACE, is_in_hurry, "{waited:?}");
+            assert!(ask(4, false).await.is_zero(), "nobody came");
+        }
+    }
+
     #[tokio::test]
     async fn trouble_is_told_to_all_who_asked() {
         let batcher = batcher::<()>();
-        let ask = |key| batcher.submit(key, key, async |_, _| Err(sqlx::Error::PoolTimedOut));
+        let ask = |key| batcher.submit(key, key, false, async |_, _| Err(sqlx::Error::PoolTimedOut));
         assert!(join_all((0..40).map(ask)).await.iter().all(Result::is_err));
     }
 }

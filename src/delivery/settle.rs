@@ -27,11 +27,13 @@ impl DeliveryWorker {
         let (source, n_dead) = (done.settlement.source_id, done.settlement.dead.len());
         let n_missing = done.settlement.n_missing.unsigned_abs();
         let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
+        // Who has sent little waits for others.
+        let is_in_hurry = done.next != StepOutcome::Debounce;
         let mut n_failed = 0;
         let tail = &self.wakeups.tail;
         let (settled, renewed_at) = loop {
             let (settlement, renewed_at) = (done.settlement.clone(), Instant::now());
-            match self.settlements.submit(source, settlement, settle).await.and_then(Option::transpose) {
+            match self.settlements.submit(source, settlement, is_in_hurry, settle).await.and_then(Option::transpose) {
                 Ok(settled) => break (settled, renewed_at),
                 // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
                 Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {

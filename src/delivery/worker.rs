@@ -132,7 +132,7 @@ impl DeliveryWorker {
     ) -> Result<StepOutcome, BatchError> {
         let acquire = async |db: &mut Connection, sources: Vec<_>| statements::acquire(db, &sources, self.holder).await;
         let Acquired { lease, blocks, next_seq, forgotten } =
-            match self.leases.submit(source, (source, to_i64(n_events)), acquire).await? {
+            match self.leases.submit(source, (source, to_i64(n_events)), true, acquire).await? {
                 None => {
                     self.wakeups.tail.not_leased(source);
                     return Ok(StepOutcome::Idle);
