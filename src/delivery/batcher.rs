@@ -14,7 +14,7 @@ use crate::store::connection::Connection;
 /// A statement is for so many sources at most.
 const MOST: usize = 32;
 /// How soon after a statement the next one may begin, where the last was shared and less than [`MOST`] wait.
-const PACE: Duration = Duration::from_millis(15);
+const PACE: Duration = Duration::from_millis(25);
 
 /// Why a statement failed, told to all who asked together. Try again.
 #[derive(Clone, Debug, thiserror::Error)]
