@@ -402,7 +402,7 @@ async fn who_belongs_to_an_account_can_leave_it_unless_nobody_would_administer_i
     let leave = format!("/profile/leave/{account}");
     assert!(vera.get("/profile").await.body.contains(&leave));
     let asked = vera.get(&leave).await;
-    assert!(asked.status == 200 && asked.body.contains("Leave it"), "{}", asked.body);
+    assert!(asked.status == 200 && asked.body.contains("Leave the account"), "{}", asked.body);
     assert!(!asked.body.contains("only account that you belong to"), "{}", asked.body);
 
     let last = ann.post(&leave, &[]).await;

@@ -130,7 +130,7 @@ async fn a_rotation_shows_which_secret_signs() {
         browser.see("That one stops at once").await;
         browser.click("Make a new secret").await;
         browser.see("the sender still signs with the secret before it").await;
-        browser.click("Leave it").await;
+        browser.click("Cancel").await;
         rotated.accept(service, &events(2..=2)).await;
         browser.see_at(&settings, "Last webhook: signed with the current secret").await;
         browser.click("Make a new signing secret").await;
