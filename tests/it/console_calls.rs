@@ -89,7 +89,7 @@ async fn a_call_is_followed_from_its_receipt_to_nudgespot() {
     ] {
         assert!(shown.has(words) && problems.has(words), "{words}: {}", problems.body);
     }
-    assert!(problems.has("Nudgespot refused them") && !problems.has("Segment"), "{}", problems.body);
+    assert!(problems.has("refused by Nudgespot") && !problems.has("Segment"), "{}", problems.body);
     for (kind, n) in [("identify", 1), ("track", 2), ("opened", 0)] {
         let rows = visitor.get(&format!("{list}?kind={kind}")).await.body.matches("class=\"linked\"").count();
         assert_eq!(rows, n, "{kind}");

@@ -104,7 +104,7 @@ async fn profile(console: &Console, visit: &Visit, error: Option<String>) -> Res
         is_operator: person.is_operator,
         memberships: person.memberships.clone(),
         sessions: sessions.into_iter().map(|session| row(person, session)).collect(),
-        themes: [("", "as the system has it"), ("light", "light"), ("dark", "dark")],
+        themes: [("", "As the system has it"), ("light", "Light"), ("dark", "Dark")],
         error,
     })
 }

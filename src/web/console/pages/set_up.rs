@@ -182,7 +182,7 @@ async fn set_up(
         _ => (
             "Nudgespot",
             "In Nudgespot: Settings → Integrations → Webhooks. Enter the address and the signing secret, and choose the \
-             email events. A sender of your own signs as the README says.",
+             email events. A sender of your own signs as standardwebhooks.com says.",
         ),
     };
     Ok(SetUpPage {
