@@ -17,7 +17,7 @@
       if (time.dataset.relative !== undefined) {
         const seconds = Math.round((at - Date.now()) / 1000);
         const [unit, size] = units.find(([, size]) => Math.abs(seconds) >= size) ?? units[3];
-        time.textContent = Math.abs(seconds) < 2 ? "just now" : ago.format(Math.trunc(seconds / size), unit);
+        time.textContent = Math.abs(seconds) < 2 ? "just now" : ago.format(seconds > 0 ? Math.round(seconds / size) : Math.trunc(seconds / size), unit);
         time.title = local.format(at);
       } else if (time.dataset.local !== undefined && !time.dataset.done && new Date().getTimezoneOffset() !== 0) {
         time.dataset.done = "1";

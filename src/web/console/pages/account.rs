@@ -21,6 +21,7 @@ use crate::domain::call::UnknownUsers;
 use crate::domain::carrier::Carrier;
 use crate::domain::name::Name;
 use crate::domain::nudgespot_key::NudgespotKey;
+use crate::domain::words::grouped;
 use crate::sources::Kind;
 
 #[derive(Template)]
@@ -38,9 +39,9 @@ struct SourceRow {
     name: String,
     kind: String,
     state: StateMark,
-    waiting: i64,
-    delivered: i64,
-    gave_up: i64,
+    waiting: String,
+    delivered: String,
+    gave_up: String,
 }
 
 #[derive(Template)]
@@ -185,8 +186,8 @@ fn row(source: Overview) -> SourceRow {
         id: source.standing.source_id,
         name: source.standing.name,
         kind: source.standing.kind,
-        waiting: source.standing.waiting,
-        delivered: source.standing.delivered,
-        gave_up: source.standing.gave_up,
+        waiting: grouped(source.standing.waiting),
+        delivered: grouped(source.standing.delivered),
+        gave_up: grouped(source.standing.gave_up),
     }
 }
