@@ -93,6 +93,7 @@ impl EventDisposition {
 }
 
 impl Default for Metrics {
+    #[expect(clippy::too_many_lines, reason = "a list of what is counted")]
     fn default() -> Self {
         let mut registry = Registry::with_prefix("nudgespot_source");
         let seconds = || Histogram::new(exponential_buckets(0.000_5, 2.0, 16));

@@ -223,6 +223,7 @@ impl DeadLetters {
 ///
 /// # Errors
 /// Where it is not known to be committed.
+#[expect(clippy::too_many_lines, reason = "one statement and its columns")]
 pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, Settled>> {
     let (all, attempts, dead) = columns(settlements);
     let rows = sqlx::query!(
