@@ -53,6 +53,8 @@ impl DatabaseUrl {
         let (user_info, rest) = split_user_info(rest);
         let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
         let (hosts, ports, rest) = split_hosts(rest)?;
+        // Where the `@` and the host were forgotten, what looks like a host and its port is a user and a password.
+        let may_lack_its_host = user_info.is_empty();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let dbname = path.strip_prefix('/').unwrap_or_default();
         Ok(Self {
@@ -64,7 +66,9 @@ impl DatabaseUrl {
             parameters: parameters(query)?,
             // Behind a `?` that belongs to a password, the `@` is still to come; behind an `&` that does, there was
             // the parameter of a password.
-            parameter_names_are_safe: !query.contains('@') && !query.to_ascii_lowercase().contains("pass"),
+            parameter_names_are_safe: !may_lack_its_host
+                && !query.contains('@')
+                && !query.to_ascii_lowercase().contains("pass"),
         })
     }
 }

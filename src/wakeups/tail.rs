@@ -78,6 +78,8 @@ struct SourceTail {
     lease: LeaseState,
     /// The number of the last event that is known: it was sent, or is here.
     known_seq: i64,
+    /// Up to this number, the lease's step read the log: what it does not send is not here.
+    read_seq: i64,
     /// Whether everything after what was sent is here, as far as is known.
     is_whole: bool,
     blocks: VecDeque<Arc<CommittedBlock>>,
@@ -114,6 +116,7 @@ impl Tail {
         let entry = sources.by_id.entry(source).or_insert_with(|| SourceTail {
             lease: LeaseState::Asked { before: None },
             known_seq: 0,
+            read_seq: 0,
             is_whole: true,
             blocks: VecDeque::new(),
             n_bytes: 0,
@@ -149,6 +152,7 @@ impl Tail {
         let is_ours = entry.blocks.iter().all(|block| block.lease.counts_for(lease.number));
         let has_read_all = read_seq >= lease.head_seq;
         entry.known_seq = entry.known_seq.max(read_seq);
+        entry.read_seq = read_seq;
         let n_cleared = if is_next && is_ours && has_read_all && entry.is_whole { 0 } else { entry.clear() };
         sources.n_bytes -= n_freed + n_cleared;
     }
@@ -173,7 +177,10 @@ impl Tail {
     pub fn keep(&self, lease: Lease, renewed_at: Instant, now: Instant) {
         let mut sources = self.lock();
         let Some(entry) = sources.by_id.get_mut(&lease.source_id) else { return };
-        let n_freed = entry.drop_until(lease.cursor);
+        let mut n_freed = entry.drop_until(lease.cursor);
+        if lease.cursor < entry.read_seq {
+            n_freed += entry.clear();
+        }
         entry.known_seq = entry.known_seq.max(lease.cursor);
         entry.lease = LeaseState::Kept(Kept { lease, renewed_at, idle_since: now });
         sources.n_bytes -= n_freed;
@@ -218,10 +225,16 @@ impl Tail {
         }
     }
 
-    /// Whether a source's log has nothing up to `seq` that is not known here.
+    /// Whether what a source's log has up to `seq` is known here, and was sent or is about to be.
     #[must_use]
     pub fn knows(&self, source: Uuid, seq: i64) -> bool {
-        self.lock().by_id.get(&source).is_some_and(|entry| entry.is_whole && entry.known_seq >= seq)
+        self.lock().by_id.get(&source).is_some_and(|entry| {
+            let is_seen_to = match &entry.lease {
+                LeaseState::Kept(kept) => !entry.blocks.is_empty() || kept.lease.cursor >= seq,
+                LeaseState::Asked { .. } | LeaseState::InStep { .. } => true,
+            };
+            entry.is_whole && entry.known_seq >= seq && is_seen_to
+        })
     }
 
     /// The sources whose lease waits for something to deliver.

@@ -188,6 +188,8 @@ fn what_cannot_be_honoured_is_refused_and_nothing_but_the_parameters_name_is_rep
         ("postgres://u:p@h/d?replication=database", "`replication` can have no other value"),
         // Here the parameter's name is a part of the password.
         ("postgres://u:1/x?s3cret=y@h/d", "a parameter behind the `?` is not known"),
+        ("postgres://u:?s3cret=y", "a parameter behind the `?` is not known"),
+        ("postgres://u:1?s3cret=y", "a parameter behind the `?` is not known"),
         ("postgres://u@h/d?password=x&s3cret=y", "a parameter behind the `?` is not known"),
     ] {
         let is = refusal(url);

@@ -116,6 +116,21 @@ fn the_log_is_asked_where_it_was_not_read_to_its_end_or_something_happened_elsew
 }
 
 #[test]
+fn what_was_read_from_the_log_and_not_sent_is_read_again() {
+    let now = Instant::now();
+    let tail = Tail::default();
+    assert_eq!(begin(&tail, 5, now), None);
+    tail.leased(&lease(3, 0, 10), 10);
+    tail.push(SOURCE, committed(1, 11, 3, false));
+    tail.keep(lease(3, 5, 10), now, now);
+    assert!(!tail.knows(SOURCE, 10), "6 to 10 are to be found");
+    assert_eq!(begin(&tail, 1_000, now), None);
+    tail.leased(&lease(4, 5, 11), 11);
+    tail.keep(lease(4, 11, 11), now, now);
+    assert_eq!(begin(&tail, 1_000, now), Some(vec![]));
+}
+
+#[test]
 fn a_lease_that_may_have_ended_is_not_relied_on() {
     let now = Instant::now();
     let tail = kept(3, now);
