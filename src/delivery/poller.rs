@@ -89,7 +89,7 @@ impl DuePoller {
             match self.connection.run(async |db| delivery::heads(db, &kept).await).await {
                 Ok(heads) => self.wake(WakeReason::NewEvents, heads),
                 // The next poll fails as well, and says so.
-                Err(_) => return,
+                Err(_) => return tokio::time::sleep_until(until).await,
             }
         }
     }
