@@ -42,10 +42,14 @@ impl Wakeups {
             self.tail.push(source, block);
             source
         });
-        self.add(WakeReason::NewEvents, ids.collect::<Vec<_>>());
+        self.add(WakeReason::NewEvents, ids);
     }
 
     fn add(&self, reason: WakeReason, ids: impl IntoIterator<Item = Uuid>) {
+        let mut ids = ids.into_iter().peekable();
+        if ids.peek().is_none() {
+            return;
+        }
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
             let strongest = sources.entry(id).or_insert(reason);

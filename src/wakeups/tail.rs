@@ -144,46 +144,27 @@ impl Tail {
 
     /// The lease was taken, and everything up to `read_seq` was read with it.
     pub fn leased(&self, lease: &Lease, read_seq: i64) {
-        let mut sources = self.lock();
-        let Some(entry) = sources.by_id.get_mut(&lease.source_id) else { return };
-        entry.lease = LeaseState::InStep { number: lease.number };
-        let n_freed = entry.drop_until(read_seq);
-        let is_next = entry.blocks.front().is_none_or(|block| block.first_seq() == read_seq + 1);
-        let is_ours = entry.blocks.iter().all(|block| block.lease.counts_for(lease.number));
-        let has_read_all = read_seq >= lease.head_seq;
-        entry.known_seq = entry.known_seq.max(read_seq);
-        entry.read_seq = read_seq;
-        let n_cleared = if is_next && is_ours && has_read_all && entry.is_whole { 0 } else { entry.clear() };
-        sources.n_bytes -= n_freed + n_cleared;
+        self.lock().change(lease.source_id, |entry| entry.leased(lease, read_seq));
     }
 
     /// No lease was given.
     pub fn not_leased(&self, source: Uuid) {
         let mut sources = self.lock();
-        let Some(entry) = sources.by_id.get_mut(&source) else { return };
-        if let LeaseState::Asked { before: before @ Some(_) } = &mut entry.lease
-            && let Some(kept) = before.take()
-        {
-            // It is given free when it was kept for long enough.
-            entry.lease = LeaseState::Kept(kept);
-            let n_cleared = entry.clear();
-            sources.n_bytes -= n_cleared;
-        } else {
+        if sources.change(source, SourceTail::not_leased) == Some(false) {
             sources.remove(source);
         }
     }
 
     /// A step has settled, and the lease, which stays, was renewed after `renewed_at`.
     pub fn keep(&self, lease: Lease, renewed_at: Instant, now: Instant) {
-        let mut sources = self.lock();
-        let Some(entry) = sources.by_id.get_mut(&lease.source_id) else { return };
-        let mut n_freed = entry.drop_until(lease.cursor);
-        if lease.cursor < entry.read_seq {
-            n_freed += entry.clear();
-        }
-        entry.known_seq = entry.known_seq.max(lease.cursor);
-        entry.lease = LeaseState::Kept(Kept { lease, renewed_at, idle_since: now });
-        sources.n_bytes -= n_freed;
+        self.lock().change(lease.source_id, |entry| {
+            entry.drop_until(lease.cursor);
+            if lease.cursor < entry.read_seq {
+                entry.clear();
+            }
+            entry.known_seq = entry.known_seq.max(lease.cursor);
+            entry.lease = LeaseState::Kept(Kept { lease, renewed_at, idle_since: now });
+        });
     }
 
     /// The lease is not ours any more, or was given free.
@@ -195,34 +176,20 @@ impl Tail {
     pub(super) fn push(&self, source: Uuid, committed: CommittedBlock) {
         let mut sources = self.lock();
         let has_room = sources.n_bytes + committed.block.n_bytes() <= MAX_BYTES;
-        let Some(entry) = sources.by_id.get_mut(&source) else { return };
-        let is_ours = match &entry.lease {
-            // It is judged when the lease is there.
-            LeaseState::Asked { .. } => true,
-            LeaseState::InStep { number } => committed.lease.counts_for(*number),
-            LeaseState::Kept(kept) => committed.lease.counts_for(kept.lease.number),
-        };
-        let is_asked = matches!(entry.lease, LeaseState::Asked { .. });
-        let is_next = committed.first_seq() == entry.known_seq + 1 || is_asked && entry.blocks.is_empty();
-        let n_bytes = committed.block.n_bytes();
-        if is_ours && is_next && entry.is_whole && has_room && entry.n_bytes + n_bytes <= MAX_SOURCE_BYTES {
-            entry.known_seq = committed.last_seq;
-            entry.n_bytes += n_bytes;
-            entry.blocks.push_back(Arc::new(committed));
-            sources.n_bytes += n_bytes;
-        } else {
-            let n_cleared = entry.clear();
-            sources.n_bytes -= n_cleared;
-        }
+        sources.change(source, |entry| {
+            if has_room && entry.is_continued_by(&committed) {
+                entry.known_seq = committed.last_seq;
+                entry.n_bytes += committed.block.n_bytes();
+                entry.blocks.push_back(Arc::new(committed));
+            } else {
+                entry.clear();
+            }
+        });
     }
 
     /// Something may have happened to a source that is not known here.
     pub(super) fn distrust(&self, source: Uuid) {
-        let mut sources = self.lock();
-        if let Some(entry) = sources.by_id.get_mut(&source) {
-            let n_cleared = entry.clear();
-            sources.n_bytes -= n_cleared;
-        }
+        self.lock().change(source, SourceTail::clear);
     }
 
     /// Whether what a source's log has up to `seq` is known here, and was sent or is about to be.
@@ -267,6 +234,15 @@ impl Tail {
 }
 
 impl Sources {
+    /// Changes what there is of a source, if there is any, and counts its bytes anew.
+    fn change<R>(&mut self, source: Uuid, change: impl FnOnce(&mut SourceTail) -> R) -> Option<R> {
+        let entry = self.by_id.get_mut(&source)?;
+        self.n_bytes -= entry.n_bytes;
+        let changed = change(entry);
+        self.n_bytes += entry.n_bytes;
+        Some(changed)
+    }
+
     fn remove(&mut self, source: Uuid) {
         if let Some(removed) = self.by_id.remove(&source) {
             self.n_bytes -= removed.n_bytes;
@@ -275,27 +251,59 @@ impl Sources {
 }
 
 impl SourceTail {
+    fn leased(&mut self, lease: &Lease, read_seq: i64) {
+        self.lease = LeaseState::InStep { number: lease.number };
+        self.drop_until(read_seq);
+        let is_next = self.blocks.front().is_none_or(|block| block.first_seq() == read_seq + 1);
+        let is_ours = self.blocks.iter().all(|block| block.lease.counts_for(lease.number));
+        let has_read_all = read_seq >= lease.head_seq;
+        self.known_seq = self.known_seq.max(read_seq);
+        self.read_seq = read_seq;
+        if !(is_next && is_ours && has_read_all) {
+            self.clear();
+        }
+    }
+
+    /// Goes back to the lease before, which is given free when it was kept for long enough. Says whether there is one.
+    fn not_leased(&mut self) -> bool {
+        let LeaseState::Asked { before } = &mut self.lease else { return false };
+        let Some(kept) = before.take() else { return false };
+        self.lease = LeaseState::Kept(kept);
+        self.clear();
+        true
+    }
+
+    /// Whether these events are the next, and may be sent under the lease.
+    fn is_continued_by(&self, committed: &CommittedBlock) -> bool {
+        let is_after_known = committed.first_seq() == self.known_seq + 1;
+        let fits = match &self.lease {
+            // Whether they follow what is read with the lease, and whether it is the one that they saw, is judged when it
+            // is there.
+            LeaseState::Asked { .. } => is_after_known || self.blocks.is_empty(),
+            LeaseState::InStep { number } => is_after_known && committed.lease.counts_for(*number),
+            LeaseState::Kept(kept) => is_after_known && committed.lease.counts_for(kept.lease.number),
+        };
+        fits && self.is_whole && self.n_bytes + committed.block.n_bytes() <= MAX_SOURCE_BYTES
+    }
+
     /// The blocks with the next `n_events` events after `cursor`.
     fn next_blocks(&self, cursor: i64, n_events: usize) -> Vec<Arc<CommittedBlock>> {
         let end = cursor.saturating_add(i64::try_from(n_events).unwrap_or(i64::MAX));
         self.blocks.iter().take_while(|block| block.first_seq() <= end).cloned().collect()
     }
 
-    /// Drops what is sent. Says how many bytes that frees.
-    fn drop_until(&mut self, cursor: i64) -> usize {
-        let mut n_bytes = 0;
+    /// Drops what is sent.
+    fn drop_until(&mut self, cursor: i64) {
         while let Some(block) = self.blocks.pop_front_if(|block| block.last_seq <= cursor) {
-            n_bytes += block.block.n_bytes();
+            self.n_bytes -= block.block.n_bytes();
         }
-        self.n_bytes -= n_bytes;
-        n_bytes
     }
 
-    /// Drops everything: the log is to be asked. Says how many bytes that frees.
-    fn clear(&mut self) -> usize {
+    /// Drops everything: the log is to be asked.
+    fn clear(&mut self) {
         self.is_whole = false;
         self.blocks.clear();
-        std::mem::take(&mut self.n_bytes)
+        self.n_bytes = 0;
     }
 }
 
