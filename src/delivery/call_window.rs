@@ -193,21 +193,7 @@ mod tests {
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
     fn lease(cursor: i64, done_ahead: Vec<i64>) -> Lease {
-        Lease {
-            source_id: Uuid::nil(),
-            number: 1,
-            cursor,
-            head_seq: cursor,
-            done_ahead,
-            n_attempts: 0,
-            n_refused: 0,
-            is_paused: false,
-            write_key: None,
-            kind: "segment".to_owned(),
-            region: "us".to_owned(),
-            endpoint: None,
-            unsubscribe_event: String::new(),
-        }
+        Lease { done_ahead, ..Lease::flowing(Uuid::nil(), 1, cursor, cursor) }
     }
 
     /// A block of calls of these users, numbered from 1.

@@ -123,6 +123,29 @@ pub struct Lease {
     pub unsubscribe_event: String,
 }
 
+#[cfg(test)]
+impl Lease {
+    /// One of a source that flows.
+    #[must_use]
+    pub fn flowing(source_id: Uuid, number: i64, cursor: i64, head_seq: i64) -> Self {
+        Self {
+            source_id,
+            number,
+            cursor,
+            head_seq,
+            done_ahead: Vec::new(),
+            n_attempts: 0,
+            n_refused: 0,
+            is_paused: false,
+            write_key: None,
+            kind: String::new(),
+            region: "us".to_owned(),
+            endpoint: None,
+            unsubscribe_event: String::new(),
+        }
+    }
+}
+
 /// Leases those of the sources that have something to do now, and reads what lies after their cursors: the blocks that
 /// hold the next events, as many as are asked for, or the first of them, if they are large. Those that have nothing to do,
 /// or that another process is at, are left out. One statement that commits by itself.

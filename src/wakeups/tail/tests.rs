@@ -5,21 +5,7 @@ use crate::store::block::Record;
 const SOURCE: Uuid = Uuid::from_u128(7);
 
 fn lease(number: i64, cursor: i64, head_seq: i64) -> Lease {
-    Lease {
-        source_id: SOURCE,
-        number,
-        cursor,
-        head_seq,
-        done_ahead: vec![],
-        n_attempts: 0,
-        n_refused: 0,
-        is_paused: false,
-        write_key: None,
-        kind: "nudgespot".to_owned(),
-        region: "us".to_owned(),
-        endpoint: None,
-        unsubscribe_event: String::new(),
-    }
+    Lease::flowing(SOURCE, number, cursor, head_seq)
 }
 
 /// Events up to `last_seq`, whose commit saw this lease.
