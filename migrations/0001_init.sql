@@ -202,14 +202,16 @@ create index replay_replayed_at_idx on replay using brin (replayed_at);
 
 create type attempt_outcome as enum ('delivered', 'retry', 'refused', 'paused');
 
--- Requests made to Segment, one row each.
+-- Requests made to Segment or Nudgespot: one row each, or one for several that went well one after the other.
 create table attempt (
     id bigint generated always as identity primary key,
     source_id uuid not null,
     from_seq bigint not null,
     to_seq bigint not null,
     n_events int not null,
+    n_requests int not null,
     started_at timestamptz not null,
+    -- Of several requests, that of the slowest.
     duration_ms int not null,
     -- Null: no answer.
     status smallint,

@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod random;
 pub mod sandbox;
 pub mod secrets;
+pub mod ticks;
 pub mod wakeups;
 
 pub mod store;

@@ -18,6 +18,7 @@ use crate::domain::timestamp::rfc3339;
 use crate::sources::signature::clause;
 pub use crate::store::overview::{MANY, Standing};
 use crate::store::traffic::{Step, Traffic};
+use crate::store::overview::AttemptRow;
 use crate::store::{overview, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.
@@ -270,15 +271,16 @@ impl Admin {
         durations.sort_unstable();
         let percentile =
             |percent: usize| durations.get((durations.len() * percent / 100).min(durations.len() - 1)).copied();
+        let n_requests = |attempt: &AttemptRow| usize::try_from(attempt.n_requests).unwrap_or_default();
         let mut answers: BTreeMap<Option<i16>, usize> = BTreeMap::new();
         for attempt in &attempts {
-            *answers.entry(attempt.status).or_default() += 1;
+            *answers.entry(attempt.status).or_default() += n_requests(attempt);
         }
         let name = |status: Option<i16>| status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         let mut answers: Vec<(String, usize)> = answers.into_iter().map(|(status, n)| (name(status), n)).collect();
         answers.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         Ok(DeliveryHealth {
-            n_requests: attempts.len(),
+            n_requests: attempts.iter().map(n_requests).sum(),
             since: Some(rfc3339(first.started_at)),
             last_at: Some(rfc3339(last.started_at)),
             p50_ms: percentile(50),

@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::call_window::{CallWindow, MAX_CONCURRENT_CALLS};
 use super::scheduler::StepOutcome;
-use super::worker::{DeliveryWorker, StepResult, log_unsent, to_i64};
+use super::worker::{DeliveryWorker, StepResult, log_unsent};
 use crate::destinations::nudgespot::{Destination, Operation};
 use crate::destinations::{Answer, Failure, Outcome};
 use crate::domain::event::Kind;
 use crate::domain::retry;
 use crate::random;
+use crate::store::attempt::Attempt;
 use crate::store::lease::Lease;
-use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settlement};
+use crate::store::settlement::{NewDeadLetter, Pause, Settlement};
 
 /// No further calls begin after this: with those on their way, a step ends long before its lease.
 const LONGEST_STEP: Duration = Duration::from_secs(5);
@@ -117,6 +118,7 @@ impl Requests {
             from_seq: seq,
             to_seq: seq,
             n_events: 1,
+            n_requests: 1,
             started_at: sent_at.into(),
             duration: sent_at.elapsed().unwrap_or_default(),
             status,
@@ -157,11 +159,11 @@ impl Requests {
         let (cursor, done_ahead) = window.progress();
         log_unsent(lease, window.expired.len());
         dead.extend(window.expired);
-        attempts.extend(told_together(taken));
+        attempts.extend(Attempt::joined(taken.into_values()));
         let settlement = Settlement {
             cursor,
             done_ahead,
-            n_delivered: to_i64(delivered.len()),
+            delivered,
             dead,
             n_erased: window.n_erased,
             n_attempts: 0,
@@ -179,57 +181,9 @@ impl Requests {
                 (Settlement { n_attempts, wait, last_error: Some(reason), ..settlement }, StepOutcome::Backoff(wait))
             }
             Some(Stop::Busy) => (settlement, StepOutcome::Withhold(BUSY)),
-            None if delivered.len() < SMALL_STEP_CALLS => (settlement, StepOutcome::Debounce),
+            None if settlement.delivered.len() < SMALL_STEP_CALLS => (settlement, StepOutcome::Debounce),
             None => (settlement, StepOutcome::Continue),
         };
-        StepResult { settlement, delivered, since: window.since, next }
-    }
-}
-
-/// Requests that went well, told in one where their numbers follow each other: what is told of a number, its own request is in.
-/// The time is that of the first to be made, and of the one that took longest.
-fn told_together(taken: BTreeMap<i64, Attempt>) -> Vec<Attempt> {
-    let mut told: Vec<Attempt> = Vec::new();
-    for one in taken.into_values() {
-        match told.last_mut() {
-            Some(run) if run.to_seq + 1 == one.from_seq && run.status == one.status => {
-                run.to_seq = one.to_seq;
-                run.n_events += one.n_events;
-                run.started_at = run.started_at.min(one.started_at);
-                run.duration = run.duration.max(one.duration);
-            }
-            _ => told.push(one),
-        }
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use time::OffsetDateTime;
-
-    use super::*;
-
-    #[test]
-    fn what_is_told_of_a_number_its_request_is_in() {
-        let taken = |n: i64, status| {
-            let started_at = OffsetDateTime::UNIX_EPOCH + Duration::from_secs(n.unsigned_abs());
-            let one = Attempt {
-                from_seq: n,
-                to_seq: n,
-                n_events: 1,
-                started_at,
-                duration: Duration::from_millis(10 - n.unsigned_abs()),
-                status: Some(status),
-                outcome: Outcome::Delivered.as_str(),
-                reason: None,
-            };
-            (n, one)
-        };
-        let told = told_together([taken(1, 200), taken(2, 200), taken(3, 201), taken(5, 201), taken(6, 201)].into());
-        let runs: Vec<_> = told.iter().map(|run| (run.from_seq, run.to_seq, run.n_events, run.status)).collect();
-        assert_eq!(runs, [(1, 2, 2, Some(200)), (3, 3, 1, Some(201)), (5, 6, 2, Some(201))]);
-        assert_eq!((told[0].started_at.unix_timestamp(), told[0].duration), (1, Duration::from_millis(9)));
-        assert!(told_together(BTreeMap::new()).is_empty());
+        StepResult { settlement, since: window.since, next }
     }
 }

@@ -25,9 +25,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use reqwest::Url;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -48,6 +49,11 @@ pub use worker::DeliveryWorker;
 const DB_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long the steps in flight have to settle when the program ends: a little more than a request to Segment may take.
 const DRAIN: Duration = Duration::from_secs(16);
+/// How much longer, for what they leave.
+const LAST_SETTLEMENT: Duration = Duration::from_secs(2);
+/// After this, what steps have left for later is settled: nobody misses it for so long, and a process that dies repeats no
+/// more.
+const SETTLE_AFTER: Duration = Duration::from_millis(200);
 
 /// Delivers for the sources that are woken.
 pub struct Delivery {
@@ -71,7 +77,7 @@ impl Delivery {
         Self { worker, wakeups, sources }
     }
 
-    /// Delivers until `stop`, then lets the steps in flight settle, for 16 s at most.
+    /// Delivers until `stop`, then lets the steps in flight settle, for 18 s at most.
     ///
     /// # Errors
     /// [`DeliveryError`]; steps in flight are broken off, and their batches will be sent again. The program should end.
@@ -93,7 +99,34 @@ impl Delivery {
             }
             .instrument(tracing::info_span!("delivery_step", source.id = %source))
         };
-        Steps::new(run_step).run(&stop, &wakeups, address_of, in_flight).await
+        let steps = Steps::new(run_step).run(&stop, &wakeups, address_of, in_flight);
+        let settling = async {
+            let due = async || {
+                wakeups.tail.has_unsettled().await;
+                sleep(SETTLE_AFTER).await;
+            };
+            while stop.run_until_cancelled(due()).await.is_some() {
+                worker.settle_deferred().await;
+            }
+            wakeups.tail.end();
+            Ok(())
+        };
+        let delivering = async {
+            try_join(steps, settling).await?;
+            worker.settle_deferred().await;
+            Ok(())
+        };
+        let too_late = async {
+            stop.cancelled().await;
+            sleep(DRAIN + LAST_SETTLEMENT).await;
+        };
+        tokio::select! {
+            done = delivering => done,
+            () = too_late => {
+                tracing::warn!("stopped before all was settled; what was sent last will be sent again");
+                Ok(())
+            }
+        }
     }
 }
 

@@ -10,10 +10,9 @@ use uuid::Uuid;
 use crate::store::connection::{Connection, Connector, Session};
 use crate::store::lease::LeaseOwner;
 use crate::store::{delivery, lease};
+use crate::ticks;
 use crate::wakeups::{WakeReason, Wakeups};
 
-/// A change elsewhere, such as an admin's, takes effect within this time.
-const EVERY: Duration = Duration::from_millis(500);
 /// How many sources are read at a time, and how often a poll reads. Of more that are due, the next polls see the others.
 const PAGE: usize = 1_000;
 const MAX_PAGES: usize = 4;
@@ -77,7 +76,7 @@ impl DuePoller {
 
     /// Waits for the next poll, and sees to the kept leases meanwhile.
     async fn pause(&mut self) {
-        let until = tokio::time::Instant::now() + EVERY;
+        let until = ticks::next_after(tokio::time::Instant::now());
         loop {
             let kept = if self.is_alone { Vec::new() } else { self.wakeups.tail.kept() };
             let n_kept = u32::try_from(kept.len()).unwrap_or(u32::MAX);

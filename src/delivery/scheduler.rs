@@ -55,7 +55,7 @@ const MAX_IN_FLIGHT_BYTES: usize = 192_000_000;
 const MIN_DEBOUNCE: Duration = Duration::from_millis(5);
 const MAX_DEBOUNCE: Duration = Duration::from_secs(2);
 const DEBOUNCE_PER_SOURCE: Duration = Duration::from_micros(250);
-const SHORT_DEBOUNCE: Duration = Duration::from_millis(25);
+const SHORT_DEBOUNCE: Duration = Duration::from_millis(28);
 const SHORT_DEBOUNCE_PER_SOURCE: Duration = Duration::from_millis(2);
 
 /// How long a source's small batches are put off where so many sources are served.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use super::batcher::BatchError;
@@ -16,35 +17,80 @@ use crate::store::block::UnreadableBlock;
 use crate::store::connection::Connection;
 use crate::store::lease::Lease;
 use crate::store::settlement::{Pause, Settled, Settlement};
+use crate::wakeups::Deferred;
 
 /// How often it is tried to store an answer: together with the waits in between about half a minute, in which
 /// the lease lasts.
 const MAX_SETTLE_RETRIES: u32 = 5;
 
+/// What came of a settlement.
+enum Written {
+    /// It is in the database.
+    Settled {
+        /// Whether more events wait.
+        more: bool,
+    },
+    /// The lease was not ours any more.
+    Lost,
+    /// The database did not take it for long.
+    Failed,
+}
+
 impl DeliveryWorker {
-    /// Settles a step, and keeps its lease where that is of use. Returns what to do next.
+    /// Settles a step, or leaves that for later where it went well, and keeps its lease where that is of use. Returns what to
+    /// do next.
     pub(super) async fn settle(&self, lease: Lease, done: StepResult) -> Result<StepOutcome, BatchError> {
-        let (source, n_dead) = (done.settlement.source_id, done.settlement.dead.len());
-        let n_missing = done.settlement.n_missing.unsigned_abs();
+        let StepResult { settlement, since, next } = done;
+        if let Some(since) = since {
+            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
+        }
+        match self.wakeups.tail.defer(&lease, settlement, Instant::now()) {
+            Deferred::Later { more } => Ok(if more { next } else { StepOutcome::Idle }),
+            Deferred::Not(settlement) => {
+                // Who has sent little waits for others.
+                let is_in_hurry = next != StepOutcome::Debounce;
+                let settled = self.write(lease, *settlement, is_in_hurry).await?;
+                Ok(match settled {
+                    Written::Settled { more: true } => next,
+                    Written::Settled { more: false } | Written::Lost => StepOutcome::Idle,
+                    Written::Failed => StepOutcome::Withhold(WITHHOLD),
+                })
+            }
+        }
+    }
+
+    /// Settles what steps have left for later, of all sources that no step is at.
+    pub(super) async fn settle_deferred(&self) {
+        let settling = self.wakeups.tail.take_unsettled().into_iter().map(async |(lease, settlement)| {
+            let source = lease.source_id;
+            let settled = self.write(lease, settlement, true).await;
+            let more = matches!(settled, Ok(Written::Settled { more: true }));
+            more.then_some(source)
+        });
+        let more = join_all(settling).await;
+        self.wakeups.wake_again(more.into_iter().flatten());
+    }
+
+    async fn write(&self, lease: Lease, settlement: Settlement, is_in_hurry: bool) -> Result<Written, BatchError> {
+        let source = settlement.source_id;
         let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
-        // Who has sent little waits for others.
-        let is_in_hurry = done.next != StepOutcome::Debounce;
         let mut n_failed = 0;
         let tail = &self.wakeups.tail;
         let (settled, renewed_at) = loop {
-            let (settlement, renewed_at) = (done.settlement.clone(), Instant::now());
+            let (settlement, renewed_at) = (settlement.clone(), Instant::now());
+            let has_asked = !settlement.attempts.is_empty();
             match self.settlements.submit(source, settlement, is_in_hurry, settle).await.and_then(Option::transpose) {
                 Ok(settled) => break (settled, renewed_at),
                 // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
-                Err(error) if !done.settlement.attempts.is_empty() && n_failed < MAX_SETTLE_RETRIES => {
+                Err(error) if has_asked && n_failed < MAX_SETTLE_RETRIES => {
                     n_failed += 1;
                     tracing::warn!(source.id = %source, %error, "an answer could not be stored yet");
                     tokio::time::sleep(retry::wait(n_failed, None, random::fraction())).await;
                 }
-                Err(error) if !done.settlement.attempts.is_empty() => {
+                Err(error) if has_asked => {
                     tracing::error!(source.id = %source, %error, "an answer could not be stored; what it was about is sent again");
                     tail.forget(source);
-                    return Ok(StepOutcome::Withhold(WITHHOLD));
+                    return Ok(Written::Failed);
                 }
                 Err(error) => {
                     tail.forget(source);
@@ -52,28 +98,28 @@ impl DeliveryWorker {
                 }
             }
         };
-        match settled {
-            Some(Settled { is_kept: true, .. }) => {
-                let kept = Lease { cursor: done.settlement.cursor, n_attempts: 0, n_refused: 0, ..lease };
-                tail.keep(kept, renewed_at, Instant::now());
-            }
-            _ => tail.forget(source),
-        }
-        let Some(Settled { more, .. }) = settled else {
+        let Some(Settled { more, is_kept }) = settled else {
+            tail.forget(source);
             tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
-            return Ok(StepOutcome::Idle);
+            return Ok(Written::Lost);
         };
+        self.count_settled(&settlement);
+        if is_kept {
+            let more_here = tail.keep(lease.advanced(settlement.cursor), renewed_at, Instant::now());
+            return Ok(Written::Settled { more: more || more_here });
+        }
+        tail.forget(source);
+        Ok(Written::Settled { more })
+    }
+
+    fn count_settled(&self, settlement: &Settlement) {
         let mut tally = Tally::default();
-        for kind in done.delivered {
-            tally.add(Some(kind), EventDisposition::Delivered, 1);
+        for kind in &settlement.delivered {
+            tally.add(Some(*kind), EventDisposition::Delivered, 1);
         }
-        tally.add(None, EventDisposition::DeadLettered, n_dead);
+        tally.add(None, EventDisposition::DeadLettered, settlement.dead.len());
         self.metrics.events(tally);
-        self.metrics.missing_events.inc_by(n_missing);
-        if let Some(since) = done.since {
-            self.metrics.delivery_seconds.observe((OffsetDateTime::now_utc() - since).as_seconds_f64());
-        }
-        Ok(if more { done.next } else { StepOutcome::Idle })
+        self.metrics.missing_events.inc_by(settlement.n_missing.unsigned_abs());
     }
 
     /// What to do where the block after the cursor cannot be read.

@@ -18,14 +18,14 @@ use super::statements::{self, Acquired};
 use crate::config::Endpoints;
 use crate::destinations::segment::Client;
 use crate::destinations::{Answer, Failure, Outcome, nudgespot, segment};
-use crate::domain::event::Kind;
 use crate::domain::retry::{self, LONGEST_WAIT};
 use crate::metrics::Metrics;
 use crate::random;
 use crate::secrets::vault::Vault;
+use crate::store::attempt::Attempt;
 use crate::store::connection::Connection;
 use crate::store::lease::Lease;
-use crate::store::settlement::{Attempt, NewDeadLetter, Pause, Settled, Settlement};
+use crate::store::settlement::{NewDeadLetter, Pause, Settled, Settlement};
 use crate::wakeups::{NextStep, Wakeups};
 
 /// How many events are read at a time: of usual size, as many as fit into a batch.
@@ -66,9 +66,7 @@ pub struct DeliveryWorker {
 /// What came of a step, to be settled.
 pub(super) struct StepResult {
     pub settlement: Settlement,
-    /// The events that were taken.
-    pub delivered: Vec<Kind>,
-    /// Since when the first of them waited.
+    /// Since when the first of the events that were taken waited.
     pub since: Option<OffsetDateTime>,
     /// What to do if more waits.
     pub next: StepOutcome,
@@ -84,7 +82,7 @@ struct Found {
 impl StepResult {
     /// Of a step that delivered nothing.
     pub(super) fn of(settlement: Settlement, next: StepOutcome) -> Self {
-        Self { settlement, delivered: vec![], since: None, next }
+        Self { settlement, since: None, next }
     }
 }
 
@@ -111,6 +109,10 @@ impl DeliveryWorker {
                 let blocks = blocks.into_iter().map(LogBlock::Committed).collect();
                 self.deliver(*lease, Found { blocks, forgotten: HashMap::new() }, n_events, bisection, stop).await
             }
+            NextStep::Settle(lease) => {
+                let done = StepResult::of(Settlement::stay(&lease), StepOutcome::Continue);
+                self.settle(*lease, done).await
+            }
             NextStep::Ask => {
                 self.metrics.delivery_step("log");
                 let done = self.step_from_database(source, n_events, bisection, stop).await;
@@ -130,6 +132,7 @@ impl DeliveryWorker {
         bisection: &mut Bisection,
         stop: &CancellationToken,
     ) -> Result<StepOutcome, BatchError> {
+        let asked_at = Instant::now();
         let acquire = async |db: &mut Connection, sources: Vec<_>| statements::acquire(db, &sources, self.holder).await;
         let Acquired { lease, blocks, next_seq, forgotten } =
             match self.leases.submit(source, (source, to_i64(n_events)), true, acquire).await? {
@@ -144,7 +147,7 @@ impl DeliveryWorker {
                     return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
             };
-        self.wakeups.tail.leased(&lease, blocks.last().map_or(lease.cursor, |block| block.last_seq));
+        self.wakeups.tail.leased(&lease, blocks.last().map_or(lease.cursor, |block| block.last_seq), asked_at);
         if let Some(next_seq) = next_seq {
             let done = pass_missing(&lease, next_seq);
             return self.settle(lease, done).await;
@@ -219,6 +222,7 @@ impl DeliveryWorker {
             from_seq: first_sent.unwrap_or(last),
             to_seq: last,
             n_events: i32::try_from(n_events).unwrap_or(i32::MAX),
+            n_requests: 1,
             started_at: sent_at.into(),
             duration,
             status: answer.status,
@@ -235,7 +239,7 @@ impl DeliveryWorker {
                 StepResult {
                     settlement: Settlement {
                         cursor: last,
-                        n_delivered: to_i64(n_events),
+                        delivered: kinds,
                         n_erased,
                         dead: expired,
                         n_attempts: 0,
@@ -243,7 +247,6 @@ impl DeliveryWorker {
                         keep: bisection.limit().is_none(),
                         ..stay
                     },
-                    delivered: kinds,
                     since,
                     next: if is_small { StepOutcome::Debounce } else { StepOutcome::Continue },
                 }

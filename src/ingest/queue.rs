@@ -19,7 +19,7 @@ const MAX_COMMIT_EVENTS: usize = 1_024;
 const MAX_COMMIT_BYTES: usize = 8 << 20;
 /// How soon after a commit the next one may begin, where the last had webhooks that shared it. A commit costs as much as
 /// ten events; a webhook that comes alone, or after its sender has read the last answer, waits for nobody.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(5);
 /// So many events need no company.
 const ENOUGH_EVENTS: usize = 16;
 /// How often it is looked whether a held source is free.

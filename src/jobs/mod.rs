@@ -8,16 +8,19 @@ mod replay;
 mod replay_outcome;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::store::connection::Connection;
 use crate::store::{erase_job, replay_job};
+use crate::ticks;
 use crate::wakeups::Wakeups;
 
-/// How often due steps are looked for.
-const EVERY: Duration = Duration::from_millis(500);
+/// Waits until due steps are looked for again. Nobody misses a job for a second.
+async fn a_while() {
+    ticks::next().await;
+    ticks::next().await;
+}
 
 /// Does the steps of jobs.
 pub struct JobWorker {
@@ -38,22 +41,13 @@ impl JobWorker {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut is_away = false;
         while let Some(done) = stop.run_until_cancelled(self.round()).await {
-            let wait = match done {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => EVERY,
-                Err(error) => {
-                    if !is_away {
-                        tracing::warn!(%error, "a job's step failed; it is done again");
-                    }
-                    is_away = true;
-                    if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
-                        return;
-                    }
-                    continue;
-                }
-            };
-            is_away = false;
-            if stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
+            match &done {
+                Err(error) if !is_away => tracing::warn!(%error, "a job's step failed; it is done again"),
+                Ok(_) | Err(_) => {}
+            }
+            is_away = done.is_err();
+            let has_more = done.unwrap_or(false);
+            if !has_more && stop.run_until_cancelled(a_while()).await.is_none() {
                 return;
             }
         }

@@ -30,10 +30,10 @@ use pid_file::Status;
 use server::Server;
 use state::{IN_USE_LOCK, Mode, START_LOCK};
 
+use crate::ticks;
+
 /// How often it is looked whether a lock is free, and whether the server has started or ended.
 const POLL: Duration = Duration::from_millis(20);
-/// How often it is looked whether the server has died.
-const WATCH: Duration = Duration::from_millis(500);
 /// How long another process may take to start the server.
 const START_LOCK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long another process may take to stop it.
@@ -193,7 +193,7 @@ impl PrivateCluster {
 
     /// Sees to it that the server runs until `stop`: started again where it died.
     pub async fn watch(&mut self, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(WATCH)).await.is_some() {
+        while stop.run_until_cancelled(ticks::next()).await.is_some() {
             if let ServerState::Running(Status::Starting | Status::Ready) = self.server.instance.probe() {
                 continue;
             }

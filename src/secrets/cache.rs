@@ -7,9 +7,9 @@
 //! A source whose secret this program's master keys do not open is kept as such: that is no fault of its sender, who
 //! is asked to come again. It is looked at again when it changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -29,10 +29,8 @@ use crate::sources::Kind;
 use crate::sources::signature::Keyring;
 use crate::store::connection::{Connection, Connector, Session};
 use crate::store::source::{self, SealedSource};
+use crate::ticks;
 use crate::wakeups::{WakeReason, Wakeups};
-
-/// How often changes are looked for.
-const REFRESH: Duration = Duration::from_millis(300);
 
 /// What is needed to take a source's webhooks.
 #[derive(Debug)]
@@ -92,6 +90,8 @@ struct Refresh {
     connection: Connection,
     version: i64,
     began: Instant,
+    /// The sources that have changed, and of which the delivery does not know yet.
+    changed: HashSet<Uuid>,
 }
 
 /// Why the sources could not be read.
@@ -127,7 +127,7 @@ impl SourceCache {
             allow_untimestamped: false,
         };
         let sources = Self {
-            refresh: Mutex::new(Refresh { connection, version, began: Instant::now() }),
+            refresh: Mutex::new(Refresh { connection, version, began: Instant::now(), changed: HashSet::new() }),
             sources: RwLock::default(),
             dummy_activity: WebhookActivity::new(Uuid::nil(), &dummy_keyring),
             dummy_keyring,
@@ -210,8 +210,8 @@ impl SourceCache {
     /// Looks for changes until `stop`, and wakes the delivery of what has changed.
     pub async fn watch(&self, due: &Wakeups, stop: CancellationToken) {
         let mut is_away = false;
-        while stop.run_until_cancelled(tokio::time::sleep(REFRESH)).await.is_some() {
-            let Some(refreshed) = stop.run_until_cancelled(self.refresh()).await else { return };
+        while stop.run_until_cancelled(ticks::next()).await.is_some() {
+            let Some(refreshed) = stop.run_until_cancelled(self.changed()).await else { return };
             match refreshed {
                 Ok(changed) => {
                     is_away = false;
@@ -228,17 +228,25 @@ impl SourceCache {
         }
     }
 
-    /// Sees to it that every change committed before this call is known, and returns the sources that have changed since
-    /// the last time. However many ask at once, the database is asked once.
+    /// Sees to it that every change committed before this call is known. However many ask at once, the database is asked
+    /// once.
     ///
     /// # Errors
     /// The database did not answer: what is known may be old. Ask again.
-    pub async fn refresh(&self) -> sqlx::Result<Vec<Uuid>> {
+    pub async fn refresh(&self) -> sqlx::Result<()> {
         let asked = Instant::now();
         let mut refresh = self.refresh.lock().await;
-        if refresh.began > asked {
-            return Ok(Vec::new());
-        }
+        if refresh.began > asked { Ok(()) } else { self.look(&mut refresh).await }
+    }
+
+    /// The sources that have changed since this was asked last, whoever saw it first.
+    async fn changed(&self) -> sqlx::Result<Vec<Uuid>> {
+        let mut refresh = self.refresh.lock().await;
+        self.look(&mut refresh).await?;
+        Ok(std::mem::take(&mut refresh.changed).into_iter().collect())
+    }
+
+    async fn look(&self, refresh: &mut Refresh) -> sqlx::Result<()> {
         let began = Instant::now();
         let version = refresh.version;
         let changes = refresh.connection.run(async |db| source::changes_after(db, version).await).await?;
@@ -252,9 +260,10 @@ impl SourceCache {
                 self.put(sealed, activities.remove(&sealed.id));
             }
             refresh.version = *version;
+            refresh.changed.extend(ids);
         }
         refresh.began = began;
-        Ok(ids)
+        Ok(())
     }
 
     fn open(&self, sealed: &SealedSource) -> Result<Keyring, DecryptError> {

@@ -123,6 +123,14 @@ pub struct Lease {
     pub unsubscribe_event: String,
 }
 
+impl Lease {
+    /// The same lease after a step that went well.
+    #[must_use]
+    pub fn advanced(&self, cursor: i64) -> Self {
+        Self { cursor, n_attempts: 0, n_refused: 0, ..self.clone() }
+    }
+}
+
 #[cfg(test)]
 impl Lease {
     /// One of a source that flows.

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod api_token;
 pub mod append;
+pub mod attempt;
 pub mod audit;
 pub mod block;
 pub mod call_effects;

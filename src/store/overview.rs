@@ -217,6 +217,7 @@ pub struct AttemptRow {
     pub from_seq: i64,
     pub to_seq: i64,
     pub n_events: i32,
+    pub n_requests: i32,
     pub started_at: OffsetDateTime,
     pub duration_ms: i32,
     pub status: Option<i16>,
@@ -239,7 +240,7 @@ impl AttemptRow {
 pub async fn last_attempts(db: impl PgExecutor<'_>, source: Uuid, limit: i64) -> sqlx::Result<Vec<AttemptRow>> {
     sqlx::query_as!(
         AttemptRow,
-        r#"select from_seq, to_seq, n_events, started_at, duration_ms, status, outcome::text as "outcome!", reason
+        r#"select from_seq, to_seq, n_events, n_requests, started_at, duration_ms, status, outcome::text as "outcome!", reason
         from (
             -- Nearly the same order, and one that an index has.
             select * from attempt where source_id = $1 order by to_seq desc, id desc limit $2
@@ -269,7 +270,7 @@ pub async fn attempts_of(
             -- The index finds the upper bound: no request is about more numbers.
             where source_id = $1 and to_seq >= $2 and to_seq < $2 + $4 and from_seq <= $2
         )
-        select from_seq, to_seq, n_events, started_at, duration_ms, status, outcome::text as "outcome!", reason,
+        select from_seq, to_seq, n_events, n_requests, started_at, duration_ms, status, outcome::text as "outcome!", reason,
             n_all as "n_all!"
         from of_event where place <= $3 or place > n_all - $3 order by id"#,
         source,
@@ -284,6 +285,7 @@ pub async fn attempts_of(
         from_seq: row.from_seq,
         to_seq: row.to_seq,
         n_events: row.n_events,
+        n_requests: row.n_requests,
         started_at: row.started_at,
         duration_ms: row.duration_ms,
         status: row.status,

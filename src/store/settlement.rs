@@ -7,6 +7,7 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::attempt::{Attempt, Attempts};
 use super::lease::{LEASE, Lease};
 use super::storable;
 use crate::domain::event::Kind;
@@ -24,8 +25,8 @@ pub struct Settlement {
     pub cursor: i64,
     /// The numbers beyond that whose calls are done as well.
     pub done_ahead: Vec<i64>,
-    /// How many events the destination took.
-    pub n_delivered: i64,
+    /// The kinds of the events that the destination took.
+    pub delivered: Vec<Kind>,
     /// Those that were given up.
     pub dead: Vec<NewDeadLetter>,
     /// The numbers that the cursor passes and that have no event.
@@ -67,7 +68,7 @@ impl Settlement {
             before: lease.cursor,
             cursor: lease.cursor,
             done_ahead: lease.done_ahead.clone(),
-            n_delivered: 0,
+            delivered: Vec::new(),
             dead: Vec::new(),
             n_missing: 0,
             n_erased: 0,
@@ -78,6 +79,25 @@ impl Settlement {
             pause: None,
             attempts: Vec::new(),
             keep: false,
+        }
+    }
+
+    /// Whether it tells of nothing but success, so that it may as well be written later, with the next.
+    #[must_use]
+    pub fn can_wait(&self) -> bool {
+        self.keep && self.cursor > self.before && self.dead.is_empty()
+    }
+
+    /// This settlement and the one of the lease's step before, which [can wait](Self::can_wait), in one.
+    #[must_use]
+    pub fn after(self, mut earlier: Self) -> Self {
+        earlier.delivered.extend(self.delivered);
+        Self {
+            before: earlier.before,
+            delivered: earlier.delivered,
+            n_erased: earlier.n_erased + self.n_erased,
+            attempts: Attempt::joined(earlier.attempts.into_iter().chain(self.attempts)),
+            ..self
         }
     }
 }
@@ -103,20 +123,6 @@ pub struct NewDeadLetter {
     pub reason: String,
 }
 
-/// A request, or several that went well.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
-pub struct Attempt {
-    pub from_seq: i64,
-    pub to_seq: i64,
-    pub n_events: i32,
-    pub started_at: OffsetDateTime,
-    pub duration: Duration,
-    pub status: Option<u16>,
-    pub outcome: &'static str,
-    pub reason: Option<String>,
-}
-
 /// Settlements, column by column.
 #[derive(Default)]
 struct Settlements {
@@ -137,20 +143,6 @@ struct Settlements {
     /// As PostgreSQL writes arrays: there are none of arrays of different lengths.
     done_ahead: Vec<String>,
     keep: Vec<bool>,
-}
-
-/// Requests, column by column.
-#[derive(Default)]
-struct Attempts {
-    source_ids: Vec<Uuid>,
-    from_seqs: Vec<i64>,
-    to_seqs: Vec<i64>,
-    n_events: Vec<i32>,
-    started_at: Vec<OffsetDateTime>,
-    duration_ms: Vec<i32>,
-    statuses: Vec<Option<i16>>,
-    outcomes: Vec<String>,
-    reasons: Vec<Option<String>>,
 }
 
 /// Dead letters, column by column.
@@ -176,7 +168,7 @@ impl Settlements {
         self.leases.push(settlement.lease);
         self.before.push(settlement.before);
         self.cursors.push(settlement.cursor);
-        self.n_delivered.push(settlement.n_delivered);
+        self.n_delivered.push(i64::try_from(settlement.delivered.len()).unwrap_or(i64::MAX));
         self.n_missing.push(settlement.n_missing);
         self.n_erased.push(settlement.n_erased);
         self.n_dead.push(i64::try_from(settlement.dead.len()).unwrap_or(i64::MAX));
@@ -189,20 +181,6 @@ impl Settlements {
         let ahead = settlement.done_ahead.iter().filter(|seq| **seq > settlement.cursor);
         self.keep.push(settlement.keep && settlement.cursor > settlement.before);
         self.done_ahead.push(format!("{{{}}}", ahead.map(i64::to_string).collect::<Vec<_>>().join(",")));
-    }
-}
-
-impl Attempts {
-    fn push(&mut self, source: Uuid, attempt: &Attempt) {
-        self.source_ids.push(source);
-        self.from_seqs.push(attempt.from_seq);
-        self.to_seqs.push(attempt.to_seq);
-        self.n_events.push(attempt.n_events);
-        self.started_at.push(attempt.started_at);
-        self.duration_ms.push(milliseconds(attempt.duration));
-        self.statuses.push(attempt.status.and_then(|status| i16::try_from(status).ok()));
-        self.outcomes.push(attempt.outcome.to_owned());
-        self.reasons.push(attempt.reason.as_deref().map(storable));
     }
 }
 
@@ -271,12 +249,14 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
             returning delivery.source_id, delivery.cursor_seq, delivery.leased_until > '-infinity' as is_kept
         ),
         recorded as (
-            insert into attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
-            select source_id, from_seq, to_seq, n_events, started_at, duration_ms, status,
+            insert into attempt (source_id, from_seq, to_seq, n_events, n_requests, started_at, duration_ms, status, outcome,
+                reason)
+            select source_id, from_seq, to_seq, n_events, n_requests, started_at, duration_ms, status,
                 outcome::attempt_outcome, reason
             from unnest($9::uuid[], $10::bigint[], $11::bigint[], $12::int[], $13::timestamptz[], $14::int[],
-                $15::smallint[], $16::text[], $17::text[])
-                as attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason)
+                $15::smallint[], $16::text[], $17::text[], $34::int[])
+                as attempt (source_id, from_seq, to_seq, n_events, started_at, duration_ms, status, outcome, reason,
+                    n_requests)
             join settled using (source_id)
         ),
         buried as (
@@ -323,6 +303,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.done_ahead,
         &all.keep,
         LEASE.as_secs_f64(),
+        &attempts.n_requests,
     )
     .fetch_all(db)
     .await?;
@@ -337,9 +318,4 @@ fn columns(settlements: &[Settlement]) -> (Settlements, Attempts, DeadLetters) {
         settlement.dead.iter().for_each(|event| dead.push(settlement.source_id, event));
     }
     (all, attempts, dead)
-}
-
-/// Whole milliseconds, as the database stores durations.
-fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }

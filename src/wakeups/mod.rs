@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub use tail::{CommittedBlock, NextStep, Tail};
+pub use tail::{CommittedBlock, Deferred, NextStep, Tail};
 
 /// Why a source is woken; a later reason includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +34,11 @@ impl Wakeups {
     /// Wakes sources: what they have to do is in the database. It does no harm where they have nothing to do.
     pub fn wake(&self, reason: WakeReason, ids: impl IntoIterator<Item = Uuid>) {
         self.add(reason, ids.into_iter().inspect(|id| self.tail.distrust(*id)));
+    }
+
+    /// Wakes sources of which all that they have to do is known here.
+    pub fn wake_again(&self, ids: impl IntoIterator<Item = Uuid>) {
+        self.add(WakeReason::NewEvents, ids);
     }
 
     /// Events were committed here: hands them on, and wakes their sources.

@@ -9,17 +9,25 @@
 //! - the lease was renewed not long ago ([`MAX_LEASE_AGE`]): a process that slept has others' leases to respect.
 //!
 //! Where one of these does not hold, the next step takes a new lease and reads the log.
+//!
+//! What came of a step that went well waits here as well, to be settled with that of the next ones: what is sent and not
+//! settled is sent again where the process dies, under the same `messageId`, so little of it waits, and not for long.
 
-use std::collections::{HashMap, VecDeque};
+mod source_tail;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::store::block::Block;
 use crate::store::lease::Lease;
 use crate::store::log::LeaseSeen;
+use crate::store::settlement::Settlement;
+use source_tail::{LeaseState, SourceTail};
 
 /// How long a lease is kept of a source that had nothing to deliver.
 const MAX_IDLE: Duration = Duration::from_secs(5);
@@ -30,6 +38,10 @@ const MAX_LEASE_AGE: Duration = Duration::from_secs(10);
 const MAX_BYTES: usize = 16 << 20;
 /// How much is kept of one source.
 const MAX_SOURCE_BYTES: usize = MAX_BYTES / 4;
+/// So many events of a source may have been taken and not be settled.
+const MAX_UNSETTLED_EVENTS: usize = 1_000;
+/// Where steps last so long that nobody settles between them, the first that ends after this time settles.
+const MAX_UNSETTLED_AGE: Duration = Duration::from_millis(400);
 
 /// Events that this process has committed together.
 #[derive(Debug)]
@@ -57,55 +69,40 @@ impl CommittedBlock {
 pub enum NextStep {
     /// The lease, and the events after its cursor.
     Send(Box<Lease>, Vec<Arc<CommittedBlock>>),
-    /// Nothing has come.
+    /// Nothing has come, or nothing can be sent before a settlement has been written, after which the source is woken.
     Nothing,
+    /// What came of the steps before is to be settled first: nothing can be sent under this lease any more.
+    Settle(Box<Lease>),
     /// It is not known here: a lease is to be taken.
     Ask,
 }
 
+/// Whether what came of a step is settled later.
+#[derive(Debug)]
+pub enum Deferred {
+    /// It is, with the next steps' or by [`Tail::take_unsettled`].
+    Later {
+        /// Whether more events are here to be sent.
+        more: bool,
+    },
+    /// It is to be settled now, with what came of the steps before.
+    Not(Box<Settlement>),
+}
+
 /// Sources whose lease this process has, or is about to take, with what it has committed for them.
 #[derive(Debug, Default)]
-pub struct Tail(Mutex<Sources>);
+pub struct Tail {
+    sources: Mutex<Sources>,
+    /// Something is not settled.
+    deferred: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Sources {
     by_id: HashMap<Uuid, SourceTail>,
     n_bytes: usize,
-}
-
-#[derive(Debug)]
-struct SourceTail {
-    lease: LeaseState,
-    /// The number of the last event that is known: it was sent, or is here.
-    known_seq: i64,
-    /// Up to this number, the lease's step read the log: what it does not send is not here.
-    read_seq: i64,
-    /// Whether everything after what was sent is here, as far as is known.
-    is_whole: bool,
-    blocks: VecDeque<Arc<CommittedBlock>>,
-    n_bytes: usize,
-}
-
-#[derive(Debug)]
-enum LeaseState {
-    /// It is being taken. What is committed meanwhile may be after what is read with it.
-    Asked {
-        /// The one before it, which stays ours where none is given.
-        before: Option<Kept>,
-    },
-    /// A step has it.
-    InStep { number: i64 },
-    /// It waits for the next step.
-    Kept(Kept),
-}
-
-#[derive(Debug)]
-struct Kept {
-    lease: Lease,
-    /// Before it was renewed.
-    renewed_at: Instant,
-    /// When its last step ended.
-    idle_since: Instant,
+    /// Whether no more steps begin: nothing is kept any more.
+    is_ended: bool,
 }
 
 impl Tail {
@@ -113,38 +110,12 @@ impl Tail {
     /// [`leased`](Self::leased) or [`not_leased`](Self::not_leased) to be called.
     pub fn begin_step(&self, source: Uuid, n_events: usize, now: Instant) -> NextStep {
         let mut sources = self.lock();
-        let entry = sources.by_id.entry(source).or_insert_with(|| SourceTail {
-            lease: LeaseState::Asked { before: None },
-            known_seq: 0,
-            read_seq: 0,
-            is_whole: true,
-            blocks: VecDeque::new(),
-            n_bytes: 0,
-        });
-        let before = match std::mem::replace(&mut entry.lease, LeaseState::Asked { before: None }) {
-            LeaseState::Kept(kept)
-                if entry.is_whole && now.saturating_duration_since(kept.renewed_at) < MAX_LEASE_AGE =>
-            {
-                let blocks = entry.next_blocks(kept.lease.cursor, n_events);
-                if blocks.is_empty() {
-                    entry.lease = LeaseState::Kept(kept);
-                    return NextStep::Nothing;
-                }
-                entry.lease = LeaseState::InStep { number: kept.lease.number };
-                return NextStep::Send(Box::new(kept.lease), blocks);
-            }
-            LeaseState::Kept(kept) => Some(kept),
-            LeaseState::Asked { before } => before,
-            LeaseState::InStep { .. } => None,
-        };
-        entry.lease = LeaseState::Asked { before };
-        entry.is_whole = true;
-        NextStep::Ask
+        sources.by_id.entry(source).or_insert_with(SourceTail::new).begin_step(n_events, now)
     }
 
-    /// The lease was taken, and everything up to `read_seq` was read with it.
-    pub fn leased(&self, lease: &Lease, read_seq: i64) {
-        self.lock().change(lease.source_id, |entry| entry.leased(lease, read_seq));
+    /// The lease was taken after `asked_at`, and everything up to `read_seq` was read with it.
+    pub fn leased(&self, lease: &Lease, read_seq: i64, asked_at: Instant) {
+        self.lock().change(lease.source_id, |entry| entry.leased(lease, read_seq, asked_at));
     }
 
     /// No lease was given.
@@ -155,16 +126,45 @@ impl Tail {
         }
     }
 
-    /// A step has settled, and the lease, which stays, was renewed after `renewed_at`.
-    pub fn keep(&self, lease: Lease, renewed_at: Instant, now: Instant) {
-        self.lock().change(lease.source_id, |entry| {
-            entry.drop_until(lease.cursor);
-            if lease.cursor < entry.read_seq {
-                entry.clear();
-            }
-            entry.known_seq = entry.known_seq.max(lease.cursor);
-            entry.lease = LeaseState::Kept(Kept { lease, renewed_at, idle_since: now });
+    /// What came of a step under this lease: keeps it for later and the lease for the next step, where that is of use and
+    /// harms nobody.
+    pub fn defer(&self, lease: &Lease, settlement: Settlement, now: Instant) -> Deferred {
+        let mut sources = self.lock();
+        let settlement = Settlement { keep: settlement.keep && !sources.is_ended, ..settlement };
+        let deferred = sources.change(lease.source_id, |entry| entry.defer(lease, settlement.clone(), now));
+        if let Some(Deferred::Later { .. }) = deferred {
+            self.deferred.notify_one();
+        }
+        deferred.unwrap_or_else(|| Deferred::Not(Box::new(settlement)))
+    }
+
+    /// Waits until a step has left something to be settled later.
+    pub async fn has_unsettled(&self) {
+        self.deferred.notified().await;
+    }
+
+    /// Takes out what is not settled, of the sources that no step is at. It is to be settled, and then
+    /// [`keep`](Self::keep) or [`forget`](Self::forget) to be called: no step begins before that.
+    pub fn take_unsettled(&self) -> Vec<(Lease, Settlement)> {
+        let mut sources = self.lock();
+        let is_ended = sources.is_ended;
+        let unsettled = sources.by_id.values_mut().filter_map(SourceTail::take_unsettled);
+        unsettled.map(|(lease, settlement)| (lease, Settlement { keep: !is_ended, ..settlement })).collect()
+    }
+
+    /// No more steps begin: from now on, leases are not kept.
+    pub fn end(&self) {
+        self.lock().is_ended = true;
+    }
+
+    /// A step has settled, and the lease, which stays, was renewed after `renewed_at`. Says whether there is something for
+    /// the next step to do.
+    pub fn keep(&self, lease: Lease, renewed_at: Instant, now: Instant) -> bool {
+        let more = self.lock().change(lease.source_id, |entry| {
+            entry.keep(lease, renewed_at, now);
+            !entry.is_whole || !entry.blocks.is_empty()
         });
+        more.unwrap_or(true)
     }
 
     /// The lease is not ours any more, or was given free.
@@ -198,7 +198,7 @@ impl Tail {
         self.lock().by_id.get(&source).is_some_and(|entry| {
             let is_seen_to = match &entry.lease {
                 LeaseState::Kept(kept) => !entry.blocks.is_empty() || kept.lease.cursor >= seq,
-                LeaseState::Asked { .. } | LeaseState::InStep { .. } => true,
+                LeaseState::Asked { .. } | LeaseState::InStep { .. } | LeaseState::Settling { .. } => true,
             };
             entry.is_whole && entry.known_seq >= seq && is_seen_to
         })
@@ -212,11 +212,15 @@ impl Tail {
         sources.by_id.iter().filter(|(_, entry)| is_kept(entry)).map(|(source, _)| *source).collect()
     }
 
-    /// Takes out the leases that have been idle for long, with their numbers: they are to be given free.
+    /// Takes out the leases that have been idle for long, or are not needed any more, with their numbers: they are to be
+    /// given free.
     pub fn take_idle(&self, now: Instant) -> Vec<(Uuid, i64)> {
         let mut sources = self.lock();
+        let max_idle = if sources.is_ended { Duration::ZERO } else { MAX_IDLE };
         let idle = sources.by_id.iter().filter_map(|(source, entry)| match &entry.lease {
-            LeaseState::Kept(kept) if now.saturating_duration_since(kept.idle_since) >= MAX_IDLE => {
+            LeaseState::Kept(kept)
+                if entry.unsettled.is_none() && now.saturating_duration_since(kept.idle_since) >= max_idle =>
+            {
                 Some((*source, kept.lease.number))
             }
             _ => None,
@@ -229,7 +233,7 @@ impl Tail {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -247,63 +251,6 @@ impl Sources {
         if let Some(removed) = self.by_id.remove(&source) {
             self.n_bytes -= removed.n_bytes;
         }
-    }
-}
-
-impl SourceTail {
-    fn leased(&mut self, lease: &Lease, read_seq: i64) {
-        self.lease = LeaseState::InStep { number: lease.number };
-        self.drop_until(read_seq);
-        let is_next = self.blocks.front().is_none_or(|block| block.first_seq() == read_seq + 1);
-        let is_ours = self.blocks.iter().all(|block| block.lease.counts_for(lease.number));
-        let has_read_all = read_seq >= lease.head_seq;
-        self.known_seq = self.known_seq.max(read_seq);
-        self.read_seq = read_seq;
-        if !(is_next && is_ours && has_read_all) {
-            self.clear();
-        }
-    }
-
-    /// Goes back to the lease before, which is given free when it was kept for long enough. Says whether there is one.
-    fn not_leased(&mut self) -> bool {
-        let LeaseState::Asked { before } = &mut self.lease else { return false };
-        let Some(kept) = before.take() else { return false };
-        self.lease = LeaseState::Kept(kept);
-        self.clear();
-        true
-    }
-
-    /// Whether these events are the next, and may be sent under the lease.
-    fn is_continued_by(&self, committed: &CommittedBlock) -> bool {
-        let is_after_known = committed.first_seq() == self.known_seq + 1;
-        let fits = match &self.lease {
-            // Whether they follow what is read with the lease, and whether it is the one that they saw, is judged when it
-            // is there.
-            LeaseState::Asked { .. } => is_after_known || self.blocks.is_empty(),
-            LeaseState::InStep { number } => is_after_known && committed.lease.counts_for(*number),
-            LeaseState::Kept(kept) => is_after_known && committed.lease.counts_for(kept.lease.number),
-        };
-        fits && self.is_whole && self.n_bytes + committed.block.n_bytes() <= MAX_SOURCE_BYTES
-    }
-
-    /// The blocks with the next `n_events` events after `cursor`.
-    fn next_blocks(&self, cursor: i64, n_events: usize) -> Vec<Arc<CommittedBlock>> {
-        let end = cursor.saturating_add(i64::try_from(n_events).unwrap_or(i64::MAX));
-        self.blocks.iter().take_while(|block| block.first_seq() <= end).cloned().collect()
-    }
-
-    /// Drops what is sent.
-    fn drop_until(&mut self, cursor: i64) {
-        while let Some(block) = self.blocks.pop_front_if(|block| block.last_seq <= cursor) {
-            self.n_bytes -= block.block.n_bytes();
-        }
-    }
-
-    /// Drops everything: the log is to be asked.
-    fn clear(&mut self) {
-        self.is_whole = false;
-        self.blocks.clear();
-        self.n_bytes = 0;
     }
 }
 

@@ -253,7 +253,7 @@ async fn authenticate<'b>(
         // The source, or its secret, may be so new that the cache has not heard of it. Boxed: it is rare, and would make
         // ten times as large what is moved about for each webhook.
         Err(Unverified::Refused(VerifyError::Mismatch) | Unverified::CannotDecrypt) => {
-            let Ok(Ok(_)) = timeout(LOOK_UP_TIMEOUT, Box::pin(state.sources.refresh())).await else {
+            let Ok(Ok(())) = timeout(LOOK_UP_TIMEOUT, Box::pin(state.sources.refresh())).await else {
                 tracing::warn!("cannot look up the sources");
                 return Err(Problem::IngestError(IngestError::Database));
             };

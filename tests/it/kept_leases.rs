@@ -16,15 +16,15 @@ async fn n_steps(service: &Service, from: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |n| n.parse().expect("a number"))
 }
 
-/// Posts events, numbered from 0, until one is sent from memory: from now on, the lease is kept. Returns how many.
-async fn with_kept_lease(context: &Context, source: &Source, service: &Service) -> u32 {
-    let mut n = 0;
+/// Posts events, numbered from `first`, until one is sent from memory: from now on, the lease is kept. Returns the next number.
+async fn with_kept_lease(context: &Context, source: &Source, service: &Service, first: u32) -> u32 {
+    let n_before = n_steps(service, "memory").await;
+    let mut n = first;
     // The search for what other processes store may look between a commit and its news, and then the log is asked.
-    while n_steps(service, "memory").await == 0 {
+    while n_steps(service, "memory").await == n_before || !is_leased(context, source).await {
         source.accept(service, &events(n..=n)).await;
         n += 1;
         context.messages(usize::try_from(n).expect("few")).await;
-        until(async || is_leased(context, source).await).await;
     }
     n
 }
@@ -48,7 +48,7 @@ async fn what_is_committed_while_events_flow_is_sent_from_memory_in_order_and_th
     let context = Context::waiting().await;
     let service = context.serve().await;
     let source = context.source("acme").await;
-    let n = with_kept_lease(&context, &source, &service).await;
+    let n = with_kept_lease(&context, &source, &service, 0).await;
     for n in n..50 {
         source.accept(&service, &events(n..=n)).await;
     }
@@ -63,7 +63,7 @@ async fn a_pause_counts_for_all_that_comes_after_it() {
     let context = Context::new().await;
     let service = context.serve().await;
     let source = context.source("acme").await;
-    let n = with_kept_lease(&context, &source, &service).await;
+    let n = with_kept_lease(&context, &source, &service, 0).await;
     context.run(&["source", "pause", &source.id]).await;
     let n_before = n_steps(&service, "log").await;
     source.accept(&service, &events(n..=n)).await;
@@ -80,18 +80,19 @@ async fn another_key_and_another_name_count_for_all_that_comes_after_them() {
     let context = Context::new().await;
     let service = context.serve().await;
     let source = context.source("acme").await;
-    let n = with_kept_lease(&context, &source, &service).await;
+    let n = with_kept_lease(&context, &source, &service, 0).await;
     let n_messages = usize::try_from(n).expect("few");
     let (status, _, error) =
         context.try_run(&["source", "set", &source.id, "--write-key", "-"], "another-write-key").await;
     assert_eq!(status, 0, "{error}");
     source.accept(&service, &events(n..=n)).await;
     assert_eq!(context.messages(n_messages + 1).await[n_messages]["writeKey"], "another-write-key");
-    until(async || is_leased(&context, &source).await).await;
+    let n = with_kept_lease(&context, &source, &service, n + 1).await;
     context.run(&["source", "set", &source.id, "--unsubscribe-event", "Unsubscribed"]).await;
     let unsubscribed = json!({"id": "x", "event": "unsubscribed", "subscriber": {"uid": "u"}});
     source.accept(&service, &unsubscribed).await;
-    assert_eq!(context.messages(n_messages + 2).await[n_messages + 1]["event"], "Unsubscribed");
+    let n_messages = usize::try_from(n).expect("few");
+    assert_eq!(context.messages(n_messages + 1).await[n_messages]["event"], "Unsubscribed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +101,7 @@ async fn what_another_replica_stores_is_delivered_by_the_one_that_has_the_lease(
     let holder = context.serve().await;
     let source = context.source("acme").await;
     // Alone, or the other could be the one that takes the lease.
-    let n = with_kept_lease(&context, &source, &holder).await;
+    let n = with_kept_lease(&context, &source, &holder, 0).await;
     let other = context.serve().await;
     for n in n..n + 30 {
         let replica = if n % 3 == 0 { &holder } else { &other };
@@ -114,7 +115,8 @@ async fn what_another_replica_stores_is_delivered_by_the_one_that_has_the_lease(
 
 /// A step of the next event hangs, and others are committed behind it. Returns how many events there are in all.
 async fn with_events_in_memory(context: &Context, source: &Source, service: &Service) -> u32 {
-    let n = with_kept_lease(context, source, service).await;
+    let n = with_kept_lease(context, source, service, 0).await;
+    context.source_is("acme", |shown| shown["waiting"] == 0).await;
     let n_requests = context.segment.requests().len();
     context.segment.faults.plan(&source.write_key, [Fault::Hang]);
     source.accept(service, &events(n..=n)).await;
@@ -165,7 +167,7 @@ async fn an_erasure_ends_although_the_lease_is_kept_all_the_time() {
     let context = Context::new().await;
     let (service, admin) = (context.serve().await, context.admin());
     let source = context.source("acme").await;
-    with_kept_lease(&context, &source, &service).await;
+    with_kept_lease(&context, &source, &service, 0).await;
     let account = context.show(&source.id).await["account_id"].as_str().expect("text").parse().expect("an id");
     let load = Load::start(&service, &source, 100);
     load.reach(20).await;

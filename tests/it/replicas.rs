@@ -154,7 +154,8 @@ async fn the_fencing_number_keeps_a_cursor_from_moving_back_and_forth() {
     let (second, blocks) = acquire(&late).await.expect("free again");
     assert_eq!(blocks.iter().map(|block| block.last_seq).collect::<Vec<_>>(), [1], "no more than asked for");
     let settle = async |lease: &Lease, cursor| {
-        let settlement = Settlement { cursor, n_delivered: cursor, ..Settlement::stay(lease) };
+        let delivered = vec![Kind::Opened; usize::try_from(cursor).expect("few")];
+        let settlement = Settlement { cursor, delivered, ..Settlement::stay(lease) };
         settlement::settle(&context.pool, &[settlement]).await.expect("up").remove(&id)
     };
     assert_eq!(settle(&first, 1).await, None, "fenced off");

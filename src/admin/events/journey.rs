@@ -59,10 +59,13 @@ pub struct JourneyStep {
     /// With how many others it was sent; or how many requests are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_others: Option<i64>,
+    /// In how many requests all of these were sent, where that was more than one; this event was in one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_requests: Option<i32>,
     /// What was answered; `null` in a request without an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<i16>,
-    /// How many milliseconds that took; of several calls that went well at the same time, the longest.
+    /// How many milliseconds that took; of several requests, the longest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<i32>,
     /// What came of the request: `delivered`, `retry`, `refused` (sent again in smaller parts, or given up), `paused`.
@@ -84,6 +87,7 @@ impl JourneyStep {
     fn attempt(attempt: AttemptRow) -> Self {
         Self {
             n_others: Some(i64::from(attempt.n_events) - 1),
+            n_requests: Some(attempt.n_requests).filter(|n| *n > 1),
             status: attempt.status,
             duration_ms: Some(attempt.duration_ms),
             outcome: Some(attempt.outcome),

@@ -193,10 +193,14 @@ fn told(step: &JourneyStep, terms: &Terms, kind: Option<Kind>) -> (&'static str,
     let others = match step.n_others.filter(|_| !terms.are_calls) {
         None if terms.are_calls => String::new(),
         None | Some(..=0) => ", alone".to_owned(),
-        Some(1) => ", with one other".to_owned(),
-        Some(n) => format!(", with {} others", grouped(n)),
+        Some(n) => match (step.n_requests, n) {
+            (Some(requests), n) => format!(", in one of {requests} requests with {} events", grouped(n + 1)),
+            (None, 1) => ", with one other".to_owned(),
+            (None, n) => format!(", with {} others", grouped(n)),
+        },
     };
-    let took = step.duration_ms.map(|ms| format!(" in {} ms", grouped(ms.into()))).unwrap_or_default();
+    let within = if step.n_requests.is_some() { "within" } else { "in" };
+    let took = step.duration_ms.map(|ms| format!(" {within} {} ms", grouped(ms.into()))).unwrap_or_default();
     let answer = step.status.map_or_else(|| format!("no answer{took}"), |status| format!("{status}{took}"));
     match (step.step, step.outcome.as_deref()) {
         ("received", _) => ("good", "Received".to_owned()),
