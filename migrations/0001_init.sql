@@ -170,6 +170,13 @@ return next_attempt_at <= now() or waiting_since > now() + interval '1 minute' o
 
 create sequence lease_holder as int cycle;
 
+-- Processes that deliver and are alive: each has an advisory lock (lock::HOLDER of store/mod.rs, and its number) for as long as
+-- its session lasts.
+create view lease_owner as
+select objid::bigint as number, pid from pg_locks
+where locktype = 'advisory' and classid::bigint = 1853030402 and objsubid = 2 and granted
+    and database = (select oid from pg_database where datname = current_database());
+
 -- Events that Segment refused, or that grew too old to send. The cursor has passed them.
 create table dead_letter (
     source_id uuid not null,

@@ -16,9 +16,9 @@ use crate::domain::source_state::SourceFacts;
 pub use crate::domain::source_state::{Judgement, SeenWebhooks, SourceState};
 use crate::domain::timestamp::rfc3339;
 use crate::sources::signature::clause;
+use crate::store::overview::AttemptRow;
 pub use crate::store::overview::{MANY, Standing};
 use crate::store::traffic::{Step, Traffic};
-use crate::store::overview::AttemptRow;
 use crate::store::{overview, traffic, webhook_activity};
 
 /// How many of the last requests say how Segment is doing.

@@ -86,17 +86,19 @@ impl DuePoller {
             }
             tokio::time::sleep_until(next).await;
             match self.connection.run(async |db| delivery::heads(db, &kept).await).await {
-                Ok(heads) => self.wake(WakeReason::NewEvents, heads),
+                Ok(heads) => {
+                    let unknown = heads.into_iter().filter(|(source, head_seq)| !self.knows(*source, *head_seq));
+                    self.wakeups.wake(WakeReason::NewEvents, unknown.map(|(source, _)| source));
+                }
                 // The next poll fails as well, and says so.
                 Err(_) => return tokio::time::sleep_until(until).await,
             }
         }
     }
 
-    /// Wakes those of the sources, given with the number of their last event, of which not everything is known here.
-    fn wake(&self, reason: WakeReason, heads: Vec<(Uuid, i64)>) {
-        let unknown = heads.into_iter().filter(|(source, head_seq)| !self.wakeups.tail.knows(*source, *head_seq));
-        self.wakeups.wake(reason, unknown.map(|(source, _)| source));
+    /// Whether all of a source's log is known here.
+    fn knows(&self, source: Uuid, head_seq: i64) -> bool {
+        self.wakeups.tail.knows(source, head_seq)
     }
 
     async fn poll(&mut self) -> sqlx::Result<()> {
@@ -110,8 +112,10 @@ impl DuePoller {
             let last = self.last;
             let due = self.connection.run(async |db| delivery::list_due(db, owner, last, PAGE).await).await?;
             // A page that is not full is the last; the next poll begins anew.
-            self.last = if due.len() < PAGE { None } else { due.last().map(|(source, _)| *source) };
-            self.wake(WakeReason::TimerElapsed, due);
+            self.last = if due.len() < PAGE { None } else { due.last().map(|due| due.source_id) };
+            // Of what a pause or another change is about, what is here is not to be sent.
+            let asked = due.iter().filter(|due| due.is_timed || !self.knows(due.source_id, due.head_seq));
+            self.wakeups.wake(WakeReason::TimerElapsed, asked.map(|due| due.source_id));
             if self.last.is_none() {
                 break;
             }

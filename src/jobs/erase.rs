@@ -135,26 +135,23 @@ async fn log(db: &mut Connection, job: &mut EraseJob, person: &Person) -> sqlx::
         job.log_seq = job.log_seq.max(state.head_seq);
         job.wait_lease = None;
         "delivery".clone_into(&mut job.phase);
-        // A statement that takes a lease has read the blocks at its beginning, and locks its row a moment later.
-        return Ok(SOON);
     }
     Ok(Duration::ZERO)
 }
 
 /// Waits for the end of the step that may have read events before they were erased.
 async fn delivery(db: &mut Connection, job: &mut EraseJob) -> sqlx::Result<Duration> {
-    let Some(state) = db.run(async |db| erasure::settled_log_state(db, job.source_id).await).await? else {
-        return Ok(leave(job));
+    let source = job.source_id;
+    let look = async |db: &mut PgConnection| match job.wait_lease {
+        None => erasure::end_lease(db, source).await,
+        Some(_) => erasure::log_state(db, source).await,
     };
-    let LogState { lease, is_leased, is_over, .. } = state;
+    let Some(LogState { lease, is_leased, is_over, .. }) = db.run(look).await? else { return Ok(leave(job)) };
     match job.wait_lease {
-        None if is_leased => {
-            db.run(async |db| erasure::end_lease(db, job.source_id, lease).await).await?;
-            job.wait_lease = Some(lease);
-        }
+        None if is_leased => job.wait_lease = Some(lease),
         Some(waited_for) if is_leased && waited_for == lease => {
             if is_over {
-                db.run(async |db| erasure::void_lease(db, job.source_id, lease).await).await?;
+                db.run(async |db| erasure::void_lease(db, source, lease).await).await?;
             }
         }
         _ => {

@@ -151,6 +151,10 @@ async fn open(host: &PgConnectOptions, session: Session) -> sqlx::Result<PgConne
         ("lock_timeout", millis(session.lock)),
         ("idle_in_transaction_session_timeout", millis(secs(10))),
         ("idle_session_timeout", "0".to_owned()),
+        // A program whose machine vanishes leaves its leases to others after some ten seconds, not hours.
+        ("tcp_keepalives_idle", "5".to_owned()),
+        ("tcp_keepalives_interval", "2".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
         // The statements take arrays of any length, and are planned the same for each: PostgreSQL would plan them anew
         // every time, which takes longer than to run them.
         ("plan_cache_mode", "force_generic_plan".to_owned()),

@@ -3,14 +3,23 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-use super::lock;
-
 /// The reason that is shown for an admin's own pause.
 pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
 
+/// A source that has something to do.
+#[derive(Clone, Copy, Debug)]
+pub struct DueSource {
+    /// The source.
+    pub source_id: Uuid,
+    /// The number of its last event.
+    pub head_seq: i64,
+    /// Whether it had to wait for a time that has come: for a retry, or an admin has changed something since its last lease.
+    pub is_timed: bool,
+}
+
 /// Sources that have something to do now: new events, a retry, those of a process that ended. By id, the first `limit`
 /// after `last`, so that each comes up, however many there are: go on after the last one of a full page, and after a page
-/// that is not full begin anew with `None`. With the number of the last event of each. Those that a process other than `holder` is at are left out.
+/// that is not full begin anew with `None`. Those that a process other than `holder` is at are left out.
 ///
 /// # Errors
 /// Where the database cannot be asked; ask again later.
@@ -19,26 +28,22 @@ pub async fn list_due(
     holder: i32,
     last: Option<Uuid>,
     limit: usize,
-) -> sqlx::Result<Vec<(Uuid, i64)>> {
+) -> sqlx::Result<Vec<DueSource>> {
     // A row a source, and rows that change all the time: reading all costs less than keeping an index.
-    let due = sqlx::query!(
-        "with live as materialized (
-            select objid::bigint as number from pg_locks
-            where locktype = 'advisory' and classid::bigint = $4 and granted
-                and database = (select oid from pg_database where datname = current_database())
-        )
-        select source_id, head_seq from delivery join log_head using (source_id)
+    sqlx::query_as!(
+        DueSource,
+        r#"with live as materialized (select number from lease_owner)
+        select source_id, head_seq, next_attempt_at > '-infinity' as "is_timed!"
+        from delivery join log_head using (source_id)
         where source_id > $2 and cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
             and not (leased_until > now() and leased_by <> $1 and leased_by in (select number from live))
-        order by source_id limit $3",
+        order by source_id limit $3"#,
         holder,
         last.unwrap_or(Uuid::nil()),
         i64::try_from(limit).unwrap_or(i64::MAX),
-        i64::from(lock::HOLDER),
     )
     .fetch_all(db)
-    .await?;
-    Ok(due.into_iter().map(|row| (row.source_id, row.head_seq)).collect())
+    .await
 }
 
 /// The numbers of the last events of these sources.

@@ -75,24 +75,6 @@ pub async fn log_state(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Op
     .await
 }
 
-/// The same, after what is being done with the delivery at the moment: a lease is taken in one statement, which may have
-/// read blocks before they were replaced, and is not seen before it is committed.
-///
-/// # Errors
-/// The database did not answer in time; ask again.
-pub async fn settled_log_state(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<LogState>> {
-    sqlx::query_as!(
-        LogState,
-        r#"select head_seq, cursor_seq, lease, leased_until > '-infinity' as "is_leased!",
-            leased_until < now() as "is_over!"
-        from log_head join delivery using (source_id) where source_id = $1
-        for share of delivery"#,
-        source
-    )
-    .fetch_optional(db)
-    .await
-}
-
 /// A source's blocks after `seq`, where a key is given only those that may hold it.
 ///
 /// # Errors
@@ -163,20 +145,21 @@ pub async fn count_unreadable(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Re
         .await
 }
 
-/// Has a lease end with the step that is in flight, or its next, where it would be kept.
+/// Has a lease end with the step that is in flight, or its next, where it would be kept; and a statement that is taking one,
+/// and may have read blocks before they were replaced, fail. Says how the log stands then; `None`: the source is gone.
 ///
 /// # Errors
 /// Where it is not known to be committed: try again.
-pub async fn end_lease(db: impl PgExecutor<'_>, source: Uuid, lease: i64) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update delivery set next_attempt_at = now()
-        where source_id = $1 and lease = $2 and leased_until > '-infinity' and next_attempt_at = '-infinity'",
-        source,
-        lease
+pub async fn end_lease(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result<Option<LogState>> {
+    sqlx::query_as!(
+        LogState,
+        r#"update delivery set next_attempt_at = greatest(next_attempt_at, now())
+        from log_head where delivery.source_id = $1 and log_head.source_id = delivery.source_id
+        returning head_seq, cursor_seq, lease, leased_until > '-infinity' as "is_leased!", leased_until < now() as "is_over!""#,
+        source
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_optional(db)
+    .await
 }
 
 /// Takes a lease from its holder, whose time is up: it cannot settle any more.

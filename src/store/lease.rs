@@ -61,22 +61,13 @@ impl LeaseOwner {
         let lock = async |db: &mut PgConnection| {
             let held = sqlx::query!(
                 r#"select case
-                    when exists (
-                        select from pg_locks
-                        where locktype = 'advisory' and classid::bigint = $3 and objid::bigint = $2::int and granted
-                            and pid = pg_backend_pid()
-                    ) then true
+                    when exists (select from lease_owner where number = $2::int and pid = pg_backend_pid()) then true
                     else pg_try_advisory_lock_shared($1, $2::int)
                 end as "held!",
-                (
-                    select count(distinct objid) from pg_locks
-                    where locktype = 'advisory' and classid::bigint = $3 and granted
-                        and database = (select oid from pg_database where datname = current_database())
-                ) as "n_owners!",
+                (select count(distinct number) from lease_owner) as "n_owners!",
                 not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off' as "takes_writes!""#,
                 lock::HOLDER,
                 number,
-                i64::from(lock::HOLDER),
             );
             let row = held.fetch_one(db).await?;
             // This is asked all the time: so that all users of the database learn of it, also those who only read.
@@ -168,21 +159,22 @@ pub async fn acquire(
     let (source_ids, n_events): (Vec<Uuid>, Vec<i64>) = sources.iter().copied().unzip();
     let rows = sqlx::query!(
         r#"
-        with free as (
+        with live as materialized (select number from lease_owner),
+        free as (
             -- A row that is locked is being leased, settled or changed: whoever does that will have it looked at again.
             select delivery.source_id, asked.n_events, head_seq
             from unnest($1::uuid[], $2::bigint[]) as asked (source_id, n_events)
             join delivery using (source_id) join log_head using (source_id)
             where cursor_seq < head_seq and is_due(next_attempt_at, waiting_since)
+                -- Where an admin has changed something since this statement began, what it has read of the source is old.
+                and next_attempt_at = (
+                    select next_attempt_at from delivery as known where known.source_id = delivery.source_id
+                )
                 and case
                     when leased_until <= now() or leased_by = $3 then true
                     -- The clock was set back. Twice, as another statement's now() may be a little later than this one's.
                     when leased_until > now() + $4 * interval '2 seconds' then true
-                    else not exists (
-                        select from pg_locks
-                        where locktype = 'advisory' and classid::bigint = $5 and objid::bigint = leased_by and granted
-                            and database = (select oid from pg_database where datname = current_database())
-                    )
+                    else leased_by not in (select number from live)
                 end
             for update of delivery skip locked
         ),
@@ -204,16 +196,15 @@ pub async fn acquire(
             select last_seq, n_events, since, events, sum(octet_length(events)) over (order by last_seq) - octet_length(events) as before
             from event_block
             where event_block.source_id = leased.source_id
-                and last_seq > cursor_seq and last_seq <= cursor_seq + leased.n_asked + $6::bigint
+                and last_seq > cursor_seq and last_seq <= cursor_seq + leased.n_asked + $5::bigint
                 and last_seq - event_block.n_events < cursor_seq + leased.n_asked
-        ) as block on before < $7::bigint
+        ) as block on before < $6::bigint
         order by source_id, last_seq
         "#,
         &source_ids,
         &n_events,
         holder,
         LEASE.as_secs_f64(),
-        i64::from(lock::HOLDER),
         i64::try_from(MAX_BLOCK_EVENTS).unwrap_or(i64::MAX),
         MAX_READ_BYTES,
     )

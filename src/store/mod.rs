@@ -60,7 +60,7 @@ pub fn migrator() -> Migrator {
 mod lock {
     /// The second number is a lane of the log.
     pub const LANE: i32 = 0x6e73_0001;
-    /// The second number is a lease holder; held as long as the holder lives.
+    /// The second number is a lease holder; held as long as the holder lives. The view `lease_owner` knows this number.
     pub const HOLDER: i32 = 0x6e73_0002;
 }
 

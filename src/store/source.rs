@@ -219,9 +219,9 @@ pub async fn update(db: impl PgExecutor<'_>, id: Uuid, changes: &Changes) -> sql
             from changed where source_id = changed.id and ($3::text is not null or $4::bytea is not null or $7)
         ),
         written_anew as (
-            -- Whoever has a lease writes what comes from now on by the new name.
+            -- Whoever has a lease, or is taking one, writes what comes from now on by the new name.
             update delivery set next_attempt_at = now()
-            from changed where source_id = changed.id and leased_until > '-infinity'
+            from changed where source_id = changed.id
                 and $5::text is not null and not ($3::text is not null or $4::bytea is not null or $7)
         ),
         -- What Segment said was of the key before.

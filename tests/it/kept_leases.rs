@@ -96,6 +96,24 @@ async fn another_key_and_another_name_count_for_all_that_comes_after_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_counts_for_what_is_in_memory() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let source = context.source("acme").await;
+    let n = with_events_in_memory(&context, &source, &service).await;
+    context.run(&["source", "pause", &source.id]).await;
+    // The one that hangs is given up after a while, and would be sent again with the others.
+    context.source_is("acme", |shown| shown["last_error"].is_null() && shown["waiting"] == 10).await;
+    let n_requests = context.segment.requests().len();
+    let paused_for = async || n_steps(&service, "log").await;
+    let n_before = paused_for().await;
+    until(async || paused_for().await > n_before).await;
+    assert_eq!(context.segment.requests().len(), n_requests);
+    context.run(&["source", "resume", &source.id]).await;
+    assert_eq!(texts(&context.messages(usize::try_from(n).expect("few")).await, "/userId"), users(n));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_another_replica_stores_is_delivered_by_the_one_that_has_the_lease() {
     let context = Context::new().await;
     let holder = context.serve().await;

@@ -88,8 +88,8 @@ async fn every_due_account_comes_up_page_by_page_but_those_that_another_process_
         let (mut seen, mut last, limit) = (Vec::new(), None, 17);
         loop {
             let page = delivery::list_due(&context.pool, number, last, limit).await.expect("up");
-            seen.extend(page.iter().map(|(source, _)| *source));
-            last = page.last().map(|(source, _)| *source);
+            seen.extend(page.iter().map(|due| due.source_id));
+            last = page.last().map(|due| due.source_id);
             if page.len() < limit {
                 return seen;
             }

@@ -1,5 +1,6 @@
 //! Sources of kind `segment` on the command line: what is chosen of them, their keys, and what is left when they are gone.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use nudgespot_source::secrets::vault::Vault;
 use nudgespot_source::secrets::{Source, SourceCache};
 use nudgespot_source::store::connection::Connector;
 use nudgespot_source::store::{retention, write_key_check};
+use nudgespot_source::wakeups::{WakeReason, Wakeups};
 use nudgespot_source::web::console::ROUTES;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
@@ -17,6 +19,8 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::harness::{Context, MASTER_KEY, Service, sender};
@@ -43,6 +47,22 @@ async fn cache(context: &Context, master_keys: &str) -> (SourceCache, Arc<Metric
     let vault = Arc::new(Vault::parse(master_keys).expect("keys"));
     let sources = SourceCache::load(&connector, vault, Arc::clone(&metrics)).await.expect("loaded");
     (sources, metrics)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_delivery_learns_of_a_change_although_a_webhook_has_made_the_program_see_it_first() {
+    let context = Context::new().await;
+    let source = context.source("acme").await;
+    let (sources, _) = cache(&context, MASTER_KEY).await;
+    context.run(&["source", "set", &source.id, "--region", "eu"]).await;
+    // As for a signature that is about to be refused.
+    sources.refresh().await.expect("an answer");
+    let (wakeups, stop) = (Wakeups::default(), CancellationToken::new());
+    let woken = tokio::select! {
+        woken = timeout(Duration::from_secs(5), wakeups.take()) => woken.expect("woken in time"),
+        () = sources.watch(&wakeups, stop) => unreachable!("before the stop"),
+    };
+    assert_eq!(woken, HashMap::from([(source.id.parse().expect("an id"), WakeReason::AdminChange)]));
 }
 
 fn address_hash(source: &Source) -> Option<Uuid> {
