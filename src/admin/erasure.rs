@@ -124,7 +124,7 @@ pub struct Removed {
 
 /// What stays, and for how long.
 const STAYS: [&str; 3] = [
-    "The ids and times of the events, without anything else of them, until RETENTION (30 days, unless the operator set \
+    "The ids and times of the events, without anything else of them, until events are forgotten (after 30 days, unless the operator set \
      another), and for 7 days at least: so an event that is sent again stays out.",
     "A hash of the recipient, with the first letter and the host of an address, in this receipt and in the audit log.",
     "What a sender reports of the recipient from now on. Stop it there first.",

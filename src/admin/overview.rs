@@ -223,12 +223,13 @@ impl Admin {
 
     async fn seen_webhooks(&self, sources: &[Uuid]) -> Result<HashMap<Uuid, SeenWebhooks>, AdminError> {
         let found = self.db(async |db| webhook_activity::list(db, sources).await).await?;
-        let seen = found.into_iter().map(|(source, activity, fault)| {
+        let seen = found.into_iter().map(|(source, activity, fault, has_other_faults)| {
             let seen = SeenWebhooks {
                 last_verified_at: activity.last_verified_at,
                 last_refused_at: activity.last_refused_at,
                 n_refused_since_verified: activity.n_refused_since_verified,
                 likely_fault: fault.as_deref().and_then(clause).map(str::to_owned),
+                has_other_faults,
             };
             (source, seen)
         });

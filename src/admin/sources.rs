@@ -36,6 +36,8 @@ pub struct Created {
     pub account_id: Uuid,
     /// The source.
     pub id: Uuid,
+    /// Its name, which its account's other sources do not have.
+    pub name: String,
     /// What sends to it.
     pub kind: Kind,
     /// The path of its webhook URL.
@@ -132,7 +134,15 @@ impl Admin {
         }
         let webhook_path = new.kind.webhook_path(&token);
         let webhook_url = format!("{}{webhook_path}", self.urls.webhooks);
-        Ok(Created { account_id, id, kind: new.kind, webhook_path, webhook_url, signing_secret: made })
+        Ok(Created {
+            account_id,
+            id,
+            name: sealed.name,
+            kind: new.kind,
+            webhook_path,
+            webhook_url,
+            signing_secret: made,
+        })
     }
 
     /// The source of that id; the one that is called `account/source`; or that of an account that has just one.

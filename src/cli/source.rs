@@ -185,7 +185,7 @@ async fn execute(session: &Session, command: Command, secrets: Secrets) -> anyho
             let nudgespot_key = calls.nudgespot_key.clone();
             let new = NewSource { kind, name, write_key, region, signing_secret, calls };
             let created = admin.add_source(&account, new).await?;
-            session.record(Some(account.id), Action::SourceCreated, &created.id.to_string()).await?;
+            session.record(Some(account.id), Action::SourceCreated, &created.name).await?;
             print_created(session, &created)?;
             tell_of_key(&session.nudgespot, None, nudgespot_key.as_ref()).await
         }

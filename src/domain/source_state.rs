@@ -6,6 +6,9 @@ use time::OffsetDateTime;
 
 use super::words::{clock, count, grouped, since, span};
 
+/// The reason of an admin's own pause, as it is stored.
+pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
+
 /// How many webhooks in a row are refused before that is the source's state at once.
 const REFUSED_IN_A_ROW: i64 = 3;
 /// One that is refused is its state when none has been verified for so long.
@@ -56,8 +59,10 @@ pub struct SeenWebhooks {
     pub last_refused_at: Option<OffsetDateTime>,
     /// How many were refused since one was verified.
     pub n_refused_since_verified: i64,
-    /// What seems to be wrong with them, as a part of a sentence: `another secret signs them`.
+    /// What seems to be wrong with the last of them, as a part of a sentence: `another secret signs them`.
     pub likely_fault: Option<String>,
+    /// Whether something else was wrong with others.
+    pub has_other_faults: bool,
 }
 
 /// What a source is judged by.
@@ -157,13 +162,15 @@ impl SourceFacts {
     }
 
     fn refusing(&self, now: OffsetDateTime) -> Option<String> {
-        let SeenWebhooks { last_verified_at, n_refused_since_verified: n, likely_fault, .. } = &self.webhooks;
+        let SeenWebhooks { last_verified_at, n_refused_since_verified: n, likely_fault, has_other_faults, .. } =
+            &self.webhooks;
         let lately = last_verified_at.is_some_and(|at| since(at, now) < VERIFIED_LATELY);
         if *n == 0 || lately && *n < REFUSED_IN_A_ROW {
             return None;
         }
         let when = last_verified_at.map_or_else(|| "yet".to_owned(), |at| format!("since {}", clock(at, now)));
-        let fault = likely_fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
+        let lately = if *has_other_faults { ", lately" } else { "" };
+        let fault = likely_fault.as_ref().map(|fault| format!("{lately}: {fault}")).unwrap_or_default();
         let what = if self.are_calls { "request" } else { "webhook" };
         Some(format!("No {what} verified {when}; {} refused{fault}.", grouped(*n)))
     }
@@ -261,6 +268,7 @@ fn in_words(reason: &str) -> &str {
         (Some("403"), _) => "Segment refused the write key (403)",
         (_, Some("401")) => "Nudgespot refused the REST key (401)",
         (_, Some("403")) => "Nudgespot refused the REST key (403)",
+        _ if reason == PAUSED_BY_ADMIN => "an admin paused it",
         _ => reason.trim_end_matches('.'),
     }
 }

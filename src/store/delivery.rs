@@ -3,8 +3,7 @@
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// The reason that is shown for an admin's own pause.
-pub const PAUSED_BY_ADMIN: &str = "paused by an admin";
+use crate::domain::source_state::PAUSED_BY_ADMIN;
 
 /// A source that has something to do.
 #[derive(Clone, Copy, Debug)]

@@ -144,17 +144,26 @@ pub async fn list_secrets(db: impl PgExecutor<'_>, source: Uuid) -> sqlx::Result
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (SecretId(row.secret_id), row.last_verified_at)).collect())
 }
 
-/// What is known of the webhooks of these sources, and what is probably wrong with the last that was refused, by name.
+/// What is known of the webhooks of these sources, what is probably wrong with the last that was refused, by name, and whether
+/// something else was wrong with others since one was verified.
 ///
 /// # Errors
 /// The database did not answer; ask again.
-pub async fn list(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Activity, Option<String>)>> {
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    sources: &[Uuid],
+) -> sqlx::Result<Vec<(Uuid, Activity, Option<String>, bool)>> {
     let rows = sqlx::query!(
         r#"select source_id, last_verified_at, last_refused_at, n_refused, n_refused_since_verified,
             case when n_refused_since_verified > 0 then (
                 select fault from refused_webhook
                 where refused_webhook.source_id = webhook_activity.source_id order by id desc limit 1
-            ) end as fault
+            ) end as fault,
+            case when n_refused_since_verified > 1 then (
+                select count(distinct fault) > 1 from refused_webhook
+                where refused_webhook.source_id = webhook_activity.source_id
+                    and received_at > coalesce(last_verified_at, '-infinity')
+            ) end as has_other_faults
         from webhook_activity where source_id = any($1)"#,
         sources
     );
@@ -165,7 +174,7 @@ pub async fn list(db: impl PgExecutor<'_>, sources: &[Uuid]) -> sqlx::Result<Vec
             n_refused: row.n_refused,
             n_refused_since_verified: row.n_refused_since_verified,
         };
-        (row.source_id, activity, row.fault)
+        (row.source_id, activity, row.fault, row.has_other_faults.unwrap_or(false))
     });
     Ok(rows.collect())
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module, and those that it may use.
-const MAY_USE: [(&str, &str); 20] = [
+const MAY_USE: [(&str, &str); 21] = [
     ("cli", "admin app config database domain local_postgres random sandbox sources telemetry"),
     (
         "app",
@@ -15,19 +15,20 @@ const MAY_USE: [(&str, &str); 20] = [
     ("telemetry", "config domain"),
     ("web", "admin domain ingest metrics secrets sources store"),
     ("admin", "destinations domain random secrets sources store"),
-    ("delivery", "config destinations domain metrics random secrets sources store wakeups"),
-    ("jobs", "domain store wakeups"),
+    ("delivery", "config destinations domain metrics random secrets sources store ticks wakeups"),
+    ("jobs", "domain store ticks wakeups"),
     ("ingest", "domain metrics sources store wakeups"),
     ("config", "domain secrets"),
-    ("local_postgres", "random secrets"),
+    ("local_postgres", "random secrets ticks"),
     ("sandbox", "destinations domain random"),
-    ("secrets", "domain metrics random sources store wakeups"),
+    ("secrets", "domain metrics random sources store ticks wakeups"),
     ("metrics", "domain store"),
     ("sources", "domain"),
     ("destinations", "domain"),
     ("store", "domain"),
     ("wakeups", "domain store"),
     ("random", ""),
+    ("ticks", ""),
     ("domain", ""),
 ];
 

@@ -10,9 +10,9 @@ use super::filter::EventState;
 use super::log_walk::logged;
 use super::row::{EventRow, LoggedEvent, QUARANTINED, SourceNames, quarantined_row};
 use crate::admin::{Admin, AdminError};
+use crate::domain::source_state::PAUSED_BY_ADMIN;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::grouped;
-use crate::store::delivery::PAUSED_BY_ADMIN;
 use crate::store::events::{self, DeadEvent, Heads, QuarantinedEvent};
 use crate::store::overview::{self, AttemptRow};
 

@@ -61,6 +61,22 @@ fn each_state_says_what_is_the_matter() {
             false,
         ),
         (
+            SourceFacts {
+                webhooks: SeenWebhooks { has_other_faults: true, ..refused(5, None) },
+                last_event_at: None,
+                ..healthy()
+            },
+            SourceState::Refusing,
+            "No webhook verified yet; 5 refused, lately: another secret signs them.",
+            false,
+        ),
+        (
+            SourceFacts { paused: Some((PAUSED_BY_ADMIN.to_owned(), minutes(1))), waiting: 2, ..healthy() },
+            SourceState::Paused,
+            "Since 14:01: an admin paused it. 2 events wait; nothing is lost.",
+            false,
+        ),
+        (
             SourceFacts { paused: paused.clone(), waiting: 312, ..healthy() },
             SourceState::Paused,
             "Since 14:01: Segment refused the write key (401). 312 events wait; nothing is lost.",

@@ -27,7 +27,7 @@ async fn send_again(stage: &Stage) {
     browser.see("No event was given up.").await;
     context.segment.faults.always(&source.write_key, Some(Fault::Status(400, None)));
     source.accept(service, &events(1..=3)).await;
-    browser.see_at(&format!("{base}/events/e1"), "Given up: Segment answered 400").await;
+    browser.see_at(&format!("{base}/events/e1"), "gave up Segment answered 400").await;
     browser.click("Send again, under Problems").await;
     context.source_is(&source.id, |shown| shown["dead_letters"] == 3).await;
     browser.go(&format!("{base}/problems")).await;

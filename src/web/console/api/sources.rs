@@ -97,7 +97,7 @@ pub async fn list(console: Data<Console>, visit: Visit, paging: Query<Paging>) -
 pub async fn add(console: Data<Console>, visit: Visit, body: Json<NewSourceRequest>) -> Result<HttpResponse, Failure> {
     let account = visit.account()?.id;
     let made = console.admin.add_source_to(account, body.into_inner().parse()?).await?;
-    console.record(&visit, Action::SourceCreated, &made.id.to_string()).await?;
+    console.record(&visit, Action::SourceCreated, &made.name).await?;
     Ok(created(&SourceCreated::from(made)))
 }
 

@@ -124,7 +124,7 @@ pub async fn add_source(console: Data<Console>, visit: Visit, form: Form<SourceF
         }
         created => created?,
     };
-    console.record(&visit, Action::SourceCreated, &created.id.to_string()).await?;
+    console.record(&visit, Action::SourceCreated, &created.name).await?;
     if has_nudgespot_key {
         console.set_up.check_write_key(created.id, visit.now).await?;
     }

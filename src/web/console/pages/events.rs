@@ -246,9 +246,9 @@ pub fn journey_path(source: Uuid, event_id: &str) -> String {
 /// The mark of an event's state.
 pub fn class(state: EventState) -> &'static str {
     match state {
-        EventState::Held | EventState::Waiting => "waiting",
+        EventState::Held | EventState::Waiting | EventState::Rejected => "waiting",
         EventState::Delivered => "good",
-        EventState::GaveUp | EventState::Rejected => "bad",
+        EventState::GaveUp => "bad",
         EventState::Ignored => "none",
     }
 }

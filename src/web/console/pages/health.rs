@@ -95,7 +95,7 @@ fn states(sources: &[Overview]) -> Vec<Line> {
     });
     let lines: Vec<Line> = lines.collect();
     if lines.is_empty() {
-        let word = if sources.is_empty() { "None yet" } else { "None refuses, is paused or behind" };
+        let word = if sources.is_empty() { "None yet" } else { "No source refuses webhooks, is paused, or is behind" };
         return vec![Line { class: "good", word: word.to_owned(), text: String::new() }];
     }
     lines

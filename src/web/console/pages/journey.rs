@@ -116,7 +116,8 @@ fn fill(visit: &Visit, id: Uuid, journey: Journey) -> JourneyPage {
         title: visible(name).into_owned(),
         state: event.state.word(),
         class: class(event.state),
-        summary: visible(&summary).into_owned(),
+        // Its state says the rest.
+        summary: visible(summary.strip_prefix("Given up: ").unwrap_or(&summary)).into_owned(),
         is_given_up: event.state == EventState::GaveUp,
         json: visible_json(&indented(json)).into_owned(),
         json_title,
@@ -143,7 +144,12 @@ fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
     let own = event.kind.is_some().then_some("event-id");
     let facts = [
         (if terms.are_calls { "Event" } else { "Segment's name" }, event.event, None, None),
-        (if terms.are_calls { "Message id" } else { "Event id" }, Some(event.event_id), None, own),
+        (
+            if terms.are_calls { "Message id" } else { "Event id" },
+            Some(event.event_id).filter(|_| own.is_some()),
+            None,
+            own,
+        ),
         ("Message id", event.message_id, None, Some("message-id")),
         (if terms.are_calls { "User id" } else { "Recipient's id" }, event.user_id, Some("recipient"), None),
         ("User's hash", event.user_hash.map(|hash| hash.simple().to_string()), None, None),
@@ -154,7 +160,7 @@ fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
         ("Campaign id", event.campaign_id, Some("campaign_id"), None),
         ("Campaign", event.campaign_name, None, None),
         ("Link", event.link_url, None, Some("link-url")),
-        ("Happened", event.timestamp, None, None),
+        ("Happened", event.timestamp.as_deref().map(exact), None, None),
     ];
     let there = facts.into_iter().filter_map(|(name, value, field, copy)| Some((name, value?, field, copy)));
     there
@@ -178,7 +184,7 @@ fn steps_shown(steps: &[JourneyStep], terms: &Terms, kind: Option<Kind>) -> Vec<
         shown.push(Step {
             class,
             what,
-            at: step.at.replace('T', " ").replace('Z', " UTC"),
+            at: exact(&step.at),
             at_iso: step.at.clone(),
             after: after.unwrap_or_default(),
             reason: step.reason.as_deref().map(|reason| visible(reason).into_owned()).unwrap_or_default(),
@@ -219,7 +225,16 @@ fn told(step: &JourneyStep, terms: &Terms, kind: Option<Kind>) -> (&'static str,
     }
 }
 
+/// A time as it is shown exactly: `2026-01-27 09:15:00.123 UTC`.
+fn exact(rfc3339: &str) -> String {
+    rfc3339.replace('T', " ").replace('Z', " UTC")
+}
+
 fn between(at: OffsetDateTime, before: OffsetDateTime) -> String {
     let between = std::time::Duration::try_from(at - before).unwrap_or_default();
-    if between.as_secs() < 10 { format!("{} ms", between.as_millis()) } else { span(between) }
+    match between.as_millis() {
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ ..10_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => span(between),
+    }
 }

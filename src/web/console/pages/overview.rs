@@ -18,6 +18,7 @@ use super::super::visit::Visit;
 use crate::admin::audit::Action;
 use crate::admin::overview::{DeliveryHealth, MANY, Overview, SourceState, Standing, TrafficBucket, TrafficRange};
 use crate::domain::event::Kind;
+use crate::domain::source_state::PAUSED_BY_ADMIN;
 use crate::domain::text::visible;
 use crate::domain::timestamp::rfc3339;
 use crate::domain::words::{grouped, since, span};
@@ -63,7 +64,10 @@ enum Offer {
     Nothing,
     SetUp,
     Problems,
+    /// It was paused by hand.
     Resume,
+    /// The destination did not take what was sent: with this key, or at all.
+    ResumeOrNewKey,
 }
 
 struct Card {
@@ -166,7 +170,8 @@ fn fill(
         sentence: visible(&judgement.sentence).into_owned(),
         what: match judgement.state {
             SourceState::Refusing => Offer::Problems,
-            SourceState::Paused => Offer::Resume,
+            SourceState::Paused if standing.paused_reason.as_deref() == Some(PAUSED_BY_ADMIN) => Offer::Resume,
+            SourceState::Paused => Offer::ResumeOrNewKey,
             SourceState::NotSetUp => Offer::SetUp,
             _ => Offer::Nothing,
         },
@@ -192,7 +197,7 @@ fn cards(visit: &Visit, overview: &Overview) -> [Card; 4] {
     let oldest = standing.oldest_waiting_since.filter(|_| standing.waiting > 0);
     [
         Card {
-            name: "Accepted today",
+            name: "Accepted today (UTC)",
             figure: grouped(standing.accepted_today),
             note: overview.last_seen_at.map_or_else(|| "nothing yet".to_owned(), |at| format!("last {}", ago(at))),
             query: format!("since={}", visit.now.to_offset(UtcOffset::UTC).date()),

@@ -106,7 +106,6 @@ pub(super) async fn problems(console: &Console, visit: &Visit, error: Option<Str
         ignored: severity(standing.ignored, ignored, terms, "ignored"),
         refused_sentence: refused_sentence(&seen, if terms.are_calls { "request" } else { "webhook" }),
         refused_class: match (seen.n_refused_since_verified, seen.n_refused) {
-            (0, 0) => "good",
             (0, _) => "none",
             _ => "bad",
         },
