@@ -22,6 +22,8 @@ const MAX_COMMIT_BYTES: usize = 8 << 20;
 const PACE: Duration = Duration::from_millis(5);
 /// So many events need no company.
 const ENOUGH_EVENTS: usize = 16;
+/// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
+const MANY_WEBHOOKS: usize = 24;
 /// How often it is looked whether a held source is free.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -197,7 +199,7 @@ impl<T> CommitQueue<T> {
             let commit = self.take_commit(&is_abandoned);
             if !commit.webhooks.is_empty() {
                 self.n_commits += 1;
-                self.paced_until = (commit.webhooks.len() > 1).then(|| now + PACE);
+                self.paced_until = (2..MANY_WEBHOOKS).contains(&commit.webhooks.len()).then(|| now + PACE);
                 return Some(Work::Commit(commit));
             }
         }

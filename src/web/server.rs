@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_cors::Cors;
@@ -21,8 +20,8 @@ const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(24);
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the webhooks in flight have to be answered when the service stops.
-const DRAIN: Duration = Duration::from_secs(9);
-/// How long the servers' threads have to end then.
+const DRAIN_SECS: u64 = 9;
+/// How much longer the servers' threads may take to end.
 const STOP: Duration = Duration::from_secs(2);
 
 /// The servers, bound.
@@ -64,6 +63,7 @@ impl Servers {
         })
         .client_request_timeout(HEAD_TIMEOUT)
         .keep_alive(keep_alive)
+        .shutdown_timeout(DRAIN_SECS)
         .disable_signals()
         .bind(public)
         .map_err(|error| ("BIND", error))?;
@@ -102,25 +102,14 @@ impl Servers {
         std::mem::take(&mut self.unstarted)
     }
 
-    /// Takes no new connections, answers the webhooks in flight, and ends the servers. What has not been answered in time
-    /// is cut off: its sender was promised nothing, and will send again.
+    /// Takes no new connections, closes idle ones, answers the webhooks in flight, and ends the servers. What has not been
+    /// answered in time is cut off: its sender was promised nothing, and will send again.
     pub async fn stop(self) {
         let Self { state, handle: public, others, .. } = self;
-        let drain = async {
-            public.pause().await;
-            // From here on, answers ask to close the connection. An idle one is simply closed.
-            state.requests.close();
-            state.requests.wait().await;
-            state.is_drained.store(true, Ordering::SeqCst);
-            // Those that slipped in before.
-            state.requests.wait().await;
-        };
-        if timeout(DRAIN, drain).await.is_err() {
-            tracing::warn!("stopped with webhooks still unanswered");
-        }
+        state.stop();
         drop(state);
-        let stop = async { tokio::join!(public.stop(false), join_all(others.iter().map(|other| other.stop(false)))) };
-        if timeout(STOP, stop).await.is_err() {
+        let stop = async { tokio::join!(public.stop(true), join_all(others.iter().map(|other| other.stop(false)))) };
+        if timeout(Duration::from_secs(DRAIN_SECS) + STOP, stop).await.is_err() {
             tracing::warn!("a server did not stop in time");
         }
     }

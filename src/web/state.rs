@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, Semaphore};
-use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::refusals::RefusalQueue;
 use crate::admin::OwnPosts;
@@ -38,8 +36,7 @@ pub struct State {
     /// Tells the service's own test events.
     pub own_posts: OwnPosts,
     pub(super) body_memory: Arc<Semaphore>,
-    pub(super) requests: TaskTracker,
-    pub(super) is_drained: AtomicBool,
+    is_stopping: AtomicBool,
 }
 
 impl State {
@@ -64,22 +61,17 @@ impl State {
             max_body_bytes,
             own_posts,
             body_memory: Arc::new(Semaphore::new(MAX_BODY_UNITS)),
-            requests: TaskTracker::new(),
-            is_drained: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
         }
     }
 
     /// Whether the service is about to end.
     pub(super) fn is_stopping(&self) -> bool {
-        self.requests.is_closed()
+        self.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// Whether it is too late for another webhook: nobody would wait for its answer to be written.
-    pub(super) fn is_drained(&self) -> bool {
-        self.is_drained.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn in_flight(&self) -> TaskTrackerToken {
-        self.requests.token()
+    /// The service is about to end.
+    pub(super) fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 }

@@ -12,7 +12,6 @@ use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Instrument;
 
 use super::body;
@@ -83,7 +82,7 @@ impl<'a> Entrance<'a> {
 }
 
 /// Takes a webhook. A 200 means: every event is on disk.
-pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<InFlightBody> {
+pub async fn receive(state: web::Data<State>, request: HttpRequest, body: web::Payload) -> HttpResponse<AnswerBody> {
     let entrance = Entrance::webhook(&request);
     let is_of_calls = entrance.is_some_and(|entrance| entrance.kind().takes_calls());
     respond(&state, &request, body, entrance, is_of_calls, |receipt| HttpResponse::Ok().json(receipt)).await
@@ -94,7 +93,7 @@ pub async fn receive_sdk(
     state: web::Data<State>,
     request: HttpRequest,
     body: web::Payload,
-) -> HttpResponse<InFlightBody> {
+) -> HttpResponse<AnswerBody> {
     let success = |_| HttpResponse::Ok().json(serde_json::json!({"success": true}));
     respond(&state, &request, body, Entrance::sdk(&request), true, success).await
 }
@@ -106,8 +105,8 @@ async fn respond(
     entrance: Option<Entrance<'_>>,
     with_message: bool,
     success: impl Fn(Receipt) -> HttpResponse,
-) -> HttpResponse<InFlightBody> {
-    let (token, mut note) = (state.in_flight(), None);
+) -> HttpResponse<AnswerBody> {
+    let mut note = None;
     let span = tracing::debug_span!("webhook", source.id = tracing::field::Empty);
     let answer = accept(state, request, &mut payload, entrance, &mut note).instrument(span).await;
     let mut response = match answer {
@@ -118,10 +117,10 @@ async fn respond(
         }
     };
     state.metrics.webhook(response.status().as_u16());
-    if state.is_stopping() || leaves_body(response.status()) {
+    if leaves_body(response.status()) {
         response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
     }
-    response.map_body(|_, body| InFlightBody { body, _token: token, _payload: payload, _note: note })
+    response.map_body(|_, body| AnswerBody { body, _payload: payload, _note: note })
 }
 
 /// Whether an answer of this status may leave a part of the body unread. Nobody is going to read it: the connection ends.
@@ -135,17 +134,16 @@ fn leaves_body(status: StatusCode) -> bool {
     )
 }
 
-/// An answer's body. Until it is written, the webhook is in flight, and a service that stops waits for it.
-pub struct InFlightBody {
+/// An answer's body, and what is kept until it is written.
+pub struct AnswerBody {
     body: BoxBody,
-    _token: TaskTrackerToken,
-    /// Kept until then: a payload that is dropped before its end is read to its end by the server, however long it is.
+    /// A payload that is dropped before its end is read to its end by the server, however long it is.
     _payload: web::Payload,
-    /// Handed on then.
+    /// Handed on when it is.
     _note: Option<PendingNote>,
 }
 
-impl MessageBody for InFlightBody {
+impl MessageBody for AnswerBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -168,9 +166,6 @@ async fn accept(
     let entrance = entrance.ok_or(Problem::NotFound)?;
     if request.method() != Method::POST {
         return Err(Problem::MethodNotAllowed);
-    }
-    if state.is_drained() {
-        return Err(IngestError::Stopping.into());
     }
     let max_bytes = entrance.max_body_bytes(state);
     let (raw, mut memory) = body::read(state, request.headers(), payload, max_bytes).await?;

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use nudgespot_source::sources::signature::SigningScheme;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::harness::{Context, Load, OwnCluster, assert_delivered};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +43,34 @@ async fn told_to_stop_under_load_it_drains_and_loses_nothing() {
     assert_delivered(&context, &acknowledged).await;
     let n_sent: usize = context.segment.requests().iter().map(|request| request.n_events).sum();
     assert_eq!(n_sent, acknowledged.len(), "and what was sent was settled: nothing is sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_answers_what_is_on_its_way_and_waits_for_no_idle_connection() {
+    let context = Context::new().await;
+    let source = context.source("acme").await;
+    let service = context.serve().await;
+    let connect = async || TcpStream::connect(service.url.trim_start_matches("http://")).await.expect("up");
+    let request = |id: &str| {
+        let body = json!({"id": id, "event": "opened", "uid": "u"}).to_string();
+        let headers = source.sign(SigningScheme::Standard, &body);
+        let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<Vec<_>>().concat();
+        format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n{body}", source.path, body.len())
+    };
+    let (mut idle, mut slow, mut answer) = (connect().await, connect().await, vec![0; 4_096]);
+    idle.write_all(request("e1").as_bytes()).await.expect("sent");
+    let n = idle.read(&mut answer).await.expect("answered");
+    assert!(answer[..n].starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    let whole = request("e2");
+    let (begin, rest) = whole.split_at(whole.len() - 9);
+    slow.write_all(begin.as_bytes()).await.expect("sent");
+    service.signal("TERM");
+    assert_eq!(idle.read(&mut answer).await.expect("closed"), 0);
+    slow.write_all(rest.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.expect("answered, and closed");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    assert!(service.into_end().await.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
