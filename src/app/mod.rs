@@ -9,7 +9,7 @@ mod supervisor;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use reqwest::Url;
@@ -45,8 +45,8 @@ const CHECK_KEYS: Duration = Duration::from_mins(10);
 const SERVERS_END: Duration = Duration::from_secs(2);
 /// How long commits in flight may take then: twice a statement's limit, and a new connection.
 const COMMITS_END: Duration = Duration::from_secs(5);
-/// How long the delivery may take then. It began to end with the servers.
-const DELIVERY_END: Duration = Duration::from_secs(8);
+/// How long the delivery may take, which begins to end with the servers: a little more than it says itself.
+const DELIVERY_END: Duration = Duration::from_secs(19);
 const SUPPORT_END: Duration = Duration::from_secs(2);
 /// The program has ended by then, whatever hangs.
 const END: Duration = Duration::from_secs(33);
@@ -127,12 +127,13 @@ impl App {
     async fn end(self) -> anyhow::Result<()> {
         let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut database, .. } = self;
         // Nothing is lost when it ends before the commits do: what they append is delivered next time.
+        let delivery_end = Instant::now() + DELIVERY_END;
         supervisor.let_end(&[Stage::Web, Stage::Commit, Stage::Delivery]);
         stop_delivery.cancel();
         servers.stop().await;
         supervisor.join(Stage::Web, SERVERS_END).await;
         supervisor.join(Stage::Commit, COMMITS_END).await;
-        supervisor.join(Stage::Delivery, DELIVERY_END).await;
+        supervisor.join(Stage::Delivery, delivery_end.saturating_duration_since(Instant::now())).await;
         stop_support.cancel();
         supervisor.join(Stage::Support, SUPPORT_END).await;
         let failure = supervisor.finish();
