@@ -170,10 +170,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 /// The string that `raw` spells; `None` where it is no string, or none of Unicode.
 #[must_use]
 pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
-    if !raw.get().starts_with('"') {
-        return None;
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if has_escape(inner) {
+        return serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0);
     }
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+    Some(Cow::Borrowed(inner))
+}
+
+/// Whether a string of JSON, without its quotes, is written with escapes. Without them it is what it spells.
+pub(crate) fn has_escape(inner: &str) -> bool {
+    inner.as_bytes().contains(&b'\\')
 }
 
 /// The digits of `raw`, where it is a number.
@@ -216,7 +222,7 @@ pub fn is_blank(raw: &RawValue) -> bool {
 pub fn is_portable(raw: &RawValue) -> bool {
     let text = raw.get();
     let plain = match text.as_bytes().first() {
-        Some(b'"') => !text.contains("\\u"),
+        Some(b'"') => !has_escape(text),
         Some(b'{' | b'[') => false,
         Some(b't' | b'f' | b'n') => true,
         _ => text.len() <= 20 && !text.contains(['e', 'E']),

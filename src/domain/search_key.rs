@@ -65,7 +65,7 @@ impl SearchKey {
     #[must_use]
     pub fn of_json(field: SearchField, text: &str) -> Option<Self> {
         let inner = text.strip_prefix('"')?.strip_suffix('"')?;
-        if inner.contains('\\') {
+        if json::has_escape(inner) {
             return Some(Self::new(field, &serde_json::from_str::<Cow<'_, str>>(text).ok()?));
         }
         Some(Self::new(field, inner))

@@ -46,20 +46,21 @@ fn in_range(at: OffsetDateTime) -> Option<OffsetDateTime> {
 #[must_use]
 pub fn rfc3339(at: OffsetDateTime) -> String {
     let at = at.to_offset(time::UtcOffset::UTC);
-    let mut text = String::with_capacity(24);
-    let mut push = |number: u32, n_digits: u32, end: char| {
-        let digit = |place: u32| char::from_digit(number / 10_u32.pow(place) % 10, 10).unwrap_or_default();
-        text.extend((0..n_digits).rev().map(digit));
-        text.push(end);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |end: usize, n_digits: usize, mut number: u32| {
+        for byte in text[end - n_digits..end].iter_mut().rev() {
+            *byte += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
     };
-    push(at.year().unsigned_abs(), 4, '-');
-    push(u8::from(at.month()).into(), 2, '-');
-    push(at.day().into(), 2, 'T');
-    push(at.hour().into(), 2, ':');
-    push(at.minute().into(), 2, ':');
-    push(at.second().into(), 2, '.');
-    push(at.millisecond().into(), 3, 'Z');
-    text
+    put(4, 4, at.year().unsigned_abs());
+    put(7, 2, u8::from(at.month()).into());
+    put(10, 2, at.day().into());
+    put(13, 2, at.hour().into());
+    put(16, 2, at.minute().into());
+    put(19, 2, at.second().into());
+    put(23, 3, at.millisecond().into());
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 #[cfg(test)]

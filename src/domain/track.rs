@@ -3,8 +3,6 @@
 //! An event is mapped once, when it is received. The log keeps the part of the call that differs from event to event;
 //! [`write()`] puts the rest around it when the call is sent.
 
-use std::fmt::Write;
-
 use super::event::{EmailEvent, MessageId};
 use super::properties::{Properties, Value};
 use super::recipient::Identity;
@@ -49,14 +47,17 @@ impl Track {
             Identity::User(id) => ("userId", id),
             Identity::Anonymous(id) => ("anonymousId", id),
         };
-        write!(json, r#"{{"{key}":{id},"timestamp":"{}","properties":"#, timestamp::rfc3339(event.at))
-            .expect("a String takes all");
+        for part in ["{\"", key, "\":", id, r#","timestamp":""#, &timestamp::rfc3339(event.at), r#"","properties":"#] {
+            json.push_str(part);
+        }
         event.properties.write(&mut json);
         json.push_str(r#","context":{"#);
         let before = json.len();
         for (key, text) in [("ip", &event.client.ip), ("userAgent", &event.client.user_agent)] {
             if let Some(text) = text {
-                write!(json, r#"{}"{key}":{text}"#, comma(&json, before)).expect("a String takes all");
+                for part in [comma(&json, before), "\"", key, "\":", text] {
+                    json.push_str(part);
+                }
             }
         }
         write_traits(&mut json, before, &event.recipient.traits);
