@@ -217,8 +217,8 @@ create table attempt (
     to_seq bigint not null,
     n_events int not null,
     n_requests int not null,
+    -- Of several requests, when the last began, and how long the slowest took.
     started_at timestamptz not null,
-    -- Of several requests, that of the slowest.
     duration_ms int not null,
     -- Null: no answer.
     status smallint,

@@ -128,8 +128,11 @@ impl SourceFacts {
     /// Judges the source.
     #[must_use]
     pub fn judge(&self, now: OffsetDateTime) -> Judgement {
-        let (state, sentence, public) = self.worst(now);
+        let (state, mut sentence, public) = self.worst(now);
         let knows = state == SourceState::Quiet && self.quiet_acknowledged_at > self.last_seen_at();
+        if knows {
+            sentence.push_str(" Somebody has said that nothing is to come.");
+        }
         let public_sentence = public.unwrap_or_else(|| sentence.clone());
         let loses_events = state == SourceState::NotSetUp && self.unknown_key().is_some();
         let is_ok = knows || state == SourceState::Delivering;
@@ -169,8 +172,8 @@ impl SourceFacts {
             return None;
         }
         let when = last_verified_at.map_or_else(|| "yet".to_owned(), |at| format!("since {}", clock(at, now)));
-        let lately = if *has_other_faults { ", lately" } else { "" };
-        let fault = likely_fault.as_ref().map(|fault| format!("{lately}: {fault}")).unwrap_or_default();
+        let because = if *has_other_faults { " for several reasons, of late because" } else { ":" };
+        let fault = likely_fault.as_ref().map(|fault| format!("{because} {fault}")).unwrap_or_default();
         let what = if self.are_calls { "request" } else { "webhook" };
         Some(format!("No {what} verified {when}; {} refused{fault}.", grouped(*n)))
     }
@@ -238,7 +241,8 @@ impl SourceFacts {
         } else {
             format!("{}, the oldest", self.waiting_words())
         };
-        Some(format!("{oldest} for {}; it is tried again and again.", span(wait)))
+        let they = if self.waiting == 1 { "it is" } else { "they are" };
+        Some(format!("{oldest} for {}; {they} tried again and again.", span(wait)))
     }
 
     fn quiet(&self, now: OffsetDateTime) -> Option<String> {
@@ -261,7 +265,8 @@ impl SourceFacts {
 }
 
 /// Why delivery is paused. What Segment answers to a key that it does not take says less than the status.
-fn in_words(reason: &str) -> &str {
+#[must_use]
+pub fn in_words(reason: &str) -> &str {
     let status = |who: &str| reason.strip_prefix(who).and_then(|answer| answer.get(..3));
     match (status("Segment answered "), status("Nudgespot answered ")) {
         (Some("401"), _) => "Segment refused the write key (401)",

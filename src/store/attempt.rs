@@ -24,7 +24,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// Requests that went well, told in one where their numbers follow each other: what is told of a number, its own request
-    /// is in. The time is that of the first to be made, and of the one that took longest.
+    /// is in. The time is that of the last to be made, so that none of its events came later, and of the one that took longest.
     #[must_use]
     pub fn joined(attempts: impl IntoIterator<Item = Self>) -> Vec<Self> {
         let mut told: Vec<Self> = Vec::new();
@@ -34,7 +34,7 @@ impl Attempt {
                     run.to_seq = one.to_seq;
                     run.n_events += one.n_events;
                     run.n_requests += one.n_requests;
-                    run.started_at = run.started_at.min(one.started_at);
+                    run.started_at = run.started_at.max(one.started_at);
                     run.duration = run.duration.max(one.duration);
                 }
                 _ => told.push(one),
@@ -114,7 +114,7 @@ mod tests {
         ]);
         let runs: Vec<_> = told.iter().map(|run| (run.from_seq, run.to_seq, run.n_events, run.n_requests)).collect();
         assert_eq!(runs, [(1, 2, 2, 2), (3, 3, 1, 1), (5, 6, 2, 2), (7, 7, 1, 1), (8, 8, 1, 1)]);
-        assert_eq!((told[0].started_at.unix_timestamp(), told[0].duration), (1, Duration::from_millis(9)));
+        assert_eq!((told[0].started_at.unix_timestamp(), told[0].duration), (2, Duration::from_millis(9)));
         assert!(Attempt::joined([]).is_empty());
     }
 }

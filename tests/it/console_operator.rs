@@ -19,7 +19,7 @@ async fn the_operator_sees_how_the_service_is_doing() {
         database,
         "at 127.0.0.1:",
         "Nothing waits",
-        "No source refuses",
+        "no source refuses",
         env!("CARGO_PKG_VERSION"),
     ] {
         assert!(health.contains(part), "{part}: {body}");

@@ -209,7 +209,7 @@ pub(super) fn quarantined_row(event: QuarantinedEvent) -> EventRow {
     let payload = Some(event.payload).filter(|payload| !payload.is_empty());
     let reason = match (event.reason, &event.event_name) {
         (Some(reason), _) => Some(ignored::in_words(&reason).map_or(reason, str::to_owned)),
-        (None, Some(name)) => Some(format!("Segment has no event for `{name}`")),
+        (None, Some(name)) => Some(format!("Segment has no event for “{name}”")),
         (None, None) => None,
     };
     let id = format!("{QUARANTINED}{}", event.digest);

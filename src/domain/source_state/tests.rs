@@ -31,7 +31,7 @@ fn a_source_of_calls_speaks_of_nudgespot() {
         "Nudgespot refused the REST key (401). 1 call waits; nothing is lost."
     );
     let late = SourceFacts { waiting: 2, oldest_waiting_since: Some(NOW - Duration::from_mins(5)), ..with_key() };
-    assert_eq!(of(late), "2 calls wait, the oldest for 5 min; it is tried again and again.");
+    assert_eq!(of(late), "2 calls wait, the oldest for 5 min; they are tried again and again.");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn each_state_says_what_is_the_matter() {
                 ..healthy()
             },
             SourceState::Refusing,
-            "No webhook verified yet; 5 refused, lately: another secret signs them.",
+            "No webhook verified yet; 5 refused for several reasons, of late because another secret signs them.",
             false,
         ),
         (
@@ -90,7 +90,7 @@ fn each_state_says_what_is_the_matter() {
                 ..healthy()
             },
             SourceState::Behind,
-            "312 events wait, the oldest for 4 min; it is tried again and again. Last error: no answer.",
+            "312 events wait, the oldest for 4 min; they are tried again and again. Last error: no answer.",
             false,
         ),
         (
@@ -102,7 +102,7 @@ fn each_state_says_what_is_the_matter() {
         (
             SourceFacts { quiet_acknowledged_at: minutes(1), ..quiet.clone() },
             SourceState::Quiet,
-            "Nothing for 3 days; the longest gap of the 14 days before was 5 h.",
+            "Nothing for 3 days; the longest gap of the 14 days before was 5 h. Somebody has said that nothing is to come.",
             true,
         ),
         (

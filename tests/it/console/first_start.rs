@@ -20,7 +20,7 @@ async fn set_up(stage: &Stage) {
     let Stage { context, service, browser, .. } = stage;
     let link = service.first_operator_link().await;
     browser.go(&link).await;
-    browser.see("Who uses this link becomes its operator").await;
+    browser.see("Whoever uses this link becomes its operator").await;
     // To look does not use it up.
     browser.go(&link).await;
     browser.fill("Your email address", "olga@example.com").await;

@@ -41,7 +41,7 @@ async fn new_key(stage: &Stage) {
     browser.see("only letters, digits").await;
     browser.fill("Write key", "another-write-key").await;
     browser.click("Save the write key").await;
-    browser.see("The write key is saved. What waited flows now.").await;
+    browser.see("The write key is saved.").await;
     context.messages(5).await;
     browser.see_at(&overview, "none waiting").await;
     browser.see("Delivering").await;

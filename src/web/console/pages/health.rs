@@ -95,8 +95,12 @@ fn states(sources: &[Overview]) -> Vec<Line> {
     });
     let lines: Vec<Line> = lines.collect();
     if lines.is_empty() {
-        let word = if sources.is_empty() { "None yet" } else { "No source refuses webhooks, is paused, or is behind" };
-        return vec![Line { class: "good", word: word.to_owned(), text: String::new() }];
+        let (class, word, text) = if sources.is_empty() {
+            ("none", "None yet", "")
+        } else {
+            ("good", "All well", "no source refuses webhooks, is paused, or is behind")
+        };
+        return vec![Line { class, word: word.to_owned(), text: text.to_owned() }];
     }
     lines
 }

@@ -142,8 +142,13 @@ fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
         url.query().unwrap_or_default().to_owned()
     };
     let own = event.kind.is_some().then_some("event-id");
+    let name_of_event = match (terms.are_calls, &event.track) {
+        (true, _) => "Event",
+        (false, Some(_)) => "Segment's name",
+        (false, None) => "Sender's name",
+    };
     let facts = [
-        (if terms.are_calls { "Event" } else { "Segment's name" }, event.event, None, None),
+        (name_of_event, event.event, None, None),
         (
             if terms.are_calls { "Message id" } else { "Event id" },
             Some(event.event_id).filter(|_| own.is_some()),
@@ -175,19 +180,22 @@ fn facts(event: EventRow, terms: &Terms) -> Vec<Fact> {
 
 fn steps_shown(steps: &[JourneyStep], terms: &Terms, kind: Option<Kind>) -> Vec<Step> {
     let mut before: Option<OffsetDateTime> = None;
-    let mut shown = Vec::new();
+    let (mut shown, mut said) = (Vec::new(), None);
     for step in steps {
         let (class, what) = told(step, terms, kind);
         let after = step.time.zip(before).filter(|(at, before)| at != before);
         let after = after.map(|(at, before)| format!("+{}", between(at, before)));
         before = step.time.or(before);
+        // Why it was given up, its last request has said.
+        let reason = step.reason.as_deref().filter(|reason| step.step != "gave_up" || said != Some(*reason));
+        said = step.reason.as_deref();
         shown.push(Step {
             class,
             what,
             at: exact(&step.at),
             at_iso: step.at.clone(),
             after: after.unwrap_or_default(),
-            reason: step.reason.as_deref().map(|reason| visible(reason).into_owned()).unwrap_or_default(),
+            reason: reason.map(|reason| visible(reason).into_owned()).unwrap_or_default(),
         });
     }
     shown
@@ -206,7 +214,11 @@ fn told(step: &JourneyStep, terms: &Terms, kind: Option<Kind>) -> (&'static str,
         },
     };
     let within = if step.n_requests.is_some() { "within" } else { "in" };
-    let took = step.duration_ms.map(|ms| format!(" {within} {} ms", grouped(ms.into()))).unwrap_or_default();
+    let took = step.duration_ms.map(|ms| match ms {
+        ..=0 => " in under 1 ms".to_owned(),
+        ms => format!(" {within} {} ms", grouped(ms.into())),
+    });
+    let took = took.unwrap_or_default();
     let answer = step.status.map_or_else(|| format!("no answer{took}"), |status| format!("{status}{took}"));
     match (step.step, step.outcome.as_deref()) {
         ("received", _) => ("good", "Received".to_owned()),

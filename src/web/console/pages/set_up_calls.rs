@@ -19,6 +19,7 @@ use crate::sources::TEST_USER;
 
 #[derive(Template)]
 #[template(path = "set_up_calls.html", blocks = ["checklist"])]
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of the template")]
 struct SetUpPage {
     frame: Frame,
     id: Uuid,
@@ -27,6 +28,7 @@ struct SetUpPage {
     error: Option<String>,
     key_last4: Option<String>,
     key_check: Option<KeyCheck>,
+    is_key_unknown: bool,
     seen: Seen,
     snippets: Snippets,
     test_user: &'static str,
@@ -92,6 +94,7 @@ async fn set_up(
         may_change: visit.may_change,
         error,
         key_last4: source.calls.as_ref().and_then(|calls| calls.nudgespot_key_last4.clone()),
+        is_key_unknown: key_check.as_ref().is_some_and(|check| check.verdict == "unknown"),
         key_check,
         seen,
         snippets: Snippets::new(host, &source.webhook_url),
