@@ -87,18 +87,14 @@ impl DuePoller {
             tokio::time::sleep_until(next).await;
             match self.connection.run(async |db| delivery::heads(db, &kept).await).await {
                 Ok(heads) => {
-                    let unknown = heads.into_iter().filter(|(source, head_seq)| !self.knows(*source, *head_seq));
+                    let tail = &self.wakeups.tail;
+                    let unknown = heads.into_iter().filter(|(source, head_seq)| !tail.knows(*source, *head_seq));
                     self.wakeups.wake(WakeReason::NewEvents, unknown.map(|(source, _)| source));
                 }
                 // The next poll fails as well, and says so.
                 Err(_) => return tokio::time::sleep_until(until).await,
             }
         }
-    }
-
-    /// Whether all of a source's log is known here.
-    fn knows(&self, source: Uuid, head_seq: i64) -> bool {
-        self.wakeups.tail.knows(source, head_seq)
     }
 
     async fn poll(&mut self) -> sqlx::Result<()> {
@@ -114,7 +110,8 @@ impl DuePoller {
             // A page that is not full is the last; the next poll begins anew.
             self.last = if due.len() < PAGE { None } else { due.last().map(|due| due.source_id) };
             // Of what a pause or another change is about, what is here is not to be sent.
-            let asked = due.iter().filter(|due| due.is_timed || !self.knows(due.source_id, due.head_seq));
+            let tail = &self.wakeups.tail;
+            let asked = due.iter().filter(|due| due.is_timed || !tail.knows(due.source_id, due.head_seq));
             self.wakeups.wake(WakeReason::TimerElapsed, asked.map(|due| due.source_id));
             if self.last.is_none() {
                 break;

@@ -23,19 +23,6 @@ use crate::wakeups::Deferred;
 /// the lease lasts.
 const MAX_SETTLE_RETRIES: u32 = 5;
 
-/// What came of a settlement.
-enum Written {
-    /// It is in the database.
-    Settled {
-        /// Whether more events wait.
-        more: bool,
-    },
-    /// The lease was not ours any more.
-    Lost,
-    /// The database did not take it for long.
-    Failed,
-}
-
 impl DeliveryWorker {
     /// Settles a step, or leaves that for later where it went well, and keeps its lease where that is of use. Returns what to
     /// do next.
@@ -46,16 +33,7 @@ impl DeliveryWorker {
         }
         match self.wakeups.tail.defer(&lease, settlement, Instant::now()) {
             Deferred::Later { more } => Ok(if more { next } else { StepOutcome::Idle }),
-            Deferred::Not(settlement) => {
-                // Who has sent little waits for others.
-                let is_in_hurry = next != StepOutcome::Debounce;
-                let settled = self.write(lease, *settlement, is_in_hurry).await?;
-                Ok(match settled {
-                    Written::Settled { more: true } => next,
-                    Written::Settled { more: false } | Written::Lost => StepOutcome::Idle,
-                    Written::Failed => StepOutcome::Withhold(WITHHOLD),
-                })
-            }
+            Deferred::Not(settlement) => self.write(lease, *settlement, next).await,
         }
     }
 
@@ -63,15 +41,17 @@ impl DeliveryWorker {
     pub(super) async fn settle_deferred(&self) {
         let settling = self.wakeups.tail.take_unsettled().into_iter().map(async |(lease, settlement)| {
             let source = lease.source_id;
-            let settled = self.write(lease, settlement, true).await;
-            let more = matches!(settled, Ok(Written::Settled { more: true }));
-            more.then_some(source)
+            let outcome = self.write(lease, settlement, StepOutcome::Continue).await;
+            matches!(outcome, Ok(StepOutcome::Continue)).then_some(source)
         });
         let more = join_all(settling).await;
         self.wakeups.wake_again(more.into_iter().flatten());
     }
 
-    async fn write(&self, lease: Lease, settlement: Settlement, is_in_hurry: bool) -> Result<Written, BatchError> {
+    /// Writes a settlement down. Returns what to do next: `next`, where more events wait.
+    async fn write(&self, lease: Lease, settlement: Settlement, next: StepOutcome) -> Result<StepOutcome, BatchError> {
+        // Who has sent little waits for others.
+        let is_in_hurry = next != StepOutcome::Debounce;
         let source = settlement.source_id;
         let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
         let mut n_failed = 0;
@@ -90,7 +70,7 @@ impl DeliveryWorker {
                 Err(error) if has_asked => {
                     tracing::error!(source.id = %source, %error, "an answer could not be stored; what it was about is sent again");
                     tail.forget(source);
-                    return Ok(Written::Failed);
+                    return Ok(StepOutcome::Withhold(WITHHOLD));
                 }
                 Err(error) => {
                     tail.forget(source);
@@ -101,15 +81,16 @@ impl DeliveryWorker {
         let Some(Settled { more, is_kept }) = settled else {
             tail.forget(source);
             tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
-            return Ok(Written::Lost);
+            return Ok(StepOutcome::Idle);
         };
         self.count_settled(&settlement);
-        if is_kept {
-            let more_here = tail.keep(lease.advanced(settlement.cursor), renewed_at, Instant::now());
-            return Ok(Written::Settled { more: more || more_here });
-        }
-        tail.forget(source);
-        Ok(Written::Settled { more })
+        let more_here = if is_kept {
+            tail.keep(lease.advanced(settlement.cursor), renewed_at, Instant::now())
+        } else {
+            tail.forget(source);
+            false
+        };
+        Ok(if more || more_here { next } else { StepOutcome::Idle })
     }
 
     fn count_settled(&self, settlement: &Settlement) {

@@ -131,11 +131,15 @@ impl Tail {
     pub fn defer(&self, lease: &Lease, settlement: Settlement, now: Instant) -> Deferred {
         let mut sources = self.lock();
         let settlement = Settlement { keep: settlement.keep && !sources.is_ended, ..settlement };
-        let deferred = sources.change(lease.source_id, |entry| entry.defer(lease, settlement.clone(), now));
-        if let Some(Deferred::Later { .. }) = deferred {
+        if !sources.by_id.contains_key(&lease.source_id) {
+            return Deferred::Not(Box::new(settlement));
+        }
+        let deferred =
+            sources.change(lease.source_id, |entry| entry.defer(lease, settlement, now)).expect("it is there");
+        if let Deferred::Later { .. } = deferred {
             self.deferred.notify_one();
         }
-        deferred.unwrap_or_else(|| Deferred::Not(Box::new(settlement)))
+        deferred
     }
 
     /// Waits until a step has left something to be settled later.
