@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as TurnMutex, Notify, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 
 use crate::store::connection::Connection;
@@ -30,7 +31,7 @@ impl From<sqlx::Error> for BatchError {
 /// Questions of one kind, each with the key that its answer comes under, and the connection to ask over.
 pub struct RequestBatcher<K, Q, A> {
     waiting: Mutex<VecDeque<Asked<K, Q, A>>>,
-    /// Ends a wait for company.
+    /// Ends the wait for company that is going on.
     hurry: Notify,
     /// Held by who asks for all.
     turn: TurnMutex<Turn>,
@@ -45,6 +46,7 @@ struct Turn {
 struct Asked<K, Q, A> {
     key: K,
     question: Q,
+    is_in_hurry: bool,
     answer: oneshot::Sender<Result<Option<A>, BatchError>>,
 }
 
@@ -72,24 +74,27 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
         ask_all: impl AsyncFnOnce(&mut Connection, Vec<Q>) -> sqlx::Result<HashMap<K, A>>,
     ) -> Result<Option<A>, BatchError> {
         let (answer, mut answered) = oneshot::channel();
-        self.lock().push_back(Asked { key, question, answer });
+        self.lock().push_back(Asked { key, question, is_in_hurry, answer });
         if is_in_hurry {
-            self.hurry.notify_one();
+            self.hurry.notify_waiters();
         }
         let mut turn = tokio::select! {
             biased;
             answer = &mut answered => return answer.unwrap_or(Err(sqlx::Error::WorkerCrashed.into())),
             turn = self.turn.lock() => turn,
         };
+        // Those who ask at the same moment ask together.
+        yield_now().await;
         if let Some(until) = turn.paced_until.filter(|until| Instant::now() < *until)
-            && self.lock().len() < MOST
+            && let hurry = self.hurry.notified()
+            && self.may_wait()
         {
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = self.hurry.notified() => {}
+                () = hurry => {}
             }
         }
-        // All who wait get a turn, and each takes one question at least, if not its own: none is left.
+        // All who wait get a turn, in the order of their questions, and each takes one question at least: none is left.
         let (asked, questions): (Vec<_>, Vec<_>) = {
             let mut waiting = self.lock();
             let n = waiting.len().min(MOST);
@@ -115,6 +120,12 @@ impl<K: Copy + Eq + Hash, Q, A> RequestBatcher<K, Q, A> {
         answered.await.unwrap_or(Err(sqlx::Error::WorkerCrashed.into()))
     }
 
+    /// Whether there is room for company, and nobody who would not wait for it.
+    fn may_wait(&self) -> bool {
+        let waiting = self.lock();
+        waiting.len() < MOST && !waiting.iter().any(|asked| asked.is_in_hurry)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Asked<K, Q, A>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +137,6 @@ mod tests {
 
     use futures_util::future::join_all;
     use sqlx::postgres::PgConnectOptions;
-    use tokio::sync::Notify;
 
     use super::*;
     use crate::store::connection::{Connector, Session};
@@ -141,26 +151,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_asked_for_meanwhile_is_asked_for_together_and_each_gets_its_own_answer() {
-        let (batcher, n_statements, go) = (batcher(), AtomicUsize::new(0), Notify::new());
+        let (batcher, n_statements) = (batcher(), AtomicUsize::new(0));
         let ask = async |key: usize| {
             let ask_all = async |_: &mut Connection, keys: Vec<usize>| {
                 assert!(keys.len() <= MOST);
                 n_statements.fetch_add(1, Ordering::Relaxed);
-                // The first statement lasts until everybody has asked.
-                if keys == [0] {
-                    go.notified().await;
-                }
                 Ok(keys.into_iter().filter(|key| key % 3 > 0).map(|key| (key, key * 2)).collect())
             };
-            if key == 3 * MOST {
-                go.notify_one();
-            }
             (key, batcher.submit(key, key, false, ask_all).await.expect("answered"))
         };
         for (key, answer) in join_all((0..=3 * MOST).map(ask)).await {
             assert_eq!(answer, (key % 3 > 0).then_some(key * 2));
         }
-        assert_eq!(n_statements.into_inner(), 4, "the first alone, the others in full groups");
+        assert_eq!(n_statements.into_inner(), 4, "in full groups, and the last");
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,7 +180,6 @@ mod tests {
             began.elapsed()
         };
         for is_in_hurry in [false, true] {
-            // The first alone, the others together.
             let began = join_all((0..3).map(|key| ask(key, false))).await;
             assert!(began.iter().all(Duration::is_zero), "{began:?}");
             let waited = ask(3, is_in_hurry).await;

@@ -22,10 +22,13 @@ mod worker;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join;
+use futures_util::StreamExt;
+use futures_util::future::join;
+use futures_util::stream::FuturesUnordered;
 use reqwest::Url;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -47,10 +50,8 @@ pub use worker::DeliveryWorker;
 
 /// How long to leave a source alone when the database fails a step.
 const DB_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long the steps in flight have to settle when the program ends: a little more than a request to Segment may take.
-const DRAIN: Duration = Duration::from_secs(16);
-/// How much longer, for what they leave.
-const LAST_SETTLEMENT: Duration = Duration::from_secs(2);
+/// How long the steps in flight have to settle when the program ends: what a request to Segment may take, and a moment.
+const DRAIN: Duration = Duration::from_secs(18);
 /// After this, what steps have left for later is settled: nobody misses it for so long, and a process that dies repeats no
 /// more.
 const SETTLE_AFTER: Duration = Duration::from_millis(200);
@@ -77,7 +78,7 @@ impl Delivery {
         Self { worker, wakeups, sources }
     }
 
-    /// Delivers until `stop`, then lets the steps in flight settle, for 18 s at most.
+    /// Delivers until `stop`, then lets the steps in flight settle, and what they had left for later, for 18 s at most.
     ///
     /// # Errors
     /// [`DeliveryError`]; steps in flight are broken off, and their batches will be sent again. The program should end.
@@ -100,33 +101,35 @@ impl Delivery {
             .instrument(tracing::info_span!("delivery_step", source.id = %source))
         };
         let steps = Steps::new(run_step).run(&stop, &wakeups, address_of, in_flight);
-        let settling = async {
-            let due = async || {
-                wakeups.tail.has_unsettled().await;
-                sleep(SETTLE_AFTER).await;
-            };
-            while stop.run_until_cancelled(due()).await.is_some() {
-                worker.settle_deferred().await;
-            }
-            wakeups.tail.end();
-            Ok(())
-        };
-        let delivering = async {
-            try_join(steps, settling).await?;
-            worker.settle_deferred().await;
-            Ok(())
-        };
-        let too_late = async {
-            stop.cancelled().await;
-            sleep(DRAIN + LAST_SETTLEMENT).await;
-        };
+        let (settled, ()) = join(steps, settle_deferred(&worker, &wakeups, &stop)).await;
+        settled
+    }
+}
+
+/// Settles what steps have left for later, each source for itself: none waits for another's.
+async fn settle_deferred(worker: &DeliveryWorker, wakeups: &Wakeups, stop: &CancellationToken) {
+    let due = async || {
+        wakeups.tail.has_unsettled().await;
+        sleep(SETTLE_AFTER).await;
+    };
+    let begin = || wakeups.tail.take_unsettled().into_iter().map(|(lease, left)| worker.settle_deferred(lease, left));
+    let (mut settling, mut next) = (FuturesUnordered::new(), pin!(due()));
+    loop {
         tokio::select! {
-            done = delivering => done,
-            () = too_late => {
-                tracing::warn!("stopped before all was settled; what was sent last will be sent again");
-                Ok(())
+            () = stop.cancelled() => break,
+            () = &mut next => {
+                settling.extend(begin());
+                next.set(due());
             }
+            Some(()) = settling.next() => {}
         }
+    }
+    // From now on, steps leave nothing.
+    wakeups.tail.end();
+    settling.extend(begin());
+    let all = settling.collect::<()>();
+    if timeout(DRAIN, all).await.is_err() {
+        tracing::warn!("stopped before all was settled; what was sent last will be sent again");
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use time::OffsetDateTime;
 
 use super::batcher::BatchError;
@@ -34,18 +33,34 @@ impl DeliveryWorker {
         match self.wakeups.tail.defer(&lease, settlement, Instant::now()) {
             Deferred::Later { more } => Ok(if more { next } else { StepOutcome::Idle }),
             Deferred::Not(settlement) => self.write(lease, *settlement, next).await,
+            Deferred::Lost => {
+                tracing::error!(source.id = %lease.source_id, "the log has gone back: another server has taken over?");
+                self.wakeups.tail.forget(lease.source_id);
+                Ok(StepOutcome::Continue)
+            }
         }
     }
 
-    /// Settles what steps have left for later, of all sources that no step is at.
-    pub(super) async fn settle_deferred(&self) {
-        let settling = self.wakeups.tail.take_unsettled().into_iter().map(async |(lease, settlement)| {
-            let source = lease.source_id;
-            let outcome = self.write(lease, settlement, StepOutcome::Continue).await;
-            matches!(outcome, Ok(StepOutcome::Continue)).then_some(source)
-        });
-        let more = join_all(settling).await;
-        self.wakeups.wake_again(more.into_iter().flatten());
+    /// Settles what a source's steps have left for later. Where that fails, its next step tries for longer.
+    pub(super) async fn settle_deferred(&self, lease: Lease, settlement: Settlement) {
+        let (source, renewed_at) = (lease.source_id, Instant::now());
+        let more = match self.submit(&settlement, true).await {
+            Ok(settled) => self.settled(&lease, &settlement, settled, renewed_at),
+            Err(error) => {
+                tracing::debug!(source.id = %source, %error, "answers could not be stored yet");
+                self.wakeups.tail.put_back(lease, settlement, renewed_at);
+                true
+            }
+        };
+        if more {
+            self.wakeups.wake_again([source]);
+        }
+    }
+
+    async fn submit(&self, settlement: &Settlement, is_in_hurry: bool) -> Result<Option<Settled>, BatchError> {
+        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
+        let submitted = self.settlements.submit(settlement.source_id, settlement.clone(), is_in_hurry, settle);
+        submitted.await.and_then(Option::transpose)
     }
 
     /// Writes a settlement down. Returns what to do next: `next`, where more events wait.
@@ -53,13 +68,12 @@ impl DeliveryWorker {
         // Who has sent little waits for others.
         let is_in_hurry = next != StepOutcome::Debounce;
         let source = settlement.source_id;
-        let settle = async |db: &mut Connection, settlements: Vec<_>| statements::settle(db, &settlements).await;
         let mut n_failed = 0;
         let tail = &self.wakeups.tail;
         let (settled, renewed_at) = loop {
-            let (settlement, renewed_at) = (settlement.clone(), Instant::now());
+            let renewed_at = Instant::now();
             let has_asked = !settlement.attempts.is_empty();
-            match self.settlements.submit(source, settlement, is_in_hurry, settle).await.and_then(Option::transpose) {
+            match self.submit(&settlement, is_in_hurry).await {
                 Ok(settled) => break (settled, renewed_at),
                 // The destination has been asked: to ask it again, because the answer cannot be stored, would double its load.
                 Err(error) if has_asked && n_failed < MAX_SETTLE_RETRIES => {
@@ -78,19 +92,27 @@ impl DeliveryWorker {
                 }
             }
         };
+        let more = self.settled(&lease, &settlement, settled, renewed_at);
+        Ok(if more { next } else { StepOutcome::Idle })
+    }
+
+    /// A settlement was written (`None`: it was not, as the lease is another's) over a lease that was renewed after
+    /// `renewed_at`. Says whether more events wait.
+    fn settled(&self, lease: &Lease, written: &Settlement, settled: Option<Settled>, renewed_at: Instant) -> bool {
+        let (source, tail) = (lease.source_id, &self.wakeups.tail);
         let Some(Settled { more, is_kept }) = settled else {
             tail.forget(source);
             tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
-            return Ok(StepOutcome::Idle);
+            return false;
         };
-        self.count_settled(&settlement);
+        self.count_settled(written);
         let more_here = if is_kept {
-            tail.keep(lease.advanced(settlement.cursor), renewed_at, Instant::now())
+            tail.keep(lease.advanced(written.cursor), renewed_at, Instant::now())
         } else {
             tail.forget(source);
             false
         };
-        Ok(if more || more_here { next } else { StepOutcome::Idle })
+        more || more_here
     }
 
     fn count_settled(&self, settlement: &Settlement) {

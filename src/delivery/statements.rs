@@ -90,7 +90,14 @@ pub async fn settle(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Re
 }
 
 async fn settle_together(db: &mut Connection, settlements: &[Settlement]) -> sqlx::Result<HashMap<Uuid, Settled>> {
-    db.run(async |db| settlement::settle(db, settlements).await).await
+    let mut settled = db.run(async |db| settlement::settle(db, settlements).await).await?;
+    // Where an answer was lost, and it was asked again.
+    let unsettled = |done: &&Settlement| done.cursor > done.before && !settled.contains_key(&done.source_id);
+    let unsettled: Vec<&Settlement> = settlements.iter().filter(unsettled).collect();
+    if !unsettled.is_empty() {
+        settled.extend(db.run(async |db| settlement::find_written(db, &unsettled).await).await?);
+    }
+    Ok(settled)
 }
 
 fn add<T>(each: &mut Each<T>, source: Uuid, alone: sqlx::Result<HashMap<Uuid, T>>) -> sqlx::Result<()> {

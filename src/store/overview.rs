@@ -210,7 +210,7 @@ pub async fn acknowledge_quiet(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Resul
     Ok(done.rows_affected() == 1)
 }
 
-/// A request that was made to Segment.
+/// A request that was made, or several that went well one after the other.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]
 pub struct AttemptRow {
@@ -295,5 +295,5 @@ pub async fn attempts_of(
     Ok((attempts.collect(), n_all))
 }
 
-/// More numbers than a request to Segment is ever about (a batch has at most 2,500 events).
+/// More numbers than a row is ever about: a batch has at most 2,500 events, and what waits to be settled with it less.
 const MAX_ATTEMPT_SPAN: i64 = 10_000;

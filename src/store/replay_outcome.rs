@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::append::MAX_BLOCK_EVENTS;
 use super::block::StoredBlock;
 
-/// No request has events that are further apart: the most that a step of delivery reads, and some more.
+/// No row has events that are further apart: the most that a step of delivery reads, what it left for later, and some more.
 const MAX_ATTEMPT_SPAN: i64 = 10_000;
 
 /// A request that Segment took.

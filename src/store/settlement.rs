@@ -246,6 +246,8 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                     n_refused, last_error, n_dead, n_erased, done_ahead, keep)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
                 and delivery.leased_until > '-infinity' -- Run again, it finds the lease ended, or the cursor moved.
+                -- On a server that lacks the last events and has taken over, their numbers will be others'.
+                and done.cursor_seq <= (select head_seq from log_head where log_head.source_id = done.source_id)
             returning delivery.source_id, delivery.cursor_seq, delivery.leased_until > '-infinity' as is_kept
         ),
         recorded as (
@@ -304,6 +306,32 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.keep,
         LEASE.as_secs_f64(),
         &attempts.n_requests,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.source_id, Settled { more: row.more, is_kept: row.is_kept })).collect())
+}
+
+/// Of settlements that moved a cursor and were found to be settled no more: those that are written, as is the case where they
+/// were settled before and the answer was lost.
+///
+/// # Errors
+/// The database did not answer; nothing has changed.
+pub async fn find_written(
+    db: impl PgExecutor<'_>,
+    settlements: &[&Settlement],
+) -> sqlx::Result<HashMap<Uuid, Settled>> {
+    let source_ids: Vec<Uuid> = settlements.iter().map(|done| done.source_id).collect();
+    let leases: Vec<i64> = settlements.iter().map(|done| done.lease).collect();
+    let cursors: Vec<i64> = settlements.iter().map(|done| done.cursor).collect();
+    let rows = sqlx::query!(
+        r#"select source_id, cursor_seq < head_seq as "more!", leased_until > '-infinity' as "is_kept!"
+        from delivery join log_head using (source_id)
+        join unnest($1::uuid[], $2::bigint[], $3::bigint[]) as done (source_id, lease, cursor_seq)
+            using (source_id, lease, cursor_seq)"#,
+        &source_ids,
+        &leases,
+        &cursors,
     )
     .fetch_all(db)
     .await?;

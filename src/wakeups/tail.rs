@@ -6,7 +6,9 @@
 //! - the commit says that the lease was still ours and that nobody had changed the source since it was taken
 //!   ([`LeaseSeen`]): so a pause, another key or another process's lease counts for all that is committed after it;
 //! - it follows, number by number, what was sent before;
-//! - the lease was renewed not long ago ([`MAX_LEASE_AGE`]): a process that slept has others' leases to respect.
+//! - the lease was renewed not long ago ([`MAX_LEASE_AGE`]): a process that was stopped has others' leases to respect. (On
+//!   a machine that sleeps, the clock by which that is told sleeps as well: some events may be sent once more, after later
+//!   ones.)
 //!
 //! Where one of these does not hold, the next step takes a new lease and reads the log.
 //!
@@ -32,7 +34,7 @@ use source_tail::{LeaseState, SourceTail};
 /// How long a lease is kept of a source that had nothing to deliver.
 const MAX_IDLE: Duration = Duration::from_secs(5);
 /// How old a lease's last renewal may be when a step begins. With the longest request and the tries to settle, the step
-/// ends before the lease does.
+/// ends before the lease does, unless the database hangs: then the lease's number decides.
 const MAX_LEASE_AGE: Duration = Duration::from_secs(10);
 /// How much is kept of all sources; what does not fit is read from the log.
 const MAX_BYTES: usize = 16 << 20;
@@ -87,6 +89,9 @@ pub enum Deferred {
     },
     /// It is to be settled now, with what came of the steps before.
     Not(Box<Settlement>),
+    /// It is not to be settled: the log has gone back to before the events that it is about. A server that lacks them has
+    /// taken over, and their numbers are others' now.
+    Lost,
 }
 
 /// Sources whose lease this process has, or is about to take, with what it has committed for them.
@@ -148,12 +153,18 @@ impl Tail {
     }
 
     /// Takes out what is not settled, of the sources that no step is at. It is to be settled, and then
-    /// [`keep`](Self::keep) or [`forget`](Self::forget) to be called: no step begins before that.
+    /// [`keep`](Self::keep), [`forget`](Self::forget) or [`put_back`](Self::put_back) to be called: no step begins before
+    /// that.
     pub fn take_unsettled(&self) -> Vec<(Lease, Settlement)> {
         let mut sources = self.lock();
         let is_ended = sources.is_ended;
         let unsettled = sources.by_id.values_mut().filter_map(SourceTail::take_unsettled);
         unsettled.map(|(lease, settlement)| (lease, Settlement { keep: !is_ended, ..settlement })).collect()
+    }
+
+    /// What [`take_unsettled`](Self::take_unsettled) gave could not be settled: the next step is to.
+    pub fn put_back(&self, lease: Lease, settlement: Settlement, now: Instant) {
+        self.lock().change(lease.source_id, |entry| entry.put_back(lease, settlement, now));
     }
 
     /// No more steps begin: from now on, leases are not kept.
@@ -181,7 +192,9 @@ impl Tail {
         let mut sources = self.lock();
         let has_room = sources.n_bytes + committed.block.n_bytes() <= MAX_BYTES;
         sources.change(source, |entry| {
-            if has_room && entry.is_continued_by(&committed) {
+            if entry.is_before_known(&committed) {
+                entry.lose();
+            } else if has_room && entry.is_continued_by(&committed) {
                 entry.known_seq = committed.last_seq;
                 entry.n_bytes += committed.block.n_bytes();
                 entry.blocks.push_back(Arc::new(committed));
@@ -203,6 +216,7 @@ impl Tail {
             let is_seen_to = match &entry.lease {
                 LeaseState::Kept(kept) => !entry.blocks.is_empty() || kept.lease.cursor >= seq,
                 LeaseState::Asked { .. } | LeaseState::InStep { .. } | LeaseState::Settling { .. } => true,
+                LeaseState::Lost => false,
             };
             entry.is_whole && entry.known_seq >= seq && is_seen_to
         })

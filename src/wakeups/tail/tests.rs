@@ -261,3 +261,54 @@ fn not_much_waits_nor_for_long_and_nothing_after_the_end() {
     let Deferred::Not(settlement) = tail.defer(&lease(3, 10, 10), success(10, 11), now) else { panic!("waits") };
     assert!(!settlement.keep);
 }
+
+#[test]
+fn what_could_not_be_settled_is_settled_by_the_next_step() {
+    let now = Instant::now();
+    let tail = kept(3, now);
+    sent(&tail, 11, now);
+    let (of, settlement) = tail.take_unsettled().pop().expect("one");
+    tail.push(SOURCE, committed(1, 12, 3, false));
+    tail.put_back(of, settlement, now);
+    assert!(!tail.knows(SOURCE, 12), "the log is asked for what is to be sent");
+    let NextStep::Settle(of) = tail.begin_step(SOURCE, 1_000, now) else { panic!("sends more") };
+    let Deferred::Not(settlement) = tail.defer(&of, Settlement::stay(&of), now) else { panic!("waits on") };
+    assert_eq!((settlement.before, settlement.cursor, settlement.delivered.len()), (10, 11, 1));
+}
+
+#[test]
+fn where_the_log_goes_back_what_was_sent_of_it_is_not_settled() {
+    let now = Instant::now();
+    // What a commit says of the numbers that were sent already, under the same lease.
+    let gone_back = || committed(1, 11, 3, false);
+    let waiting = kept(3, now);
+    sent(&waiting, 11, now);
+    waiting.push(SOURCE, gone_back());
+    assert!(waiting.take_unsettled().is_empty() && !waiting.knows(SOURCE, 11));
+    assert_eq!(begin(&waiting, 1_000, now), None);
+
+    let in_step = kept(3, now);
+    sent(&in_step, 11, now);
+    in_step.push(SOURCE, committed(1, 12, 3, false));
+    assert_eq!(begin(&in_step, 1_000, now), Some(vec![12]));
+    in_step.push(SOURCE, gone_back());
+    assert!(!in_step.knows(SOURCE, 11));
+    assert!(matches!(in_step.defer(&lease(3, 11, 10), success(11, 12), now), Deferred::Lost));
+    in_step.forget(SOURCE);
+    assert_eq!(begin(&in_step, 1_000, now), None);
+
+    let settling = kept(3, now);
+    sent(&settling, 11, now);
+    let (of, settlement) = settling.take_unsettled().pop().expect("one");
+    settling.push(SOURCE, gone_back());
+    settling.put_back(of.clone(), settlement, now);
+    assert!(settling.take_unsettled().is_empty());
+    assert!(settling.keep(of, now, now), "there is more to do");
+    assert_eq!(begin(&settling, 1_000, now), None);
+
+    // A commit that is told of late has seen the lease before.
+    let late = kept(3, now);
+    sent(&late, 11, now);
+    late.push(SOURCE, committed(1, 10, 2, false));
+    assert_eq!(late.take_unsettled().len(), 1);
+}
