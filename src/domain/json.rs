@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::iter::FilterMap;
+use std::vec::IntoIter;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -15,8 +17,12 @@ pub const MAX_KEYS: usize = 1_000;
 
 /// A JSON object, one level deep: its keys, in order, with the text of their values. Of a key that comes twice the last
 /// value counts, as in ECMAScript.
+///
+/// An entry that is taken leaves its key behind, so that those after it need not be moved.
 #[derive(Clone, Debug, Default)]
-pub struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Object<'a>(Vec<Entry<'a>>);
+
+type Entry<'a> = (Cow<'a, str>, Option<&'a RawValue>);
 
 impl<'a> Object<'a> {
     /// Reads `raw` where it is an object; `None` where it is another kind of value.
@@ -30,13 +36,12 @@ impl<'a> Object<'a> {
     /// The value under `key`.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
+        self.0.iter().find_map(|(k, value)| value.filter(|_| k == key))
     }
 
     /// Removes `key` and returns its value.
     pub fn take(&mut self, key: &str) -> Option<&'a RawValue> {
-        let at = self.0.iter().position(|(k, _)| k == key)?;
-        Some(self.0.remove(at).1)
+        self.0.iter_mut().find(|(k, value)| value.is_some() && k == key)?.1.take()
     }
 
     /// Removes the first of `keys` whose value `read` accepts, and returns what it made of it.
@@ -55,16 +60,16 @@ impl<'a> Object<'a> {
 
     /// Keeps the entries of which `keep` holds.
     pub fn retain(&mut self, keep: impl Fn(&str, &'a RawValue) -> bool) {
-        self.0.retain(|(key, value)| keep(key, value));
+        self.0.retain(|(key, value)| value.is_some_and(|value| keep(key, value)));
     }
 
     /// Adds the entries of `other` whose keys are not here yet, and returns the others.
     #[must_use]
     pub fn merge(&mut self, other: Self) -> Self {
         let mut conflicts = Self::default();
-        for (key, value) in other.0 {
+        for (key, value) in other {
             let to = if self.find(&key).is_some() { &mut conflicts } else { &mut *self };
-            to.0.push((key, value));
+            to.0.push((key, Some(value)));
         }
         conflicts
     }
@@ -72,21 +77,21 @@ impl<'a> Object<'a> {
     /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.iter().next().is_none()
     }
 
     /// The entries, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), *value))
+        self.0.iter().filter_map(|(key, value)| Some((key.as_ref(), (*value)?)))
     }
 }
 
 impl<'a> IntoIterator for Object<'a> {
     type Item = (Cow<'a, str>, &'a RawValue);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
+    type IntoIter = FilterMap<IntoIter<Entry<'a>>, fn(Entry<'a>) -> Option<Self::Item>>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.0.into_iter().filter_map(|(key, value)| Some((key, value?)))
     }
 }
 
@@ -101,10 +106,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut entries: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(12);
+                let mut entries: Vec<Entry<'de>> = Vec::with_capacity(12);
                 let mut index = NameIndex::default();
                 while let Some(Text(key)) = map.next_key()? {
-                    let value = map.next_value()?;
+                    let value = Some(map.next_value()?);
                     if let Some(at) = index.position(&entries, &key) {
                         entries[at].1 = value;
                     } else if entries.len() < MAX_KEYS {

@@ -69,6 +69,8 @@ impl Webhook {
     pub fn new(origin: Origin<'_>, received_at: OffsetDateTime, elements: Vec<BodyElement<'_>>) -> Self {
         let mut webhook =
             Self { kinds: Vec::with_capacity(elements.len()), ..Self::empty(origin.source_id, received_at) };
+        let tracks = elements.iter().filter_map(|element| element.track());
+        webhook.events.reserve(elements.len(), tracks.map(|track| track.as_json().len()).sum());
         webhook.account = origin.account_id;
         webhook.receipt.held = origin.calls.map(|_| 0);
         for (index, element) in elements.into_iter().enumerate() {

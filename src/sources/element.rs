@@ -1,9 +1,8 @@
 //! What a body is taken apart into, whatever its kind.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Error, IgnoredAny};
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
@@ -44,6 +43,17 @@ pub struct BodyElement<'a> {
     pub disposition: Disposition<'a>,
 }
 
+impl BodyElement<'_> {
+    /// Of an email event, its track.
+    #[must_use]
+    pub fn track(&self) -> Option<&Track> {
+        match &self.disposition {
+            Disposition::Event(_, _, track) => Some(track),
+            _ => None,
+        }
+    }
+}
+
 /// What becomes of one element of a body.
 #[derive(Debug)]
 pub enum Disposition<'a> {
@@ -62,56 +72,87 @@ pub enum Disposition<'a> {
     Rejected(Rejection),
 }
 
-/// The elements of a list: at most [`MAX_ELEMENTS`]; what is beyond is not held.
-pub struct List<'a> {
-    /// The first of them, or all.
-    pub elements: Vec<&'a RawValue>,
-    is_whole: bool,
+/// The elements of a JSON array, read one after the other: at most [`MAX_ELEMENTS`]. After an error comes nothing more.
+pub struct Elements<'a> {
+    text: &'a str,
+    /// What is to be read yet: an element and what is behind it, or nothing after the last.
+    rest: &'a str,
+    n: usize,
 }
 
-impl<'a> List<'a> {
-    /// Reads a JSON array.
-    ///
-    /// # Errors
-    /// [`BodyError::Malformed`] where it is none.
-    pub fn parse(text: &'a str) -> Result<Self, BodyError> {
-        serde_json::from_str(text).map_err(|_| BodyError::Malformed)
-    }
-
-    /// All elements.
-    ///
-    /// # Errors
-    /// [`BodyError::TooManyElements`].
-    pub fn whole(self) -> Result<Vec<&'a RawValue>, BodyError> {
-        if self.is_whole { Ok(self.elements) } else { Err(BodyError::TooManyElements) }
-    }
+/// An element of a JSON array, and the object that it is to be.
+pub struct Element<'a> {
+    /// Its text.
+    pub raw: &'a str,
+    /// What it says.
+    pub object: Result<Object<'a>, Rejection>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-        impl<'de> Visitor<'de> for Elements {
-            type Value = List<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<List<'de>, A::Error> {
-                let mut elements = Vec::new();
-                while elements.len() < MAX_ELEMENTS {
-                    let Some(element) = seq.next_element()? else { return Ok(List { elements, is_whole: true }) };
-                    elements.push(element);
-                }
-                let mut is_whole = true;
-                while seq.next_element::<IgnoredAny>()?.is_some() {
-                    is_whole = false;
-                }
-                Ok(List { elements, is_whole })
-            }
+impl<'a> Elements<'a> {
+    /// Those of `text`, around which there is no white space.
+    ///
+    /// # Errors
+    /// [`BodyError::Malformed`] where it is no array. Whether it is a whole one shows when its elements are read.
+    pub fn of(text: &'a str) -> Result<Self, BodyError> {
+        match text.strip_prefix('[').map(skip_space) {
+            None | Some("") => Err(BodyError::Malformed),
+            Some("]") => Ok(Self { text, rest: "", n: 0 }),
+            Some(rest) => Ok(Self { text, rest, n: 0 }),
         }
-        deserializer.deserialize_seq(Elements)
     }
+
+    fn read(&mut self) -> Result<Element<'a>, BodyError> {
+        if self.n == MAX_ELEMENTS {
+            // What is beyond is not held, but must be JSON as well.
+            let is_json = serde_json::from_str::<IgnoredAny>(self.text).is_ok();
+            return Err(if is_json { BodyError::TooManyElements } else { BodyError::Malformed });
+        }
+        let (raw, object) = match read_first::<Object<'_>>(self.rest) {
+            _ if !self.rest.starts_with('{') => (json_text(self.rest)?, Err(Rejection::NotAnObject)),
+            Ok((raw, object)) => (raw, Ok(object)),
+            // JSON, but not to be taken apart.
+            Err(error) => (json_text(self.rest)?, Err(error.into())),
+        };
+        let behind = skip_space(&self.rest[raw.len()..]);
+        self.rest = match behind.strip_prefix(',').map(skip_space) {
+            // Behind a comma there is another.
+            Some(next) if !next.is_empty() => next,
+            None if behind == "]" => "",
+            _ => return Err(BodyError::Malformed),
+        };
+        self.n += 1;
+        Ok(Element { raw, object })
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<Element<'a>, BodyError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let element = self.read();
+        if element.is_err() {
+            self.rest = "";
+        }
+        Some(element)
+    }
+}
+
+/// The JSON value with which `text` begins: its text, and what it says.
+fn read_first<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<(&'a str, T)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    let value = values.next().unwrap_or_else(|| Err(serde_json::Error::custom("nothing")))?;
+    Ok((&text[..values.byte_offset()], value))
+}
+
+fn json_text(text: &str) -> Result<&str, BodyError> {
+    read_first::<&RawValue>(text).map(|(raw, _)| raw).map_err(|_| BodyError::Malformed)
+}
+
+fn skip_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\n', '\r', '\t'])
 }
 
 /// The text of a body, which is to be JSON.
@@ -149,4 +190,95 @@ pub fn time(raw: &RawValue) -> Result<OffsetDateTime, Rejection> {
 #[must_use]
 pub fn non_blank(raw: &RawValue) -> Option<Cow<'_, str>> {
     json::string(raw).filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a list holds, read by serde alone.
+    fn by_serde(text: &str) -> Result<Vec<&str>, BodyError> {
+        let all: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| BodyError::Malformed)?;
+        if all.len() > MAX_ELEMENTS {
+            return Err(BodyError::TooManyElements);
+        }
+        Ok(all.into_iter().map(RawValue::get).collect())
+    }
+
+    fn raw<'a>((key, value): (&'a str, &'a RawValue)) -> (&'a str, &'a str) {
+        (key, value.get())
+    }
+
+    fn read(text: &str) -> Result<Vec<&str>, BodyError> {
+        let check = |element: Element<'_>| match (element.object, serde_json::from_str::<Object<'_>>(element.raw)) {
+            (Ok(object), Ok(same)) => assert!(object.iter().map(raw).eq(same.iter().map(raw))),
+            (Err(Rejection::NotAnObject), Err(_)) => assert!(!element.raw.starts_with('{')),
+            (Err(error), Err(same)) => assert_eq!(error.to_string(), Rejection::from(same).to_string()),
+            differently => panic!("{}: {differently:?}", element.raw),
+        };
+        Elements::of(text)?
+            .map(|element| {
+                let element = element?;
+                let raw = element.raw;
+                check(element);
+                Ok(raw)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_list_is_what_serde_takes_for_one() {
+        let too_many = format!("[{}]", vec!["0"; MAX_ELEMENTS + 1].join(","));
+        let most = format!("[{}]", vec!["{}"; MAX_ELEMENTS].join(" , "));
+        let many_keys: Vec<String> = (0..=json::MAX_KEYS).map(|n| format!(r#""{n}":0"#)).collect();
+        for text in [
+            "",
+            "[",
+            "]",
+            "[]",
+            "[ \n]",
+            "[]]",
+            "[1",
+            "[1]",
+            "[1,",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{}",
+            "[{]",
+            "[{}",
+            "[\u{c}1]",
+            "[1]\u{c}",
+            "[null,true,-1.5e3,\"]\",[],[1,[2]],{}]",
+            "[{\"a\":1}x]",
+            "[{\"a\":1},{\"a\":}]",
+            "[ {\"a\" : {\"b\":[1]} , \"a\":2 }\t,\r\n{}\n]",
+            r#"[{"\ud800":1},{"a":"\ud800"},{"a":"\x"}]"#,
+            r#"[{"\ud800":1},2]"#,
+            r#"[{"\ud800":1}"#,
+            "[\"a]",
+            "[tru]",
+            "[true false]",
+            "[01]",
+            "[-]",
+            "[1.]",
+            &format!("[{{{}}},1]", many_keys.join(",")),
+            &most,
+            &too_many,
+            &format!("{}x", &too_many),
+            &too_many[..10_000],
+        ] {
+            assert_eq!(read(text), by_serde(text), "{text:.100}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_as_serde_reads_it(text in r#"\[([\[\]{},:" \\a1]|"a":|\{"a":1\}|, |null){0,12}\]?"#) {
+            prop_assert_eq!(read(&text), by_serde(&text));
+        }
+    }
 }

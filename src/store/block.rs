@@ -127,6 +127,13 @@ impl StoredBlock {
 }
 
 impl Block {
+    /// Makes room for events, the tracks of which come to `n_bytes`.
+    pub fn reserve(&mut self, n_events: usize, n_bytes: usize) {
+        // An id is seldom longer than a UUID.
+        self.bytes.reserve(n_bytes + n_events * (HEAD_BYTES + 36));
+        self.keys.reserve(n_events);
+    }
+
     /// Adds an event. Ids and tracks are far below 64 KiB, by the rules of the payload.
     pub fn push(&mut self, record: Record<'_>) {
         let micros = i64::try_from(record.received_at.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX);

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::element::{self, BodyElement, BodyError, Disposition, List, MAX_DEFAULTS_BYTES};
+use super::element::{self, BodyElement, BodyError, Disposition, Element, Elements, MAX_DEFAULTS_BYTES};
 use super::signature::Verified;
 use super::{OWN_EVENT, TEST_USER};
 use crate::domain::event::{EmailEvent, Kind};
@@ -54,7 +54,7 @@ pub(super) fn test_event(event: Kind, id: &str, now: OffsetDateTime) -> String {
 pub fn parse(body: Verified<'_>, received_at: OffsetDateTime) -> Result<Vec<BodyElement<'_>>, BodyError> {
     let text = element::text(body.bytes())?;
     if text.starts_with('[') {
-        Ok(elements(List::parse(text)?.whole()?, &Object::default(), received_at))
+        elements(Elements::of(text)?, &Object::default(), received_at)
     } else if text.starts_with('{') {
         parse_object(text, received_at)
     } else {
@@ -82,48 +82,49 @@ fn parse_object<'a>(text: &'a str, received_at: OffsetDateTime) -> Result<Vec<Bo
     let name = batch_key.and_then(|_| Draft::of(object.clone()).ok()?.name);
     if let Some(batch_key) = batch_key
         && !name.as_ref().is_some_and(draft::is_of_event)
-        && let Some(list) = object.find(batch_key)
-        && let list = List::parse(list.get())?
-        && (name.is_none() || list.elements.iter().any(|element| is_object(element)))
+        && let Some(list) = object.find(batch_key).map(RawValue::get)
+        && (name.is_none() || Elements::of(list)?.any(|element| element.is_ok_and(|element| is_object(element.raw))))
     {
         object.take(batch_key);
-        let list = list.whole()?;
-        if list.is_empty() && object.iter().any(|(_, value)| !json::is_blank(value)) {
-            return Ok(one(Err(Rejection::NoEvents)));
-        }
+        let says_something = object.iter().any(|(_, value)| !json::is_blank(value));
         object.drop_blank(draft::is_field);
-        let n_bytes: usize = object.iter().map(|(key, value)| key.len() + value.get().len()).sum();
-        if n_bytes * list.len() > MAX_DEFAULTS_BYTES {
-            return Err(BodyError::DefaultsTooLarge);
-        }
-        return Ok(elements(list, &object, received_at));
+        let elements = elements(Elements::of(list)?, &object, received_at)?;
+        return Ok(if elements.is_empty() && says_something { one(Err(Rejection::NoEvents)) } else { elements });
     }
     Ok(one(fate_of(object, &Object::default(), received_at)))
 }
 
-fn is_object(raw: &RawValue) -> bool {
-    raw.get().starts_with('{')
+fn is_object(raw: &str) -> bool {
+    raw.starts_with('{')
 }
 
-fn elements<'a>(list: Vec<&'a RawValue>, defaults: &Object<'a>, received_at: OffsetDateTime) -> Vec<BodyElement<'a>> {
-    let element = |raw: &'a RawValue| {
-        let object =
-            Object::parse(raw).map_err(Rejection::from).and_then(|object| object.ok_or(Rejection::NotAnObject));
+fn elements<'a>(
+    list: Elements<'a>,
+    defaults: &Object<'a>,
+    received_at: OffsetDateTime,
+) -> Result<Vec<BodyElement<'a>>, BodyError> {
+    let n_bytes: usize = defaults.iter().map(|(key, value)| key.len() + value.get().len()).sum();
+    let mut elements = Vec::new();
+    for element in list {
+        let Element { raw, object } = element?;
+        if n_bytes * (elements.len() + 1) > MAX_DEFAULTS_BYTES {
+            return Err(BodyError::DefaultsTooLarge);
+        }
         let disposition =
             object.and_then(|object| fate_of(object, defaults, received_at)).unwrap_or_else(Disposition::Rejected);
         let raw = match disposition {
             Disposition::Ignored { .. } | Disposition::Rejected(_) if !defaults.is_empty() => {
                 Cow::Owned(batch(raw, defaults))
             }
-            _ => Cow::Borrowed(raw.get()),
+            _ => Cow::Borrowed(raw),
         };
-        BodyElement { raw, disposition }
-    };
-    list.into_iter().map(element).collect()
+        elements.push(BodyElement { raw, disposition });
+    }
+    Ok(elements)
 }
 
 /// A batch of one.
-fn batch(raw: &RawValue, defaults: &Object<'_>) -> String {
+fn batch(raw: &str, defaults: &Object<'_>) -> String {
     let mut text = "{".to_owned();
     // Beside a list without an object, a name would be the event's.
     let names_event = |key: &str| draft::may_name_anything(key) && !is_object(raw);
@@ -131,7 +132,7 @@ fn batch(raw: &RawValue, defaults: &Object<'_>) -> String {
         json::write_string(&mut text, key);
         write!(text, ":{},", value.get()).expect("a String takes all");
     }
-    write!(text, r#""{}":[{}]}}"#, BATCH_KEYS[0], raw.get()).expect("a String takes all");
+    write!(text, r#""{}":[{}]}}"#, BATCH_KEYS[0], raw).expect("a String takes all");
     text
 }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
 use super::TEST_USER;
-use super::element::{self, BodyElement, BodyError, Disposition, List, non_blank};
+use super::element::{self, BodyElement, BodyError, Disposition, Element, Elements, non_blank};
 use super::signature::Verified;
 use crate::domain::call::{Action, Call, CallSettings};
 use crate::domain::canonical;
@@ -153,11 +153,11 @@ impl<'a> Body<'a, '_> {
                             self.integrations = object.find("integrations");
                             self.list(list.get())
                         }
-                        None => Ok(vec![self.element(raw, Ok(object))]),
+                        None => Ok(vec![self.element(text, Ok(object))]),
                     },
                     // JSON, but not to be taken apart: one call, to be rejected with its reason.
                     Ok(None) => Err(BodyError::Malformed),
-                    Err(error) => Ok(vec![self.element(raw, Err(error.into()))]),
+                    Err(error) => Ok(vec![self.element(text, Err(error.into()))]),
                 }
             }
             _ => Err(BodyError::Malformed),
@@ -165,22 +165,20 @@ impl<'a> Body<'a, '_> {
     }
 
     fn list(&self, text: &'a str) -> Result<Vec<BodyElement<'a>>, BodyError> {
-        let calls = List::parse(text)?.whole()?;
-        let read =
-            |raw| Object::parse(raw).map_err(Rejection::from).and_then(|call| call.ok_or(Rejection::NotAnObject));
-        Ok(calls.into_iter().map(|raw| self.element(raw, read(raw))).collect())
+        let element = |call: Result<Element<'a>, _>| call.map(|call| self.element(call.raw, call.object));
+        Elements::of(text)?.map(element).collect()
     }
 
-    fn element(&self, raw: &'a RawValue, call: Result<Object<'a>, Rejection>) -> BodyElement<'a> {
-        let disposition = if raw.get().len() > MAX_CALL_BYTES {
+    fn element(&self, raw: &'a str, call: Result<Object<'a>, Rejection>) -> BodyElement<'a> {
+        let disposition = if raw.len() > MAX_CALL_BYTES {
             Err(Rejection::CallTooLarge)
         } else {
             call.and_then(|call| self.disposition(&call))
         };
         let disposition = disposition.unwrap_or_else(Disposition::Rejected);
         // Nearly always there is none. An escape may stand for a letter of it.
-        let may_hold_key = raw.get().contains("riteKey") || raw.get().contains("\\u");
-        let raw = if may_hold_key { without_write_key(raw) } else { Cow::Borrowed(raw.get()) };
+        let may_hold_key = raw.contains("riteKey") || raw.contains("\\u");
+        let raw = if may_hold_key { without_write_key(raw) } else { Cow::Borrowed(raw) };
         BodyElement { raw, disposition }
     }
 
@@ -278,16 +276,17 @@ fn id_text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// The call, less what is as good as a password.
-fn without_write_key(raw: &RawValue) -> Cow<'_, str> {
-    let mut call = match Object::parse(raw) {
-        Ok(Some(call)) => call,
-        Ok(None) => return Cow::Borrowed(raw.get()),
-        Err(_) => return Cow::Borrowed(r#""not kept: it cannot be read, and may hold a key""#),
+fn without_write_key(raw: &str) -> Cow<'_, str> {
+    if !raw.starts_with('{') {
+        return Cow::Borrowed(raw);
+    }
+    let Ok(mut call) = serde_json::from_str::<Object<'_>>(raw) else {
+        return Cow::Borrowed(r#""not kept: it cannot be read, and may hold a key""#);
     };
     if call.take(WRITE_KEY).is_none() {
-        return Cow::Borrowed(raw.get());
+        return Cow::Borrowed(raw);
     }
-    let mut text = String::with_capacity(raw.get().len());
+    let mut text = String::with_capacity(raw.len());
     members::write(&mut text, call.iter());
     Cow::Owned(text)
 }
