@@ -160,7 +160,8 @@ pub struct DeliveryHealth {
     pub since: Option<String>,
     /// When the last of them was made.
     pub last_at: Option<String>,
-    /// How many milliseconds half of them took at most; of calls that went well at the same time, the longest counts.
+    /// How many milliseconds half of them took at most. Of requests that went well one after the other, or of calls at the
+    /// same time, the longest counts for each.
     pub p50_ms: Option<i32>,
     /// How many milliseconds 95 % of them took at most.
     pub p95_ms: Option<i32>,
@@ -268,11 +269,9 @@ impl Admin {
         let (Some(last), Some(first)) = (attempts.first(), attempts.last()) else {
             return Ok(DeliveryHealth::default());
         };
-        let mut durations: Vec<i32> = attempts.iter().map(|attempt| attempt.duration_ms).collect();
-        durations.sort_unstable();
-        let percentile =
-            |percent: usize| durations.get((durations.len() * percent / 100).min(durations.len() - 1)).copied();
         let n_requests = |attempt: &AttemptRow| usize::try_from(attempt.n_requests).unwrap_or_default();
+        let durations = attempts.iter().map(|attempt| (attempt.duration_ms, n_requests(attempt)));
+        let percentile = |percent| percentile(durations.clone(), percent);
         let mut answers: BTreeMap<Option<i16>, usize> = BTreeMap::new();
         for attempt in &attempts {
             *answers.entry(attempt.status).or_default() += n_requests(attempt);
@@ -353,4 +352,33 @@ fn truncate(at: OffsetDateTime, length: Duration) -> OffsetDateTime {
     let seconds = i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1);
     let begin = at.unix_timestamp().div_euclid(seconds) * seconds;
     OffsetDateTime::from_unix_timestamp(begin).unwrap_or(at)
+}
+
+/// What this percentage of requests took at most, given how long some took and how many they were; `None`: there are none.
+fn percentile(durations: impl Iterator<Item = (i32, usize)>, percent: usize) -> Option<i32> {
+    let mut durations: Vec<(i32, usize)> = durations.collect();
+    durations.sort_unstable();
+    let n_below = durations.iter().map(|(_, n)| n).sum::<usize>() * percent / 100;
+    let mut n_seen = 0;
+    let reached = durations.iter().find(|(_, n)| {
+        n_seen += n;
+        n_seen > n_below
+    });
+    reached.or(durations.last()).map(|(duration, _)| *duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_request_counts_where_several_are_told_in_one() {
+        let percentiles =
+            |durations: &[(i32, usize)]| [50, 95].map(|percent| percentile(durations.iter().copied(), percent));
+        assert_eq!(percentiles(&[]), [None, None]);
+        assert_eq!(percentiles(&[(7, 1)]), [Some(7), Some(7)]);
+        assert_eq!(percentiles(&[(15_000, 12), (5, 3_760)]), [Some(5), Some(5)], "12 of 3,772 are few");
+        assert_eq!(percentiles(&[(1, 1), (2, 1), (3, 1), (4, 1)]), [Some(3), Some(4)]);
+        assert_eq!(percentiles(&[(9, 10), (1, 10)]), [Some(9), Some(9)]);
+    }
 }

@@ -17,7 +17,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Whether a rotation is under way, and the secret that it replaces is still the one that signs: another rotation
+    /// Whether the secret before the current one still works, and is still the one that signs: another rotation
     /// would stop it at once.
     #[must_use]
     pub fn ends_secret_in_use(&self) -> bool {

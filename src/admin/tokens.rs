@@ -1,7 +1,7 @@
 //! Bearer tokens of the API.
 
 use serde::Serialize;
-use time::OffsetDateTime;
+use time::{OffsetDateTime, UtcOffset};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -33,7 +33,8 @@ impl TokenRequest {
     /// What the audit log says of it.
     #[must_use]
     pub fn describe(&self) -> String {
-        let until = self.expires_at.map_or_else(String::new, |at| format!(", until {}", rfc3339(at)));
+        let until =
+            self.expires_at.map_or_else(String::new, |at| format!(", until {}", at.to_offset(UtcOffset::UTC).date()));
         format!("{} ({}{until})", self.name.as_str(), access(self.may_write))
     }
 }

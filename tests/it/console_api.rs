@@ -210,7 +210,7 @@ async fn the_secret_before_a_rotation_is_ended_early() {
     // On the page: before the new one was seen, it asks twice.
     let second = rotate().await;
     let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
-    assert!(settings.contains("A rotation is under way") && settings.contains(&end), "{settings}");
+    assert!(settings.contains("The secret before this one works until") && settings.contains(&end), "{settings}");
     let asked = operator.get(&end).await.body;
     assert!(asked.contains("was not seen to sign") && asked.contains("all the same"), "{asked}");
     assert_eq!(operator.post(&end, &[]).await.location, end);
@@ -223,7 +223,7 @@ async fn the_secret_before_a_rotation_is_ended_early() {
     until(async || first.post(&service, &body).await.status == 401).await;
     assert_eq!((second.post(&service, &body).await.status, ended().await), (200, 2));
     let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
-    assert!(!settings.contains("A rotation is under way"), "{settings}");
+    assert!(!settings.contains("The secret before this one works until"), "{settings}");
     // A viewer of another account finds nothing there.
     let form = [("email", "vera@example.com"), ("role", "viewer")];
     let made = operator.shown_after(&format!("/accounts/{account}/invite"), &form).await;

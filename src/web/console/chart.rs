@@ -1,6 +1,6 @@
 //! Charts of traffic, drawn on the server: bars in an SVG that is stretched to its place, and labels beside it as text.
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, Weekday};
 
 use crate::admin::overview::{TrafficBucket, TrafficRange};
 use crate::domain::words::grouped;
@@ -16,10 +16,19 @@ pub struct Chart {
     /// Labels of the vertical axis, from the top.
     pub levels: [String; 3],
     /// Labels of the horizontal axis, from the left.
-    pub times: Vec<String>,
+    pub times: Vec<Tick>,
     /// The same as a table, without empty parts; newest first.
     pub rows: Vec<ChartRow>,
     pub is_empty: bool,
+}
+
+/// A round time on the horizontal axis.
+pub struct Tick {
+    /// How far from the left, as a length of SVG: `12.50%`.
+    pub x: String,
+    /// Which end of the text stands there: `start`, `middle` or `end`, so that none is cut off.
+    pub anchor: &'static str,
+    pub text: String,
 }
 
 /// A part of a bar.
@@ -75,7 +84,6 @@ impl Chart {
             delivered: grouped(bucket.delivered),
             gave_up: grouped(bucket.gave_up),
         });
-        let every = buckets.len().div_ceil(5).max(1);
         Self {
             title: match (range, are_calls) {
                 (TrafficRange::Hour, false) => "Events a minute, in the last hour",
@@ -88,7 +96,11 @@ impl Chart {
                 (TrafficRange::Month, true) => "Calls a day, in the last 30 days",
             },
             levels: [limit, limit / 2, 0].map(grouped),
-            times: buckets.iter().step_by(every).map(|bucket| label(range, bucket.at, false)).collect(),
+            times: (0_u32..)
+                .zip(buckets)
+                .filter(|(_, bucket)| is_round(range, bucket.at))
+                .map(|(place, bucket)| tick(f64::from(place) / f64::from(n), label(range, bucket.at, false)))
+                .collect(),
             rows: rows.collect(),
             is_empty: top == 0,
             bars,
@@ -107,6 +119,27 @@ fn round_up(n: i64) -> i64 {
         }
         step *= 10;
     }
+}
+
+/// Whether the axis names this time: every quarter of an hour, 6 hours, 2 days, or Monday.
+fn is_round(range: TrafficRange, at: OffsetDateTime) -> bool {
+    match range {
+        TrafficRange::Hour => at.minute().is_multiple_of(15),
+        TrafficRange::Day => at.hour().is_multiple_of(6),
+        TrafficRange::Week => at.hour() == 0 && at.to_julian_day() % 2 == 0,
+        TrafficRange::Month => at.weekday() == Weekday::Monday,
+    }
+}
+
+fn tick(from_left: f64, text: String) -> Tick {
+    let anchor = if from_left < 0.05 {
+        "start"
+    } else if from_left > 0.95 {
+        "end"
+    } else {
+        "middle"
+    };
+    Tick { x: format!("{:.2}%", from_left * 100.0), anchor, text }
 }
 
 fn share(n: i64, of: i64) -> f64 {

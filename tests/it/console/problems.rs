@@ -145,7 +145,7 @@ async fn a_recipient_is_erased() {
         browser.click_on("form button.danger").await;
         browser.see("Receipt of an erasure").await;
         // By itself.
-        browser.see("1 source is done.").await;
+        browser.see("1 source was looked through.").await;
         browser.see("f…@example.com").await;
         browser.see_no("forget.me").await;
         browser.see("What Segment has received").await;

@@ -87,7 +87,7 @@ pub async fn receipt(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)
         id,
         created: utc(&erasure.created_at),
         ended: erasure.ended_at.as_deref().map(utc),
-        sources_done: count(erasure.sources_done.into(), "source is done", "sources are done"),
+        sources_done: count(erasure.sources_done.into(), "source was", "sources were") + " looked through",
         removed: [
             ("Events, whatever became of them", grouped(removed.events)),
             ("Of these, waiting: not sent any more, unless on their way", grouped(removed.waiting)),

@@ -228,7 +228,7 @@ fn sums(received: i64, standing: &Standing, are_calls: bool) -> [Vec<Term>; 2] {
     let term = |name, n, class, query| Term { name, figure: grouped(n), class, query };
     let mut came = vec![
         term("received", received, "", None),
-        term("duplicates", standing.duplicates, "", None),
+        term(if standing.duplicates == 1 { "duplicate" } else { "duplicates" }, standing.duplicates, "", None),
         term("ignored", standing.ignored, "", Some("state=ignored")),
         term("rejected", standing.rejected, if standing.has_rejected { "waiting" } else { "" }, Some("state=rejected")),
         term("accepted", standing.accepted, "", Some("")),

@@ -4,7 +4,6 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Form};
 use askama::Template;
 use serde::Deserialize;
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::super::Console;
@@ -58,7 +57,7 @@ pub async fn ask_secret(console: Data<Console>, visit: Visit) -> Result<HttpResp
     visit.needs_password()?;
     let id = visit.source()?.id;
     let rotation = console.admin.rotation(id, visit.now).await?;
-    let (warning, last_seen) = (warning(&rotation), last_signature(&rotation.seen, visit.now));
+    let (warning, last_seen) = (warning(&rotation), last_signature(&rotation.seen, &visit));
     page(&RotateSecret { frame: Frame::new(&visit, "Settings"), id, warning, last_seen })
 }
 
@@ -86,7 +85,7 @@ pub async fn ask_end_previous(console: Data<Console>, visit: Visit) -> Result<Ht
         id,
         until: rotation.previous_until.map(exact),
         is_current_seen: rotation.is_current_seen(),
-        last_seen: last_signature(&rotation.seen, visit.now),
+        last_seen: last_signature(&rotation.seen, &visit),
     })
 }
 
@@ -119,28 +118,34 @@ pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResp
     Ok(see_other(&format!("/sources/{}/set-up?notice=url-rotated", source.id)))
 }
 
-/// What a rotation ends at once, where the one before is not over.
+/// What another secret ends at once, where the one before this one still works.
 fn warning(rotation: &Rotation) -> Option<String> {
     let until = exact(rotation.previous_until?);
     Some(if rotation.ends_secret_in_use() {
         format!(
-            "A rotation is under way, and the sender still signs with the secret before it, which works until {until}. \
-             That one stops at once: webhooks are refused until you have entered the newest secret at the sender."
+            "The sender still signs with the secret before this one, which works until {until}. That one stops at once: \
+             webhooks are refused until you have entered the newest secret at the sender."
         )
     } else {
-        format!("A rotation is under way. The secret before it, which would work until {until}, stops at once.")
+        format!("The secret before this one, which would work until {until}, stops at once.")
     })
 }
 
-/// Which secret signed the last webhook.
-pub(super) fn last_signature(seen: &WebhooksSeen, now: OffsetDateTime) -> String {
+/// Which secret signed the last webhook, or made the key that came with the last call.
+pub(super) fn last_signature(seen: &WebhooksSeen, visit: &Visit) -> String {
+    let are_calls = visit.terms().are_calls;
     let (Some(at), Some(signer)) = (seen.last_verified_at, seen.last_signed_with) else {
-        return "No webhook was verified yet.".to_owned();
+        return format!("No {} was verified yet.", if are_calls { "request" } else { "webhook" });
     };
+    let ago = span(since(at, visit.now));
     let signer = match signer {
-        Signer::Current => "the current secret",
-        Signer::Previous => "the previous secret",
-        Signer::Older => "a secret that does not count any more",
+        Signer::Current => "the current",
+        Signer::Previous => "the previous",
+        Signer::Older => "an ended",
     };
-    format!("Last webhook: signed with {signer}, {} ago.", span(since(at, now)))
+    if are_calls {
+        format!("Last request: with {signer} secret or its ingest key, {ago} ago.")
+    } else {
+        format!("Last webhook: signed with {signer} secret, {ago} ago.")
+    }
 }

@@ -194,7 +194,7 @@ async fn settings(console: &Console, visit: &Visit, error: Option<String>) -> Re
         may_change: visit.may_change,
         makes_secret: source.kind.parse::<Kind>().is_ok_and(|kind| !kind.sender_makes_secret()),
         status_address: console.admin.status_address(id).await?,
-        last_signature: last_signature(&rotation.seen, visit.now),
+        last_signature: last_signature(&rotation.seen, visit),
         previous_until: rotation.previous_until.map(exact),
         source,
         error,
