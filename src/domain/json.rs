@@ -196,8 +196,14 @@ pub fn number(raw: &RawValue) -> Option<&str> {
 /// A string that says something, as the JSON it is written in.
 #[must_use]
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let says_something = string(raw).is_some_and(|text| !text.trim().is_empty());
-    says_something.then_some(Cow::Borrowed(raw.get()))
+    string(raw).is_some_and(|text| !is_white(&text)).then_some(Cow::Borrowed(raw.get()))
+}
+
+/// Whether there is nothing but white space.
+#[must_use]
+pub fn is_white(text: &str) -> bool {
+    // Nearly every text begins with something else.
+    !text.as_bytes().first().is_some_and(u8::is_ascii_graphic) && text.trim().is_empty()
 }
 
 /// An id, which may come as a number, as a JSON string.
@@ -216,7 +222,7 @@ pub fn is_blank(raw: &RawValue) -> bool {
         b"null" | b"\"\"" => true,
         // Nearly every string: it begins with something that is neither white space nor may stand for it.
         [b'"', first, ..] if first.is_ascii_graphic() && *first != b'\\' => false,
-        [b'"', ..] => string(raw).is_some_and(|text| text.trim().is_empty()),
+        [b'"', ..] => string(raw).is_some_and(|text| is_white(&text)),
         _ => false,
     }
 }
@@ -288,8 +294,9 @@ impl<'de> Deserialize<'de> for Readable {
 
 /// Writes `text` as a JSON string, always in the same way.
 pub(crate) fn write_string(out: &mut String, text: &str) {
-    let plain = text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
-    if plain {
+    // Without an early end, several bytes are looked at together.
+    let n_special = text.bytes().filter(|b| *b < b' ' || *b == b'"' || *b == b'\\').count();
+    if n_special == 0 {
         out.push('"');
         out.push_str(text);
         out.push('"');

@@ -125,6 +125,14 @@ impl<'a> Elements<'a> {
     }
 }
 
+impl Elements<'_> {
+    /// About how many there are, by how large events usually are.
+    #[must_use]
+    pub fn estimate(&self) -> usize {
+        self.text.len() / 400
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Element<'a>, BodyError>;
 
@@ -189,7 +197,7 @@ pub fn time(raw: &RawValue) -> Result<OffsetDateTime, Rejection> {
 /// A string that says something.
 #[must_use]
 pub fn non_blank(raw: &RawValue) -> Option<Cow<'_, str>> {
-    json::string(raw).filter(|text| !text.trim().is_empty())
+    json::string(raw).filter(|text| !json::is_white(text))
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn elements<'a>(
     received_at: OffsetDateTime,
 ) -> Result<Vec<BodyElement<'a>>, BodyError> {
     let n_bytes: usize = defaults.iter().map(|(key, value)| key.len() + value.get().len()).sum();
-    let mut elements = Vec::new();
+    let mut elements = Vec::with_capacity(list.estimate());
     for element in list {
         let Element { raw, object } = element?;
         if n_bytes * (elements.len() + 1) > MAX_DEFAULTS_BYTES {

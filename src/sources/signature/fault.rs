@@ -142,7 +142,7 @@ pub fn clause(code: &str) -> Option<&'static str> {
         | "unreadable_signature" => "their signature is written in another way than it should be",
         "timestamp_in_milliseconds" | "unreadable_timestamp" => "their timestamp does not count seconds",
         "clock_off" => "the sender's clock is off",
-        "previous_secret" => "the secret before the last rotation signs them",
+        "previous_secret" => "the previous secret signs them",
         "secret_of_another_source" => "the secret of another source of the account signs them",
         "key_not_decoded" | "key_without_prefix" | "key_decoded" | "key_with_white_space" => {
             "the sender uses the secret in another way than it should"
@@ -151,8 +151,8 @@ pub fn clause(code: &str) -> Option<&'static str> {
         "other_content_signed" => "something else is signed than should be",
         "another_secret" => "another secret signs them",
         "unreadable_ingest_key" => "their ingest key is written in another way than it should be",
-        "another_ingest_key" => "their ingest key is another",
-        "previous_ingest_key" => "their ingest key is the one before the last rotation",
+        "another_ingest_key" => "their ingest key is unknown",
+        "previous_ingest_key" => "their ingest key is the previous one",
         "ingest_key_of_another_source" => "their ingest key is that of another source of the account",
         _ => return None,
     })
