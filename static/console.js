@@ -63,6 +63,15 @@
   for (const kind of ["pointermove", "keydown", "scroll", "focus"]) {
     addEventListener(kind, () => { used = Date.now(); }, { passive: true });
   }
+  // The page is as it was at this time.
+  function isNow(date) {
+    const time = document.getElementById("as-of"), at = new Date(date);
+    if (!time || !date || isNaN(at)) return;
+    time.dateTime = at.toISOString();
+    time.textContent = `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+    delete time.dataset.done;
+    times(time.parentElement);
+  }
   const parse = (html) => { const box = document.createElement("template"); box.innerHTML = html; return box.content; };
   async function follow(part) {
     let last = Date.now();
@@ -79,10 +88,16 @@
       } catch { continue; }
       if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
         part.dataset.ended = "1";
-        say("You were signed out, or this is no longer there. Reload the page.");
+        const told = document.createElement("p");
+        told.className = "notice bad";
+        told.role = "alert";
+        told.textContent = "This page is not kept current any more: you were signed out, or what it shows is no longer there. Reload it.";
+        document.querySelector("main > .column").prepend(told);
         return;
       }
-      if (answer.status !== 200) continue;
+      if (answer.status !== 200 && answer.status !== 204) continue;
+      isNow(answer.headers.get("date"));
+      if (answer.status === 204) continue;
       const fresh = parse(await answer.text());
       times(fresh);
       if (part.dataset.rows === undefined) {
@@ -90,6 +105,10 @@
         // Whoever types, selects or reads on is not disturbed.
         if (!next || part.querySelector("details[open]") || part.contains(document.activeElement) && document.activeElement !== document.body) continue;
         part.replaceWith(next);
+        if (next.dataset.state) {
+          document.title = next.dataset.state + document.title.slice(document.title.indexOf(" · "));
+          document.querySelector("link[rel=icon]").href = next.dataset.icon;
+        }
         if (next.dataset.live) follow(next);
         return;
       }

@@ -119,8 +119,8 @@ actions! {
     SourceDeleted = "source.delete", "Deleted a source";
     SourcePaused = "source.pause", "Paused delivery";
     SourceResumed = "source.resume", "Resumed delivery";
-    SecretRotated = "source.rotate_secret", "Rotated the signing secret";
-    PreviousSecretEnded = "source.end_previous_secret", "Ended the signing secret before the rotation";
+    SecretRotated = "source.rotate_secret", "Made a new signing secret";
+    PreviousSecretEnded = "source.end_previous_secret", "Ended the previous signing secret";
     SecretShown = "source.show_secret", "Looked at the signing secret";
     UrlRotated = "source.rotate_url", "Replaced the webhook URL";
     StatusAddressReplaced = "source.rotate_status", "Replaced the status address";

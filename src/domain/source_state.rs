@@ -145,7 +145,9 @@ impl SourceFacts {
             return (SourceState::NotSetUp, lacks, None);
         }
         if let Some(refusing) = self.refusing(now) {
-            return (SourceState::Refusing, refusing, None);
+            let paused =
+                self.paused.as_ref().map(|_| format!(" Delivery is paused as well. {}.", self.waiting_words()));
+            return (SourceState::Refusing, refusing + &paused.unwrap_or_default(), None);
         }
         if let Some((reason, at)) = &self.paused {
             let paused = |why: Option<&str>| self.paused_sentence(why, *at, now);
@@ -172,7 +174,7 @@ impl SourceFacts {
             return None;
         }
         let when = last_verified_at.map_or_else(|| "yet".to_owned(), |at| format!("since {}", clock(at, now)));
-        let because = if *has_other_faults { " for several reasons, of late because" } else { ":" };
+        let because = if *has_other_faults { " for several reasons, the last:" } else { ":" };
         let fault = likely_fault.as_ref().map(|fault| format!("{because} {fault}")).unwrap_or_default();
         let what = if self.are_calls { "request" } else { "webhook" };
         Some(format!("No {what} verified {when}; {} refused{fault}.", grouped(*n)))

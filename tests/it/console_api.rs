@@ -200,7 +200,7 @@ async fn the_secret_before_a_rotation_is_ended_early() {
 
     // Without a rotation there is nothing to end.
     assert_eq!(api.ask(Method::POST, &end, None).await.0, 204);
-    assert!(operator.get(&end).await.body.contains("no rotation is under way"));
+    assert!(operator.get(&end).await.body.contains("there is no previous one"));
     let first = rotate().await;
     assert_eq!((source.post(&service, &body).await.status, first.post(&service, &body).await.status), (200, 200));
     assert_eq!((api.ask(Method::POST, &end, None).await.0, ended().await), (204, 1));
@@ -210,7 +210,7 @@ async fn the_secret_before_a_rotation_is_ended_early() {
     // On the page: before the new one was seen, it asks twice.
     let second = rotate().await;
     let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
-    assert!(settings.contains("The secret before this one works until") && settings.contains(&end), "{settings}");
+    assert!(settings.contains("The previous secret works until") && settings.contains(&end), "{settings}");
     let asked = operator.get(&end).await.body;
     assert!(asked.contains("was not seen to sign") && asked.contains("all the same"), "{asked}");
     assert_eq!(operator.post(&end, &[]).await.location, end);
@@ -223,7 +223,7 @@ async fn the_secret_before_a_rotation_is_ended_early() {
     until(async || first.post(&service, &body).await.status == 401).await;
     assert_eq!((second.post(&service, &body).await.status, ended().await), (200, 2));
     let settings = operator.get(&format!("/sources/{}/settings", source.id)).await.body;
-    assert!(!settings.contains("The secret before this one works until"), "{settings}");
+    assert!(!settings.contains("The previous secret works until"), "{settings}");
     // A viewer of another account finds nothing there.
     let form = [("email", "vera@example.com"), ("role", "viewer")];
     let made = operator.shown_after(&format!("/accounts/{account}/invite"), &form).await;

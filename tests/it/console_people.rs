@@ -451,7 +451,7 @@ async fn an_operators_looks_at_an_account_are_recorded_once_an_hour() {
         browser.get(&format!("/accounts/{account}/people")).await;
     }
     assert_eq!(named().await, ["root@example.com account.look", "root@example.com events.look"]);
-    assert_eq!(looks().await[0].2, "nudgespot", "by the name of the source");
+    assert_eq!(looks().await[0].2, "source nudgespot", "by the name of the source");
     // Somebody else's, another account's, and an hour later are others.
     let link = context.run(&["operator", "invite", "--email", "olga@example.com"]).await["link"].clone();
     let olga = Browser::join(&service, link.as_str().expect("a link"), &[("password", PASSWORD)]).await;

@@ -67,7 +67,7 @@ fn each_state_says_what_is_the_matter() {
                 ..healthy()
             },
             SourceState::Refusing,
-            "No webhook verified yet; 5 refused for several reasons, of late because another secret signs them.",
+            "No webhook verified yet; 5 refused for several reasons, the last: another secret signs them.",
             false,
         ),
         (

@@ -9,6 +9,9 @@ use crate::domain::words::grouped;
 const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 100.0;
 
+/// How many hours a bar of the week is.
+const HOURS_OF_WEEK_BAR: u8 = 6;
+
 /// A chart of what came and what became of it.
 pub struct Chart {
     pub title: &'static str,
@@ -20,6 +23,8 @@ pub struct Chart {
     /// The same as a table, without empty parts; newest first.
     pub rows: Vec<ChartRow>,
     pub is_empty: bool,
+    /// Whether bars are wide enough on a phone to begin and end at whole pixels.
+    pub is_crisp: bool,
 }
 
 /// A round time on the horizontal axis.
@@ -51,6 +56,14 @@ pub struct ChartRow {
 impl Chart {
     /// The chart of a range.
     pub fn new(range: TrafficRange, buckets: &[TrafficBucket], are_calls: bool) -> Self {
+        // An hour of a week would be a line of less than a pixel.
+        let joined;
+        let buckets = if range == TrafficRange::Week {
+            joined = join(buckets, HOURS_OF_WEEK_BAR);
+            &joined
+        } else {
+            buckets
+        };
         let top = buckets.iter().map(|bucket| bucket.accepted.max(bucket.delivered + bucket.gave_up)).max();
         let top = top.unwrap_or_default();
         let limit = round_up(top);
@@ -88,11 +101,11 @@ impl Chart {
             title: match (range, are_calls) {
                 (TrafficRange::Hour, false) => "Events a minute, in the last hour",
                 (TrafficRange::Day, false) => "Events an hour, in the last 24 hours",
-                (TrafficRange::Week, false) => "Events an hour, in the last 7 days",
+                (TrafficRange::Week, false) => "Events in 6 hours, in the last 7 days",
                 (TrafficRange::Month, false) => "Events a day, in the last 30 days",
                 (TrafficRange::Hour, true) => "Calls a minute, in the last hour",
                 (TrafficRange::Day, true) => "Calls an hour, in the last 24 hours",
-                (TrafficRange::Week, true) => "Calls an hour, in the last 7 days",
+                (TrafficRange::Week, true) => "Calls in 6 hours, in the last 7 days",
                 (TrafficRange::Month, true) => "Calls a day, in the last 30 days",
             },
             levels: [limit, limit / 2, 0].map(grouped),
@@ -103,16 +116,29 @@ impl Chart {
                 .collect(),
             rows: rows.collect(),
             is_empty: top == 0,
+            is_crisp: buckets.len() <= 30,
             bars,
         }
     }
 }
 
-/// The next number that is good to read: 2, 4, 10, 20, 40, 100, …
+/// Buckets, so many of which are one; the first begins with the hours of a day that it is one of.
+fn join(buckets: &[TrafficBucket], hours: u8) -> Vec<TrafficBucket> {
+    let parts = buckets.chunk_by(|_, next| !next.at.hour().is_multiple_of(hours));
+    let sum = |mut sum: TrafficBucket, bucket: &TrafficBucket| {
+        sum.accepted += bucket.accepted;
+        sum.delivered += bucket.delivered;
+        sum.gave_up += bucket.gave_up;
+        sum
+    };
+    parts.filter_map(|part| part.split_first().map(|(first, more)| more.iter().fold(first.clone(), sum))).collect()
+}
+
+/// The next number that is good to read: 2, 4, 6, 8, 10, 20, 40, …
 fn round_up(n: i64) -> i64 {
     let mut step = 1;
     loop {
-        for factor in [2, 4, 10] {
+        for factor in [2, 4, 6, 8, 10] {
             if n <= step * factor {
                 return step * factor;
             }
@@ -121,12 +147,12 @@ fn round_up(n: i64) -> i64 {
     }
 }
 
-/// Whether the axis names this time: every quarter of an hour, 6 hours, 2 days, or Monday.
+/// Whether the axis names this time: every quarter of an hour, 6 hours, day, or Monday.
 fn is_round(range: TrafficRange, at: OffsetDateTime) -> bool {
     match range {
         TrafficRange::Hour => at.minute().is_multiple_of(15),
         TrafficRange::Day => at.hour().is_multiple_of(6),
-        TrafficRange::Week => at.hour() == 0 && at.to_julian_day() % 2 == 0,
+        TrafficRange::Week => at.hour() == 0,
         TrafficRange::Month => at.weekday() == Weekday::Monday,
     }
 }
@@ -169,7 +195,9 @@ mod tests {
 
     #[test]
     fn the_axis_ends_at_a_round_number_above_all_bars() {
-        for (n, expected) in [(0, 2), (2, 2), (3, 4), (5, 10), (11, 20), (99, 100), (101, 200), (4_001, 10_000)] {
+        for (n, expected) in
+            [(0, 2), (2, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 20), (99, 100), (101, 200), (4_001, 6_000)]
+        {
             assert_eq!(round_up(n), expected);
         }
     }

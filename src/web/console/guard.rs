@@ -120,9 +120,9 @@ async fn admit(
         && let Some(account) = &visit.account
         && let Some(look) = look(route, request, asked)
     {
-        // The first of an hour: at which source it was.
-        let at = visit.source.as_ref().map_or("", |source| source.name.as_str());
-        console.admin.record_look(&visit.actor(), account.id, look, at).await?;
+        // Of the first look of an hour: at which source it was.
+        let at = visit.source.as_ref().map_or_else(String::new, |source| format!("source {}", source.name));
+        console.admin.record_look(&visit.actor(), account.id, look, &at).await?;
     }
     Ok(Admission::Admitted)
 }

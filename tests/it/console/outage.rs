@@ -126,17 +126,17 @@ async fn a_rotation_shows_which_secret_signs() {
         browser.see_at(&settings, "Last webhook: signed with the previous secret").await;
         // Another one now would end the secret that is in use.
         browser.click("Make a new signing secret").await;
-        browser.see("The sender still signs with the secret before this one").await;
+        browser.see("The sender still signs with the previous secret").await;
         browser.see("That one stops at once").await;
         browser.click("Make a new secret").await;
-        browser.see("The sender still signs with the secret before this one").await;
+        browser.see("The sender still signs with the previous secret").await;
         browser.click("Cancel").await;
         rotated.accept(service, &events(2..=2)).await;
         browser.see_at(&settings, "Last webhook: signed with the current secret").await;
         browser.click("Make a new signing secret").await;
         browser.see("stops at once").await;
         browser.see_no("still signs").await;
-        browser.choose("End the older secret at once").await;
+        browser.choose("End the previous secret at once").await;
         browser.click("Make a new secret").await;
         browser.see("It is shown only now.").await;
         let body = json!([{"event": "opened", "uid": "u1"}]);

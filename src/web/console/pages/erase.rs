@@ -94,7 +94,7 @@ pub async fn receipt(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)
             ("Dead letters", grouped(removed.dead_letters)),
             ("Ignored and rejected events", grouped(removed.ignored_or_rejected)),
             ("Refused webhooks", grouped(removed.refused_webhooks)),
-            ("Answers of Segment that named them", grouped(removed.answers)),
+            ("Answers of Segment or Nudgespot that named them", grouped(removed.answers)),
         ],
         erasure,
     };

@@ -69,7 +69,7 @@ fn backlog(sources: &[Overview], oldest_seconds: i64) -> Line {
     let is_behind = sources.iter().any(|source| source.judgement.state == SourceState::Behind);
     let (class, word) = match (is_behind, n_held > 0) {
         (true, _) => ("waiting", "Behind"),
-        (false, true) => ("waiting", "Held"),
+        (false, true) => ("waiting", "Waits"),
         (false, false) => ("good", "In time"),
     };
     Line { class, word: word.to_owned(), text }
@@ -80,12 +80,14 @@ fn states(sources: &[Overview]) -> Vec<Line> {
     let is_losing = |source: &&Overview| {
         source.judgement.loses_events && !matches!(source.judgement.state, SourceState::Refusing | SourceState::Paused)
     };
+    let n_not_set_up = n_of(SourceState::NotSetUp) - sources.iter().filter(is_losing).count();
     let lines = [
         (n_of(SourceState::Refusing), "bad", "refusing", "webhooks come, and are not taken"),
         (sources.iter().filter(is_losing).count(), "bad", "losing events", "Segment does not know the write key"),
         (n_of(SourceState::Paused), "bad", "paused", "events wait until somebody acts"),
         (n_of(SourceState::Behind), "waiting", "behind", "events wait for too long"),
         (n_of(SourceState::Quiet), "waiting", "quiet", "nothing came for longer than usual"),
+        (n_not_set_up, "none", "not set up", "nothing has come, or a key or secret is missing"),
     ]
     .into_iter();
     let lines = lines.filter(|(n, ..)| *n > 0).map(|(n, class, word, text)| Line {

@@ -6,8 +6,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Query};
 use askama::Template;
 use serde::Deserialize;
-use time::macros::format_description;
-use time::{OffsetDateTime, UtcOffset};
+use time::UtcOffset;
 use uuid::Uuid;
 
 use super::super::Console;
@@ -20,7 +19,6 @@ use crate::admin::overview::{DeliveryHealth, MANY, Overview, SourceState, Standi
 use crate::domain::event::Kind;
 use crate::domain::source_state::PAUSED_BY_ADMIN;
 use crate::domain::text::visible;
-use crate::domain::timestamp::rfc3339;
 use crate::domain::words::{grouped, since, span};
 
 #[derive(Template)]
@@ -31,9 +29,6 @@ struct OverviewPage {
     may_change: bool,
     /// Where the live parts stand, so that they are sent again only when something is new.
     now_place: String,
-    /// When the live part was made.
-    as_of: String,
-    as_of_iso: String,
     past_place: String,
     state: StateMark,
     sentence: String,
@@ -64,6 +59,8 @@ enum Offer {
     Nothing,
     SetUp,
     Problems,
+    /// It is paused as well.
+    ProblemsOrResume,
     /// It was paused by hand.
     Resume,
     /// The destination did not take what was sent: with this key, or at all.
@@ -163,12 +160,11 @@ fn fill(
         id,
         may_change: visit.may_change,
         now_place: query_text(&now_place),
-        as_of: time_of_day(visit.now),
-        as_of_iso: rfc3339(visit.now),
         past_place: query_text(&past_place),
         state,
         sentence: visible(&judgement.sentence).into_owned(),
         what: match judgement.state {
+            SourceState::Refusing if standing.paused_reason.is_some() => Offer::ProblemsOrResume,
             SourceState::Refusing => Offer::Problems,
             SourceState::Paused if standing.paused_reason.as_deref() == Some(PAUSED_BY_ADMIN) => Offer::Resume,
             SourceState::Paused => Offer::ResumeOrNewKey,
@@ -243,7 +239,12 @@ fn sums(received: i64, standing: &Standing, are_calls: bool) -> [Vec<Term>; 2] {
     let mut became = vec![
         term("accepted", standing.accepted, "", Some("")),
         term("waiting", standing.waiting, "", Some("state=waiting")),
-        term("delivered", standing.delivered, "good", Some("state=delivered")),
+        term(
+            "delivered",
+            standing.delivered,
+            if standing.delivered > 0 { "good" } else { "" },
+            Some("state=delivered"),
+        ),
         term("gave up", standing.gave_up, if standing.gave_up > 0 { "bad" } else { "" }, Some("state=gave_up")),
     ];
     if standing.forgotten > 0 {
@@ -291,10 +292,6 @@ pub fn title(kind: Kind) -> &'static str {
         Kind::Identify => "Identify",
         Kind::Track => "Track",
     }
-}
-
-fn time_of_day(at: OffsetDateTime) -> String {
-    at.to_offset(UtcOffset::UTC).format(format_description!("[hour]:[minute]:[second] UTC")).unwrap_or_default()
 }
 
 /// Text as a part of a query: what has a meaning there, or in a path, becomes a dash.

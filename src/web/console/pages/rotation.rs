@@ -22,8 +22,12 @@ use crate::domain::words::{since, span};
 struct RotateSecret {
     frame: Frame,
     id: Uuid,
-    /// What ends at once, where a rotation is under way.
+    /// What ends at once, where the previous secret still works.
     warning: Option<String>,
+    /// Whether that is the one that signs.
+    ends_secret_in_use: bool,
+    /// Whether anything was signed with this source's secrets.
+    is_in_use: bool,
     last_seen: String,
 }
 
@@ -57,8 +61,15 @@ pub async fn ask_secret(console: Data<Console>, visit: Visit) -> Result<HttpResp
     visit.needs_password()?;
     let id = visit.source()?.id;
     let rotation = console.admin.rotation(id, visit.now).await?;
-    let (warning, last_seen) = (warning(&rotation), last_signature(&rotation.seen, &visit));
-    page(&RotateSecret { frame: Frame::new(&visit, "Settings"), id, warning, last_seen })
+    let (warning, last_seen) = (warning(&rotation, visit.terms().are_calls), last_signature(&rotation.seen, &visit));
+    page(&RotateSecret {
+        frame: Frame::new(&visit, "Settings"),
+        id,
+        warning,
+        ends_secret_in_use: rotation.ends_secret_in_use(),
+        is_in_use: rotation.seen.last_signed_with.is_some(),
+        last_seen,
+    })
 }
 
 /// `POST /sources/{source}/rotate-secret`
@@ -118,16 +129,20 @@ pub async fn rotate_url(console: Data<Console>, visit: Visit) -> Result<HttpResp
     Ok(see_other(&format!("/sources/{}/set-up?notice=url-rotated", source.id)))
 }
 
-/// What another secret ends at once, where the one before this one still works.
-fn warning(rotation: &Rotation) -> Option<String> {
+/// What another secret ends at once, where the previous one still works.
+fn warning(rotation: &Rotation, are_calls: bool) -> Option<String> {
     let until = exact(rotation.previous_until?);
-    Some(if rotation.ends_secret_in_use() {
-        format!(
-            "The sender still signs with the secret before this one, which works until {until}. That one stops at once: \
-             webhooks are refused until you have entered the newest secret at the sender."
-        )
-    } else {
-        format!("The secret before this one, which would work until {until}, stops at once.")
+    let secret = if are_calls { "shared secret and ingest key" } else { "secret" };
+    Some(match (rotation.ends_secret_in_use(), are_calls) {
+        (true, false) => format!(
+            "The sender still signs with the previous secret, which works until {until}. That one stops at once: webhooks are \
+             refused until you have entered the newest secret at the sender."
+        ),
+        (true, true) => format!(
+            "What comes still uses the previous {secret}, which work until {until}. Those stop at once: requests are refused \
+             until you have entered the newest ones."
+        ),
+        (false, _) => format!("The previous {secret}, which would work until {until}, stops at once."),
     })
 }
 
@@ -144,7 +159,7 @@ pub(super) fn last_signature(seen: &WebhooksSeen, visit: &Visit) -> String {
         Signer::Older => "an ended",
     };
     if are_calls {
-        format!("Last request: with {signer} secret or its ingest key, {ago} ago.")
+        format!("Last request: came with {signer} shared secret or ingest key, {ago} ago.")
     } else {
         format!("Last webhook: signed with {signer} secret, {ago} ago.")
     }

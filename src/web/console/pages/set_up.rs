@@ -183,7 +183,7 @@ async fn set_up(
         _ => (
             "Nudgespot",
             "In Nudgespot: Settings → Integrations → Webhooks. Enter the address and the signing secret, and choose the \
-             email events. A sender of your own signs as standardwebhooks.com says.",
+             email events. Programs of your own can send as well: they sign as standardwebhooks.com describes.",
         ),
     };
     Ok(SetUpPage {
@@ -197,7 +197,7 @@ async fn set_up(
         sender,
         sender_steps,
         makes_secret: kind.is_none_or(|kind| !kind.sender_makes_secret()),
-        can_test: source.has_signing_secret,
+        can_test: source.has_signing_secret && source.write_key_last4.is_some(),
         seen,
         test,
         test_line,
