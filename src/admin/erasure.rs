@@ -131,7 +131,7 @@ const STAYS: [&str; 3] = [
 ];
 /// What the program cannot reach.
 const OUT_OF_REACH: [&str; 3] = [
-    "What Segment or Nudgespot have received, and what Segment's destinations have: ask them for a deletion as well.",
+    "What Segment or Nudgespot has received, and what Segment's destinations have: ask them for a deletion as well.",
     "Backups and replicas of the database, and what PostgreSQL overwrites only later (its write-ahead log, and pages until \
      the next vacuum).",
     "What the sender has.",

@@ -19,7 +19,7 @@ async fn the_operator_sees_how_the_service_is_doing() {
         database,
         "at 127.0.0.1:",
         "Nothing waits",
-        "no source refuses",
+        "1 not set up",
         env!("CARGO_PKG_VERSION"),
     ] {
         assert!(health.contains(part), "{part}: {body}");
@@ -39,7 +39,7 @@ async fn the_operator_sees_how_the_service_is_doing() {
     context.source_is("f", |shown| shown["delivered"] == 600).await;
     let body = page().await;
     let health = body.split("Health of the service").nth(1).expect("a box");
-    for part in ["1 refusing", "1 paused", "Held", "2 events wait, the oldest for", "all in sources that are paused"] {
+    for part in ["1 refusing", "1 paused", "Waits", "2 events wait, the oldest for", "all in sources that are paused"] {
         assert!(health.contains(part), "{part}: {body}");
     }
     // By the minute, over one to two hours.

@@ -198,3 +198,31 @@ async fn an_erasure_ends_although_the_lease_is_kept_all_the_time() {
     let lease: i64 = sqlx::query_scalar("select lease from delivery").fetch_one(&context.pool).await.expect("a row");
     assert!(lease > 1, "another was taken");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_answers_cannot_be_stored_holds_up_no_others_nor_at_the_stop() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let (bad, good) = (context.source("bad").await, context.source("good").await);
+    let n_bad = with_kept_lease(&context, &bad, &service, 0).await;
+    let mut n = with_kept_lease(&context, &good, &service, n_bad).await;
+    context.source_is("bad", |shown| shown["delivered"] == n_bad).await;
+    let check = format!("source_id <> '{}' or n_delivered <= {n_bad}", bad.id);
+    context.execute(&format!("alter table delivery add constraint no check ({check})")).await;
+    let sent = async |source: &Source, n: &mut u32| {
+        source.accept(&service, &events(*n..=*n)).await;
+        *n += 1;
+        context.messages(usize::try_from(*n).expect("few")).await;
+    };
+    sent(&bad, &mut n).await;
+    until(async || service.log().contains("an answer could not be stored yet")).await;
+    for _ in 0..3 {
+        sent(&good, &mut n).await;
+        context.source_is("good", |shown| shown["delivered"] == n - n_bad - 1).await;
+    }
+    sent(&good, &mut n).await;
+    service.signal("TERM");
+    context.source_is("good", |shown| shown["delivered"] == n - n_bad - 1).await;
+    assert!(!service.log().contains("what it was about is sent again"), "it is tried all the while");
+    service.kill().await;
+}

@@ -95,6 +95,7 @@ async fn refused_webhooks_are_told_here_and_at_the_status_address() {
         browser.see_at(&overview, "Delivering").await;
         assert_eq!(status().await.0, 200);
         browser.go(&format!("{overview}/settings")).await;
+        browser.click("Make a new address…").await;
         browser.click("Make a new address").await;
         browser.see("Changed.").await;
         assert_ne!(browser.content("#status-address").await, address);

@@ -148,7 +148,7 @@ async fn a_recipient_is_erased() {
         browser.see("1 source was looked through.").await;
         browser.see("f…@example.com").await;
         browser.see_no("forget.me").await;
-        browser.see("What Segment has received").await;
+        browser.see("What Segment or Nudgespot has received").await;
         browser.go(&format!("{base}/events?recipient=forget.me%40example.com")).await;
         browser.see("Nothing matches these filters.").await;
         browser.go(&format!("{base}/events?recipient=keep.me%40example.com")).await;
