@@ -27,15 +27,17 @@ const LOOK_AT_KEPT_PER_SOURCE: Duration = Duration::from_micros(50);
 #[error("cannot register for delivery")]
 pub struct PollerError(#[from] sqlx::Error);
 
-/// Looks for due sources twice a second, and keeps the process's leases alive.
+/// Looks for due sources twice a second (once while nothing happens), and keeps the process's leases alive.
 pub struct DuePoller {
     connection: Connection,
     owner: LeaseOwner,
     wakeups: Arc<Wakeups>,
     /// The last source that was seen; `None`: begin with the first.
     last: Option<Uuid>,
-    /// Whether other processes store and deliver as well.
+    /// Whether no other processes store and deliver.
     is_alone: bool,
+    /// Whether the last poll found nothing due, and nothing was being delivered.
+    is_at_rest: bool,
 }
 
 impl DuePoller {
@@ -49,6 +51,7 @@ impl DuePoller {
             wakeups,
             last: None,
             is_alone: false,
+            is_at_rest: false,
         })
     }
 
@@ -76,7 +79,10 @@ impl DuePoller {
 
     /// Waits for the next poll, and sees to the kept leases meanwhile.
     async fn pause(&mut self) {
-        let until = ticks::next_after(tokio::time::Instant::now());
+        let mut until = ticks::next_after(tokio::time::Instant::now());
+        if self.is_alone && self.is_at_rest {
+            until = ticks::next_after(until);
+        }
         loop {
             let kept = if self.is_alone { Vec::new() } else { self.wakeups.tail.kept() };
             let n_kept = u32::try_from(kept.len()).unwrap_or(u32::MAX);
@@ -104,9 +110,11 @@ impl DuePoller {
             self.connection.run(async |db| lease::give_free(db, &idle).await).await?;
         }
         let owner = self.owner.number();
+        self.is_at_rest = self.wakeups.tail.is_empty();
         for _ in 0..MAX_PAGES {
             let last = self.last;
             let due = self.connection.run(async |db| delivery::list_due(db, owner, last, PAGE).await).await?;
+            self.is_at_rest &= due.is_empty();
             // A page that is not full is the last; the next poll begins anew.
             self.last = if due.len() < PAGE { None } else { due.last().map(|due| due.source_id) };
             // Of what a pause or another change is about, what is here is not to be sent.

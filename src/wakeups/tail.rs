@@ -222,6 +222,12 @@ impl Tail {
         })
     }
 
+    /// Whether no source has a step, or a lease that is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().by_id.is_empty()
+    }
+
     /// The sources whose lease waits for something to deliver.
     #[must_use]
     pub fn kept(&self) -> Vec<Uuid> {
