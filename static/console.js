@@ -88,8 +88,9 @@
       } catch { continue; }
       if (answer.status === 401 || answer.status === 403 || answer.status === 404) {
         part.dataset.ended = "1";
+        if (document.querySelector(".notice.ended")) return;
         const told = document.createElement("p");
-        told.className = "notice bad";
+        told.className = "notice bad ended";
         told.role = "alert";
         told.textContent = "This page is not kept current any more: you were signed out, or what it shows is no longer there. Reload it.";
         document.querySelector("main > .column").prepend(told);

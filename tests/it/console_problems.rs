@@ -70,7 +70,7 @@ async fn dead_letters_are_grouped_and_sent_again_from_the_page() {
     assert_eq!(operator.get("/sources/not-an-id/replays/x").await.status, 404);
     assert_eq!(operator.get(&format!("{at}/replays/{account}")).await.status, 404);
     let log = operator.get(&format!("/accounts/{account}/audit")).await.body;
-    assert!(log.contains("Started a replay") && log.contains("mail: 2 dead letters"), "{log}");
+    assert!(log.contains("Started a replay") && log.contains("mail: 2 that had been given up"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,8 @@ pub struct Tick {
     /// Which end of the text stands there: `start`, `middle` or `end`, so that none is cut off.
     pub anchor: &'static str,
     pub text: String,
+    /// Whether its text is left out where there is little room.
+    pub is_minor: bool,
 }
 
 /// A part of a bar.
@@ -112,7 +114,7 @@ impl Chart {
             times: (0_u32..)
                 .zip(buckets)
                 .filter(|(_, bucket)| is_round(range, bucket.at))
-                .map(|(place, bucket)| tick(f64::from(place) / f64::from(n), label(range, bucket.at, false)))
+                .map(|(place, bucket)| tick(range, bucket.at, f64::from(place) / f64::from(n)))
                 .collect(),
             rows: rows.collect(),
             is_empty: top == 0,
@@ -122,9 +124,10 @@ impl Chart {
     }
 }
 
-/// Buckets, so many of which are one; the first begins with the hours of a day that it is one of.
+/// Buckets of so many hours, as days are divided by them; hours of which the first are not there are left out.
 fn join(buckets: &[TrafficBucket], hours: u8) -> Vec<TrafficBucket> {
-    let parts = buckets.chunk_by(|_, next| !next.at.hour().is_multiple_of(hours));
+    let first = buckets.iter().position(|bucket| bucket.at.hour().is_multiple_of(hours)).unwrap_or_default();
+    let parts = buckets[first..].chunk_by(|_, next| !next.at.hour().is_multiple_of(hours));
     let sum = |mut sum: TrafficBucket, bucket: &TrafficBucket| {
         sum.accepted += bucket.accepted;
         sum.delivered += bucket.delivered;
@@ -157,7 +160,7 @@ fn is_round(range: TrafficRange, at: OffsetDateTime) -> bool {
     }
 }
 
-fn tick(from_left: f64, text: String) -> Tick {
+fn tick(range: TrafficRange, at: OffsetDateTime, from_left: f64) -> Tick {
     let anchor = if from_left < 0.05 {
         "start"
     } else if from_left > 0.95 {
@@ -165,7 +168,8 @@ fn tick(from_left: f64, text: String) -> Tick {
     } else {
         "middle"
     };
-    Tick { x: format!("{:.2}%", from_left * 100.0), anchor, text }
+    let is_minor = range == TrafficRange::Week && at.to_julian_day() % 2 != 0;
+    Tick { x: format!("{:.2}%", from_left * 100.0), anchor, text: label(range, at, false), is_minor }
 }
 
 fn share(n: i64, of: i64) -> f64 {

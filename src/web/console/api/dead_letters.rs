@@ -77,7 +77,7 @@ pub async fn replay(console: Data<Console>, visit: Visit, body: Json<ReplayReque
     let filter = filter(&kinds.unwrap_or_default(), reason, [since, until])?;
     let actor = visit.actor();
     let replay = console.admin.start_replay(source.id, &filter, &actor.name).await?;
-    let detail = format!("{}: {} dead letters", source.name, replay.total);
+    let detail = format!("{}: {} that had been given up", source.name, replay.total);
     console.admin.record(&actor, Some(source.account_id), Action::ReplayStarted, &detail).await?;
     Ok(accepted(&replay))
 }

@@ -91,7 +91,7 @@ pub async fn receipt(console: Data<Console>, visit: Visit, at: Path<(Uuid, Uuid)
         removed: [
             ("Events, whatever became of them", grouped(removed.events)),
             ("Of these, waiting: not sent any more, unless on their way", grouped(removed.waiting)),
-            ("Dead letters", grouped(removed.dead_letters)),
+            ("Given up", grouped(removed.dead_letters)),
             ("Ignored and rejected events", grouped(removed.ignored_or_rejected)),
             ("Refused webhooks", grouped(removed.refused_webhooks)),
             ("Answers of Segment or Nudgespot that named them", grouped(removed.answers)),

@@ -49,7 +49,7 @@ pub async fn start(console: Data<Console>, visit: Visit, form: Form<Which>) -> R
         }
         started => started?,
     };
-    let detail = format!("{}: {} dead letters", source.name, replay.total);
+    let detail = format!("{}: {} that had been given up", source.name, replay.total);
     console.admin.record(&actor, Some(source.account_id), Action::ReplayStarted, &detail).await?;
     Ok(see_other(&path(source.id, replay.replay_id)))
 }
