@@ -97,8 +97,8 @@
         return;
       }
       if (answer.status !== 200 && answer.status !== 204) continue;
-      isNow(answer.headers.get("date"));
-      if (answer.status === 204) continue;
+      const date = answer.headers.get("date");
+      if (answer.status === 204) { isNow(date); continue; }
       const fresh = parse(await answer.text());
       times(fresh);
       if (part.dataset.rows === undefined) {
@@ -106,6 +106,7 @@
         // Whoever types, selects or reads on is not disturbed.
         if (!next || part.querySelector("details[open]") || part.contains(document.activeElement) && document.activeElement !== document.body) continue;
         part.replaceWith(next);
+        isNow(date);
         if (next.dataset.state) {
           document.title = next.dataset.state + document.title.slice(document.title.indexOf(" · "));
           document.querySelector("link[rel=icon]").href = next.dataset.icon;
@@ -116,6 +117,7 @@
       const box = fresh.firstElementChild;
       if (!box) continue;
       part.dataset.live = box.dataset.live ?? part.dataset.live;
+      isNow(date);
       held.unshift(...box.children);
       const button = document.getElementById(part.dataset.rows);
       if (held.length && button) {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join;
+use futures_util::future::{join, join_all, try_join};
 use futures_util::stream::FuturesUnordered;
 use reqwest::Url;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -101,13 +101,16 @@ impl Delivery {
             .instrument(tracing::info_span!("delivery_step", source.id = %source))
         };
         let steps = Steps::new(run_step).run(&stop, &wakeups, address_of, in_flight);
-        let (settled, ()) = join(steps, settle_deferred(&worker, &wakeups, &stop)).await;
-        settled
+        try_join(steps, settle_deferred(&worker, &wakeups, &stop)).await.map(drop)
     }
 }
 
 /// Settles what steps have left for later, each source for itself: none waits for another's.
-async fn settle_deferred(worker: &DeliveryWorker, wakeups: &Wakeups, stop: &CancellationToken) {
+async fn settle_deferred(
+    worker: &DeliveryWorker,
+    wakeups: &Wakeups,
+    stop: &CancellationToken,
+) -> Result<(), DeliveryError> {
     let due = async || {
         wakeups.tail.has_unsettled().await;
         sleep(SETTLE_AFTER).await;
@@ -124,13 +127,19 @@ async fn settle_deferred(worker: &DeliveryWorker, wakeups: &Wakeups, stop: &Canc
             Some(()) = settling.next() => {}
         }
     }
-    // From now on, steps leave nothing.
+    // From now on, steps leave nothing. What is left is tried for as long as there is time.
     wakeups.tail.end();
-    settling.extend(begin());
-    let all = settling.collect::<()>();
-    if timeout(DRAIN, all).await.is_err() {
+    let write = |(lease, left)| worker.write(lease, left, StepOutcome::Idle);
+    let write_left = || join_all(wakeups.tail.take_unsettled().into_iter().map(write));
+    let last = async {
+        join(write_left(), settling.collect::<()>()).await;
+        // What could not be settled at its first try.
+        write_left().await;
+    };
+    if timeout(DRAIN, last).await.is_err() {
         tracing::warn!("stopped before all was settled; what was sent last will be sent again");
     }
+    Ok(())
 }
 
 /// Where a source delivers to. All that lead to one server share its troubles.

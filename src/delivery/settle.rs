@@ -33,11 +33,6 @@ impl DeliveryWorker {
         match self.wakeups.tail.defer(&lease, settlement, Instant::now()) {
             Deferred::Later { more } => Ok(if more { next } else { StepOutcome::Idle }),
             Deferred::Not(settlement) => self.write(lease, *settlement, next).await,
-            Deferred::Lost => {
-                tracing::error!(source.id = %lease.source_id, "the log has gone back: another server has taken over?");
-                self.wakeups.tail.forget(lease.source_id);
-                Ok(StepOutcome::Continue)
-            }
         }
     }
 
@@ -64,7 +59,12 @@ impl DeliveryWorker {
     }
 
     /// Writes a settlement down. Returns what to do next: `next`, where more events wait.
-    async fn write(&self, lease: Lease, settlement: Settlement, next: StepOutcome) -> Result<StepOutcome, BatchError> {
+    pub(super) async fn write(
+        &self,
+        lease: Lease,
+        settlement: Settlement,
+        next: StepOutcome,
+    ) -> Result<StepOutcome, BatchError> {
         // Who has sent little waits for others.
         let is_in_hurry = next != StepOutcome::Debounce;
         let source = settlement.source_id;
@@ -96,13 +96,13 @@ impl DeliveryWorker {
         Ok(if more { next } else { StepOutcome::Idle })
     }
 
-    /// A settlement was written (`None`: it was not, as the lease is another's) over a lease that was renewed after
+    /// A settlement was written (`None`: it was not, as the lease, or what the log has under these numbers, is another's) over a lease that was renewed after
     /// `renewed_at`. Says whether more events wait.
     fn settled(&self, lease: &Lease, written: &Settlement, settled: Option<Settled>, renewed_at: Instant) -> bool {
         let (source, tail) = (lease.source_id, &self.wakeups.tail);
         let Some(Settled { more, is_kept }) = settled else {
             tail.forget(source);
-            tracing::warn!(source.id = %source, "the lease was taken over; its batch may be delivered twice");
+            tracing::warn!(source.id = %source, "the lease was taken over, or another server lacks these events; the batch may be delivered twice");
             return false;
         };
         self.count_settled(written);

@@ -84,6 +84,16 @@ impl StepResult {
     pub(super) fn of(settlement: Settlement, next: StepOutcome) -> Self {
         Self { settlement, since: None, next }
     }
+
+    /// The same, where it moves the cursor into one of these blocks of the log: the numbers of their last events, and since
+    /// when they wait.
+    fn found_in(mut self, ends: &[(i64, OffsetDateTime)]) -> Self {
+        let Settlement { before, cursor, since, .. } = &mut self.settlement;
+        if cursor > before {
+            *since = ends.iter().find(|(last_seq, _)| last_seq >= cursor).map(|(_, since)| *since);
+        }
+        self
+    }
 }
 
 impl DeliveryWorker {
@@ -166,6 +176,7 @@ impl DeliveryWorker {
         stop: &CancellationToken,
     ) -> Result<StepOutcome, BatchError> {
         let Found { blocks, forgotten } = found;
+        let ends: Vec<_> = blocks.iter().map(|block| (block.last_seq(), block.since())).collect();
         let Ok(Settings { destination, writing }) = Settings::read(&lease, &self.vault, &self.endpoints, &self.metrics)
         else {
             let done = StepResult::of(Settlement::stay(&lease), StepOutcome::Withhold(WITHHOLD));
@@ -178,7 +189,7 @@ impl DeliveryWorker {
                 Some(unreadable) => self.stop_at(&lease, unreadable),
                 None => self.send_calls(&lease, destination, window, stop).await,
             };
-            return self.settle(lease, done).await;
+            return self.settle(lease, done.found_in(&ends)).await;
         }
         let reader = Reader {
             writing: destination.is_some().then_some(writing),
@@ -195,7 +206,7 @@ impl DeliveryWorker {
             }
             _ => settle_unsent(&lease, plan),
         };
-        self.settle(lease, done).await
+        self.settle(lease, done.found_in(&ends)).await
     }
 
     async fn send(

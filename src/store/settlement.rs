@@ -23,6 +23,9 @@ pub struct Settlement {
     pub before: i64,
     /// Where the cursor moves to.
     pub cursor: i64,
+    /// Since when the events waited that the log has there: what tells them from others under the same numbers, which a server
+    /// may have that lacked them when it took over. `None` where the log has none there.
+    pub since: Option<OffsetDateTime>,
     /// The numbers beyond that whose calls are done as well.
     pub done_ahead: Vec<i64>,
     /// The kinds of the events that the destination took.
@@ -67,6 +70,7 @@ impl Settlement {
             lease: lease.number,
             before: lease.cursor,
             cursor: lease.cursor,
+            since: None,
             done_ahead: lease.done_ahead.clone(),
             delivered: Vec::new(),
             dead: Vec::new(),
@@ -94,6 +98,7 @@ impl Settlement {
         earlier.delivered.extend(self.delivered);
         Self {
             before: earlier.before,
+            since: self.since.or(earlier.since),
             delivered: earlier.delivered,
             n_erased: earlier.n_erased + self.n_erased,
             attempts: Attempt::joined(earlier.attempts.into_iter().chain(self.attempts)),
@@ -130,6 +135,7 @@ struct Settlements {
     leases: Vec<i64>,
     before: Vec<i64>,
     cursors: Vec<i64>,
+    since: Vec<Option<OffsetDateTime>>,
     n_delivered: Vec<i64>,
     n_missing: Vec<i64>,
     n_erased: Vec<i64>,
@@ -168,6 +174,7 @@ impl Settlements {
         self.leases.push(settlement.lease);
         self.before.push(settlement.before);
         self.cursors.push(settlement.cursor);
+        self.since.push(settlement.since);
         self.n_delivered.push(i64::try_from(settlement.delivered.len()).unwrap_or(i64::MAX));
         self.n_missing.push(settlement.n_missing);
         self.n_erased.push(settlement.n_erased);
@@ -241,13 +248,16 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
                 end
             from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[], $7::float8[],
                 $8::text[], $25::text[], $26::bigint[], $27::int[], $28::text[], $29::bigint[], $30::bigint[],
-                $31::text[], $32::bool[])
+                $31::text[], $32::bool[], $35::timestamptz[])
                 as done (source_id, lease, before, cursor_seq, n_delivered, n_attempts, wait, pause, author, n_missing,
-                    n_refused, last_error, n_dead, n_erased, done_ahead, keep)
+                    n_refused, last_error, n_dead, n_erased, done_ahead, keep, since)
             where delivery.source_id = done.source_id and delivery.lease = done.lease and delivery.cursor_seq = before
                 and delivery.leased_until > '-infinity' -- Run again, it finds the lease ended, or the cursor moved.
-                -- On a server that lacks the last events and has taken over, their numbers will be others'.
-                and done.cursor_seq <= (select head_seq from log_head where log_head.source_id = done.source_id)
+                -- On a server that lacked the last events when it took over, their numbers are others', or will be.
+                and (done.since is null or done.since = (
+                    select event_block.since from event_block
+                    where event_block.source_id = done.source_id and last_seq >= done.cursor_seq order by last_seq limit 1
+                ))
             returning delivery.source_id, delivery.cursor_seq, delivery.leased_until > '-infinity' as is_kept
         ),
         recorded as (
@@ -306,6 +316,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
         &all.keep,
         LEASE.as_secs_f64(),
         &attempts.n_requests,
+        &all.since as _,
     )
     .fetch_all(db)
     .await?;
@@ -313,7 +324,7 @@ pub async fn settle(db: impl PgExecutor<'_>, settlements: &[Settlement]) -> sqlx
 }
 
 /// Of settlements that moved a cursor and were found to be settled no more: those that are written, as is the case where they
-/// were settled before and the answer was lost.
+/// were settled before and the answer was lost. When their leases were renewed is not known: none is kept.
 ///
 /// # Errors
 /// The database did not answer; nothing has changed.
@@ -325,7 +336,7 @@ pub async fn find_written(
     let leases: Vec<i64> = settlements.iter().map(|done| done.lease).collect();
     let cursors: Vec<i64> = settlements.iter().map(|done| done.cursor).collect();
     let rows = sqlx::query!(
-        r#"select source_id, cursor_seq < head_seq as "more!", leased_until > '-infinity' as "is_kept!"
+        r#"select source_id, cursor_seq < head_seq as "more!"
         from delivery join log_head using (source_id)
         join unnest($1::uuid[], $2::bigint[], $3::bigint[]) as done (source_id, lease, cursor_seq)
             using (source_id, lease, cursor_seq)"#,
@@ -335,7 +346,7 @@ pub async fn find_written(
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.source_id, Settled { more: row.more, is_kept: row.is_kept })).collect())
+    Ok(rows.into_iter().map(|row| (row.source_id, Settled { more: row.more, is_kept: false })).collect())
 }
 
 fn columns(settlements: &[Settlement]) -> (Settlements, Attempts, DeadLetters) {

@@ -89,9 +89,6 @@ pub enum Deferred {
     },
     /// It is to be settled now, with what came of the steps before.
     Not(Box<Settlement>),
-    /// It is not to be settled: the log has gone back to before the events that it is about. A server that lacks them has
-    /// taken over, and their numbers are others' now.
-    Lost,
 }
 
 /// Sources whose lease this process has, or is about to take, with what it has committed for them.
@@ -192,9 +189,7 @@ impl Tail {
         let mut sources = self.lock();
         let has_room = sources.n_bytes + committed.block.n_bytes() <= MAX_BYTES;
         sources.change(source, |entry| {
-            if entry.is_before_known(&committed) {
-                entry.lose();
-            } else if has_room && entry.is_continued_by(&committed) {
+            if has_room && entry.is_continued_by(&committed) {
                 entry.known_seq = committed.last_seq;
                 entry.n_bytes += committed.block.n_bytes();
                 entry.blocks.push_back(Arc::new(committed));
@@ -216,7 +211,6 @@ impl Tail {
             let is_seen_to = match &entry.lease {
                 LeaseState::Kept(kept) => !entry.blocks.is_empty() || kept.lease.cursor >= seq,
                 LeaseState::Asked { .. } | LeaseState::InStep { .. } | LeaseState::Settling { .. } => true,
-                LeaseState::Lost => false,
             };
             entry.is_whole && entry.known_seq >= seq && is_seen_to
         })

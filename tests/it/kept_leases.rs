@@ -226,3 +226,28 @@ async fn a_source_whose_answers_cannot_be_stored_holds_up_no_others_nor_at_the_s
     assert!(!service.log().contains("what it was about is sent again"), "it is tried all the while");
     service.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_and_is_not_in_the_log_any_more_is_not_settled() {
+    let context = Context::new().await;
+    let service = context.serve().await;
+    let source = context.source("acme").await;
+    let n = with_kept_lease(&context, &source, &service, 0).await;
+    context.source_is("acme", |shown| shown["delivered"] == n).await;
+    // As after a switch-over to a server that lacked the event, and has taken another since.
+    let mut stall = context.pool.begin().await.expect("a transaction");
+    // Until then, nothing is settled.
+    sqlx::query("lock table attempt in exclusive mode").execute(&mut *stall).await.expect("locked");
+    source.accept(&service, &events(n..=n)).await;
+    let n_sent = usize::try_from(n + 1).expect("few");
+    context.messages(n_sent).await;
+    let n_requests = context.segment.requests().len();
+    let other = "update event_block set since = since + interval '1 second' where source_id = $1 and last_seq = $2";
+    let other = sqlx::query(other).bind(id_of(&source)).bind(i64::from(n) + 1).execute(&mut *stall).await;
+    assert_eq!(other.expect("changed").rows_affected(), 1);
+    stall.commit().await.expect("released");
+    // It is read from the log, and sent, before it counts as delivered. (The stand-in drops repeats as Segment does.)
+    until(async || service.log().contains("another server lacks these events")).await;
+    context.source_is("acme", |shown| shown["delivered"] == n + 1).await;
+    assert_eq!(context.segment.requests().len(), n_requests + 1);
+}

@@ -105,10 +105,12 @@ fn elements<'a>(
 ) -> Result<Vec<BodyElement<'a>>, BodyError> {
     let n_bytes: usize = defaults.iter().map(|(key, value)| key.len() + value.get().len()).sum();
     let mut elements = Vec::with_capacity(list.estimate());
-    for element in list {
+    let mut list = list;
+    while let Some(element) = list.next() {
         let Element { raw, object } = element?;
         if n_bytes * (elements.len() + 1) > MAX_DEFAULTS_BYTES {
-            return Err(BodyError::DefaultsTooLarge);
+            // What else there may be to say against the list counts first.
+            return Err(list.find_map(Result::err).unwrap_or(BodyError::DefaultsTooLarge));
         }
         let disposition =
             object.and_then(|object| fate_of(object, defaults, received_at)).unwrap_or_else(Disposition::Rejected);

@@ -43,8 +43,6 @@ pub enum LeaseState {
     InStep { number: i64, renewed_at: Instant },
     /// What came of its last steps is being settled. No step begins.
     Settling { number: i64, renewed_at: Instant },
-    /// A step has it, or its steps are being settled, and the log has gone back.
-    Lost,
     /// It waits for the next step.
     Kept(Kept),
 }
@@ -95,7 +93,7 @@ impl SourceTail {
                 return NextStep::Nothing;
             }
             LeaseState::Asked { before } => before,
-            LeaseState::InStep { .. } | LeaseState::Lost => None,
+            LeaseState::InStep { .. } => None,
         };
         self.lease = LeaseState::Asked { before };
         self.is_whole = true;
@@ -118,7 +116,6 @@ impl SourceTail {
     pub fn defer(&mut self, lease: &Lease, settlement: Settlement, now: Instant) -> Deferred {
         let renewed_at = match self.lease {
             LeaseState::InStep { number, renewed_at } if number == lease.number => renewed_at,
-            LeaseState::Lost => return Deferred::Lost,
             _ => return Deferred::Not(Box::new(settlement)),
         };
         let (settlement, since) = match self.unsettled.take() {
@@ -151,9 +148,6 @@ impl SourceTail {
     }
 
     pub fn keep(&mut self, lease: Lease, renewed_at: Instant, now: Instant) {
-        if let LeaseState::Lost = self.lease {
-            return;
-        }
         self.drop_until(lease.cursor);
         if lease.cursor < self.read_seq {
             self.clear();
@@ -178,35 +172,12 @@ impl SourceTail {
             // Whether they follow what is read with the lease, and whether it is the one that they saw, is judged when it
             // is there.
             LeaseState::Asked { .. } => is_after_known || self.blocks.is_empty(),
-            _ => is_after_known && self.lease_number().is_some_and(|number| committed.lease.counts_for(number)),
+            LeaseState::InStep { number, .. } | LeaseState::Settling { number, .. } => {
+                is_after_known && committed.lease.counts_for(*number)
+            }
+            LeaseState::Kept(kept) => is_after_known && committed.lease.counts_for(kept.lease.number),
         };
         fits && self.is_whole && self.n_bytes + committed.block.n_bytes() <= MAX_SOURCE_BYTES
-    }
-
-    /// The number of the lease that is here.
-    fn lease_number(&self) -> Option<i64> {
-        match &self.lease {
-            LeaseState::InStep { number, .. } | LeaseState::Settling { number, .. } => Some(*number),
-            LeaseState::Kept(kept) => Some(kept.lease.number),
-            LeaseState::Asked { .. } | LeaseState::Lost => None,
-        }
-    }
-
-    /// Whether the log has gone back: it was committed under the lease that is here, and what was read with that, or
-    /// committed under it before, had these numbers already.
-    pub fn is_before_known(&self, committed: &CommittedBlock) -> bool {
-        committed.first_seq() <= self.known_seq && self.lease_number() == Some(committed.lease.number)
-    }
-
-    /// Drops everything, with what came of the steps before. A step that has the lease does not settle any more.
-    pub fn lose(&mut self) {
-        self.clear();
-        self.unsettled = None;
-        self.known_seq = 0;
-        self.lease = match self.lease {
-            LeaseState::InStep { .. } | LeaseState::Settling { .. } => LeaseState::Lost,
-            _ => LeaseState::Asked { before: None },
-        };
     }
 
     /// The blocks with the next `n_events` events after `cursor`.

@@ -124,10 +124,9 @@ impl Chart {
     }
 }
 
-/// Buckets of so many hours, as days are divided by them; hours of which the first are not there are left out.
+/// Buckets of so many hours, as days are divided by them; the first and the last may have fewer.
 fn join(buckets: &[TrafficBucket], hours: u8) -> Vec<TrafficBucket> {
-    let first = buckets.iter().position(|bucket| bucket.at.hour().is_multiple_of(hours)).unwrap_or_default();
-    let parts = buckets[first..].chunk_by(|_, next| !next.at.hour().is_multiple_of(hours));
+    let parts = buckets.chunk_by(|_, next| !next.at.hour().is_multiple_of(hours));
     let sum = |mut sum: TrafficBucket, bucket: &TrafficBucket| {
         sum.accepted += bucket.accepted;
         sum.delivered += bucket.delivered;

@@ -36,7 +36,7 @@ struct RotateSecret {
 struct EndPrevious {
     frame: Frame,
     id: Uuid,
-    /// Until when the older secret works; `None`: it does not.
+    /// Until when the previous secret works; `None`: it does not.
     until: Option<String>,
     is_current_seen: bool,
     last_seen: String,
@@ -142,7 +142,10 @@ fn warning(rotation: &Rotation, are_calls: bool) -> Option<String> {
             "What comes still uses the previous {secret}, which work until {until}. Those stop at once: requests are refused \
              until you have entered the newest ones."
         ),
-        (false, _) => format!("The previous {secret}, which would work until {until}, stops at once."),
+        (false, _) => {
+            let stop = if are_calls { "stop" } else { "stops" };
+            format!("The previous {secret}, which would work until {until}, {stop} at once.")
+        }
     })
 }
 
