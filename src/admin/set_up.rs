@@ -193,6 +193,12 @@ impl Admin {
 }
 
 impl KeyCheck {
+    /// Whether the key is one that its destination does not know.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.verdict == "unknown"
+    }
+
     /// When it was asked, for programs.
     #[must_use]
     pub fn checked_at_text(&self) -> String {

@@ -96,8 +96,8 @@ impl DeliveryWorker {
         Ok(if more { next } else { StepOutcome::Idle })
     }
 
-    /// A settlement was written (`None`: it was not, as the lease, or what the log has under these numbers, is another's) over a lease that was renewed after
-    /// `renewed_at`. Says whether more events wait.
+    /// A settlement was written over a lease that was renewed after `renewed_at` (`None`: it was not, as the lease is another's,
+    /// or the log has other events under these numbers). Says whether more events wait.
     fn settled(&self, lease: &Lease, written: &Settlement, settled: Option<Settled>, renewed_at: Instant) -> bool {
         let (source, tail) = (lease.source_id, &self.wakeups.tail);
         let Some(Settled { more, is_kept }) = settled else {

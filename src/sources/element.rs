@@ -107,11 +107,14 @@ impl<'a> Elements<'a> {
             let is_json = serde_json::from_str::<IgnoredAny>(self.text).is_ok();
             return Err(if is_json { BodyError::TooManyElements } else { BodyError::Malformed });
         }
-        let (raw, object) = match read_first::<Object<'_>>(self.rest) {
-            _ if !self.rest.starts_with('{') => (json_text(self.rest)?, Err(Rejection::NotAnObject)),
-            Ok((raw, object)) => (raw, Ok(object)),
-            // JSON, but not to be taken apart.
-            Err(error) => (json_text(self.rest)?, Err(error.into())),
+        let (raw, object) = if self.rest.starts_with('{') {
+            match read_first::<Object<'_>>(self.rest) {
+                Ok((raw, object)) => (raw, Ok(object)),
+                // JSON, but not to be taken apart.
+                Err(error) => (json_text(self.rest)?, Err(error.into())),
+            }
+        } else {
+            (json_text(self.rest)?, Err(Rejection::NotAnObject))
         };
         let behind = skip_space(&self.rest[raw.len()..]);
         self.rest = match behind.strip_prefix(',').map(skip_space) {

@@ -7,6 +7,10 @@ use uuid::Uuid;
 
 use super::storable;
 
+/// No row is about numbers that are further apart: the most that a step of delivery reads, what was left to be settled with it,
+/// and some more.
+pub(super) const MAX_ATTEMPT_SPAN: i64 = 10_000;
+
 /// A request, or several that went well.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns, which migrations/0001_init.sql explains")]

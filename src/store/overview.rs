@@ -12,6 +12,7 @@ use sqlx::PgExecutor;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::attempt::MAX_ATTEMPT_SPAN;
 use crate::domain::call;
 use crate::domain::event::Kind;
 
@@ -294,6 +295,3 @@ pub async fn attempts_of(
     });
     Ok((attempts.collect(), n_all))
 }
-
-/// More numbers than a row is ever about: a batch has at most 2,500 events, and what waits to be settled with it less.
-const MAX_ATTEMPT_SPAN: i64 = 10_000;

@@ -4,10 +4,8 @@ use sqlx::PgExecutor;
 use uuid::Uuid;
 
 use super::append::MAX_BLOCK_EVENTS;
+use super::attempt::MAX_ATTEMPT_SPAN;
 use super::block::StoredBlock;
-
-/// No row has events that are further apart: the most that a step of delivery reads, what it left for later, and some more.
-const MAX_ATTEMPT_SPAN: i64 = 10_000;
 
 /// A request that Segment took.
 #[derive(Clone, Copy, Debug)]

@@ -99,13 +99,12 @@ fn is_object(raw: &str) -> bool {
 }
 
 fn elements<'a>(
-    list: Elements<'a>,
+    mut list: Elements<'a>,
     defaults: &Object<'a>,
     received_at: OffsetDateTime,
 ) -> Result<Vec<BodyElement<'a>>, BodyError> {
     let n_bytes: usize = defaults.iter().map(|(key, value)| key.len() + value.get().len()).sum();
     let mut elements = Vec::with_capacity(list.estimate());
-    let mut list = list;
     while let Some(element) = list.next() {
         let Element { raw, object } = element?;
         if n_bytes * (elements.len() + 1) > MAX_DEFAULTS_BYTES {

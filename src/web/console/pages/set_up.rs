@@ -191,7 +191,7 @@ async fn set_up(
         id: visit.source()?.id,
         may_change: visit.may_change,
         error,
-        is_key_unknown: key_check.as_ref().is_some_and(|check| check.verdict == "unknown"),
+        is_key_unknown: key_check.as_ref().is_some_and(KeyCheck::is_unknown),
         key_check,
         regions: [("us", "United States"), ("eu", "European Union")],
         sender,

@@ -94,7 +94,7 @@ async fn set_up(
         may_change: visit.may_change,
         error,
         key_last4: source.calls.as_ref().and_then(|calls| calls.nudgespot_key_last4.clone()),
-        is_key_unknown: key_check.as_ref().is_some_and(|check| check.verdict == "unknown"),
+        is_key_unknown: key_check.as_ref().is_some_and(KeyCheck::is_unknown),
         key_check,
         seen,
         snippets: Snippets::new(host, &source.webhook_url),
