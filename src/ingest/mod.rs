@@ -117,13 +117,13 @@ fn enqueue(
     let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
     let (source, n_events, n_bytes) = (webhook.source, webhook.len(), webhook.n_bytes());
     let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
-    queue.change(|queue| queue.push(Queued { source, n_events, n_bytes, webhook }));
+    queue.change(|queue, now| queue.push(Queued { source, n_events, n_bytes, webhook }, now));
     Ok(())
 }
 
 impl Drop for Ingest {
     fn drop(&mut self) {
-        self.queue.change(|queue| {
+        self.queue.change(|queue, _| {
             queue.close();
             None
         });

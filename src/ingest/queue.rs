@@ -1,10 +1,11 @@
 //! Which webhooks are committed next: a state machine without clock and without I/O.
 //!
 //! A small load, of however many sources, shares one commit: what arrives while it is in flight goes into the next, which
-//! begins a moment later where webhooks come so fast that others will join it ([`PACE`]). When
-//! there is enough for a commit, another starts beside it, for other lanes. A source whose rows another session of the
-//! database holds is **held**: its webhooks wait apart, and it is looked from time to time whether it is free again, so
-//! that they delay nobody else's.
+//! begins a moment later where others will join it ([`pace`]). When there is enough for a commit, another starts beside it,
+//! for other lanes. A source whose rows another session of the database holds is **held**: its webhooks wait apart, and it
+//! is looked from time to time whether it is free again, so that they delay nobody else's.
+
+mod pace;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,18 +13,14 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::store::log::Lane;
+use pace::Pace;
 
 /// A commit takes no further webhooks once it has so many events: larger statements are not faster, only later.
 const MAX_COMMIT_EVENTS: usize = 1_024;
 /// Nor once it has so many bytes: a statement must be sent and executed within its limit.
 const MAX_COMMIT_BYTES: usize = 8 << 20;
-/// How soon after a commit the next one may begin, where the last had webhooks that shared it. A commit costs as much as
-/// ten events; a webhook that comes alone, or after its sender has read the last answer, waits for nobody.
-const PACE: Duration = Duration::from_millis(5);
 /// So many events need no company.
 const ENOUGH_EVENTS: usize = 16;
-/// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
-const MANY_WEBHOOKS: usize = 24;
 /// How often it is looked whether a held source is free.
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -66,8 +63,7 @@ pub struct CommitQueue<T> {
     n_events: usize,
     /// Commits that were taken and are not finished.
     n_commits: usize,
-    /// Where the last commit was shared: when the next may begin.
-    paced_until: Option<Instant>,
+    pace: Pace,
     /// The lane to look at first.
     next_lane: usize,
     is_closed: bool,
@@ -90,7 +86,7 @@ impl<T> CommitQueue<T> {
             lanes: Lane::all().map(|_| VecDeque::new()).collect(),
             n_events: 0,
             n_commits: 0,
-            paced_until: None,
+            pace: Pace::new(),
             next_lane: 0,
             is_closed: false,
             held: HashMap::new(),
@@ -100,7 +96,7 @@ impl<T> CommitQueue<T> {
     }
 
     /// Adds a webhook; returns it where its source is held and there is no room to wait.
-    pub fn push(&mut self, queued: Queued<T>) -> Option<Queued<T>> {
+    pub fn push(&mut self, queued: Queued<T>, now: Instant) -> Option<Queued<T>> {
         if let Some(held) = self.held.get_mut(&queued.source) {
             if self.n_held >= self.max_held {
                 return Some(queued);
@@ -109,6 +105,7 @@ impl<T> CommitQueue<T> {
             held.webhooks.push_back(queued);
         } else {
             self.n_events += queued.n_events;
+            self.pace.came(queued.source, now);
             self.lanes[Lane::of(queued.source).index()].push_back(queued);
         }
         None
@@ -150,26 +147,26 @@ impl<T> CommitQueue<T> {
                 .partition(|queued| self.held.contains_key(&queued.source));
             self.lanes[lane] = free;
             self.n_events -= held.iter().map(|queued| queued.n_events).sum::<usize>();
-            refused.extend(held.into_iter().filter_map(|queued| self.push(queued)));
+            refused.extend(held.into_iter().filter_map(|queued| self.push(queued, now)));
         }
         refused
     }
 
     /// Takes out of webhooks that are about to be committed those whose source has been held since they were taken, so that
     /// they do not overtake what waits. Returns those for which there is no room.
-    pub fn hold_back(&mut self, webhooks: &mut Vec<Queued<T>>) -> Vec<Queued<T>> {
+    pub fn hold_back(&mut self, webhooks: &mut Vec<Queued<T>>, now: Instant) -> Vec<Queued<T>> {
         if self.held.is_empty() {
             return Vec::new();
         }
         let held = webhooks.extract_if(.., |queued| self.held.contains_key(&queued.source)).collect::<Vec<_>>();
-        held.into_iter().filter_map(|queued| self.push(queued)).collect()
+        held.into_iter().filter_map(|queued| self.push(queued, now)).collect()
     }
 
     /// A source is free: what waits for it goes the usual way.
-    pub fn release(&mut self, source: Uuid) {
+    pub fn release(&mut self, source: Uuid, now: Instant) {
         for queued in self.held.remove(&source).into_iter().flat_map(|held| held.webhooks) {
             self.n_held -= 1;
-            self.push(queued);
+            self.push(queued, now);
         }
     }
 
@@ -180,14 +177,24 @@ impl<T> CommitQueue<T> {
 
     /// Whether there is a commit to make now.
     pub fn has_commit(&self, now: Instant) -> bool {
-        let is_paced = self.n_events < ENOUGH_EVENTS && self.paced_until.is_some_and(|until| now < until);
-        self.n_events > 0 && !is_paced && (self.n_commits == 0 || self.n_events >= MAX_COMMIT_EVENTS)
+        match self.n_commits {
+            0 => self.n_events > 0 && self.waits_until(now).is_none(),
+            _ => self.n_events >= MAX_COMMIT_EVENTS,
+        }
     }
 
     /// When to look again at the latest, whatever happens.
     pub fn next_timer(&self, now: Instant) -> Option<Instant> {
-        let paced_until = self.paced_until.filter(|until| now < *until);
-        [paced_until, self.next_probe()].into_iter().flatten().min()
+        [self.waits_until(now), self.next_probe()].into_iter().flatten().min()
+    }
+
+    /// Where something waits for company: until when.
+    fn waits_until(&self, now: Instant) -> Option<Instant> {
+        if self.n_commits == 0 && (1..ENOUGH_EVENTS).contains(&self.n_events) {
+            self.pace.waits_until(now)
+        } else {
+            None
+        }
     }
 
     /// Takes what is to be done now, without webhooks that are abandoned: nobody waits for their answer any more.
@@ -199,7 +206,7 @@ impl<T> CommitQueue<T> {
             let commit = self.take_commit(&is_abandoned);
             if !commit.webhooks.is_empty() {
                 self.n_commits += 1;
-                self.paced_until = (2..MANY_WEBHOOKS).contains(&commit.webhooks.len()).then(|| now + PACE);
+                self.pace.began(commit.webhooks.len(), now);
                 return Some(Work::Commit(commit));
             }
         }

@@ -78,16 +78,18 @@ impl SharedQueue {
     /// returns are refused.
     pub fn change<R: IntoIterator<Item = Queued<PendingWebhook>>>(
         &self,
-        change: impl FnOnce(&mut CommitQueue<PendingWebhook>) -> R,
+        change: impl FnOnce(&mut CommitQueue<PendingWebhook>, Instant) -> R,
     ) {
         // In this order: whoever waits for work has looked at the time before.
         let (mut queue, now) = (self.lock(), Instant::now());
-        let work = |queue: &CommitQueue<_>| (queue.has_commit(now), queue.next_probe(), queue.is_exhausted());
+        // A timer that is moved needs nobody to be woken: it is never moved to an earlier time.
+        let work =
+            |queue: &CommitQueue<_>| [queue.has_commit(now), queue.next_timer(now).is_some(), queue.is_exhausted()];
         let before = work(&queue);
-        let refused = change(&mut queue);
+        let refused = change(&mut queue, now);
         let after = work(&queue);
         drop(queue);
-        if after != before && after != (false, None, false) {
+        if after.iter().zip(before).any(|(after, before)| *after && !before) {
             self.work_available.notify_one();
         }
         refuse(refused, IngestError::TooManyWaiting);
@@ -129,7 +131,7 @@ struct InFlight<'a>(Option<&'a SharedQueue>);
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         if let Some(queue) = self.0 {
-            queue.change(|queue| {
+            queue.change(|queue, _| {
                 queue.finish();
                 None
             });
@@ -160,7 +162,7 @@ impl CommitWorkers {
             }
             drop(dequeue);
             let n_taken = webhooks.len();
-            self.queue.change(|queue| queue.hold_back(&mut webhooks));
+            self.queue.change(|queue, now| queue.hold_back(&mut webhooks, now));
             if webhooks.len() < n_taken {
                 batch = None;
             }
@@ -174,9 +176,9 @@ impl CommitWorkers {
     async fn probe(&self, sources: &[Uuid]) {
         let appendable = async |db: &mut PgConnection| log::appendable(db, sources).await;
         match self.prober.lock().await.run(appendable).await {
-            Ok(free) => self.queue.change(|queue| {
+            Ok(free) => self.queue.change(|queue, now| {
                 for source in free {
-                    queue.release(source);
+                    queue.release(source, now);
                 }
                 None
             }),
@@ -254,7 +256,7 @@ impl CommitWorkers {
         if !webhooks.is_empty() {
             let sources: HashSet<Uuid> = webhooks.iter().map(|queued| queued.source).collect();
             tracing::warn!(?sources, "another session of the database holds these sources; their webhooks wait");
-            self.queue.change(|queue| queue.hold(webhooks, Instant::now()));
+            self.queue.change(|queue, now| queue.hold(webhooks, now));
         }
     }
 }

@@ -30,48 +30,48 @@ fn never(_: &u32) -> bool {
 fn a_small_load_shares_one_commit_and_waits_for_it() {
     let (mut queue, now) = (queue(), Instant::now());
     for n in 0..8 {
-        queue.push(queued(n, 1, n.into()));
+        queue.push(queued(n, 1, n.into()), now);
     }
     assert_eq!(commit(queue.take(now, never)).webhooks.len(), 8);
-    queue.push(queued(1, 1, 8));
+    queue.push(queued(1, 1, 8), now);
     assert!(queue.take(now, never).is_none(), "while a commit is in flight");
     queue.finish();
-    assert_eq!(names(&commit(queue.take(now + PACE, never))), [8]);
+    assert_eq!(names(&commit(queue.take(now + Duration::from_secs(1), never))), [8]);
 }
 
 #[test]
-fn a_commit_waits_a_moment_for_company_where_the_last_one_had_some() {
+fn what_waits_for_company_is_taken_when_there_is_enough_or_it_is_time() {
     let (mut queue, now) = (queue(), Instant::now());
-    queue.push(queued(1, 1, 1));
-    assert_eq!(names(&commit(queue.take(now, never))), [1], "the first waits for nobody");
+    let mut at = now;
+    for n in 0..40 {
+        at = now + n * Duration::from_millis(1);
+        queue.push(queued(u8::try_from(n % 2).expect("small"), 1, n), at);
+    }
+    assert_eq!(commit(queue.take(at, never)).webhooks.len(), 40);
+    queue.push(queued(1, 1, 40), at);
+    assert!(queue.next_timer(at).is_none(), "while a commit is in flight");
     queue.finish();
-    queue.push(queued(1, 1, 2));
-    assert_eq!(names(&commit(queue.take(now, never))), [2], "nor does who comes alone, again and again");
-    queue.push(queued(1, 1, 3));
-    queue.push(queued(2, 1, 4));
+    assert!(queue.take(at, never).is_some(), "so many need no company");
+    queue.push(queued(1, 1, 41), at);
+    queue.push(queued(2, 1, 42), at);
     queue.finish();
-    assert_eq!(commit(queue.take(now, never)).webhooks.len(), 2);
+    let timer = queue.next_timer(at).expect("others are to come");
+    assert!(timer > at && queue.take(at, never).is_none() && !queue.has_commit(at));
+    queue.push(queued(2, ENOUGH_EVENTS, 43), at);
+    assert_eq!(names(&commit(queue.take(at, never))), [41, 42, 43], "that is enough");
     queue.finish();
-    queue.push(queued(1, 1, 5));
-    assert!(queue.take(now, never).is_none() && !queue.has_commit(now), "others are to come");
-    assert_eq!(queue.next_timer(now), Some(now + PACE));
-    queue.push(queued(2, ENOUGH_EVENTS, 6));
-    assert_eq!(commit(queue.take(now, never)).webhooks.len(), 2, "that is enough");
+    queue.push(queued(1, 1, 44), at);
+    let timer = queue.next_timer(at).expect("others are to come");
+    assert_eq!(names(&commit(queue.take(timer, never))), [44], "nobody came");
     queue.finish();
-    queue.push(queued(1, 1, 7));
-    let later = now + PACE;
-    assert_eq!(names(&commit(queue.take(later, never))), [7], "nobody came");
-    queue.finish();
-    queue.push(queued(1, 1, 8));
-    assert_eq!(names(&commit(queue.take(later, never))), [8], "so nobody is waited for");
-    assert_eq!(queue.next_timer(later), None);
+    assert_eq!(queue.next_timer(timer), None, "nobody waits");
 }
 
 #[test]
 fn a_large_load_is_split_over_the_lanes() {
     let (mut queue, now) = (queue(), Instant::now());
     for n in 0..8 {
-        queue.push(queued(n % 4, MAX_COMMIT_EVENTS / 2, n.into()));
+        queue.push(queued(n % 4, MAX_COMMIT_EVENTS / 2, n.into()), now);
     }
     let (first, second) = (commit(queue.take(now, never)), commit(queue.take(now, never)));
     assert_eq!((first.webhooks.len(), second.webhooks.len()), (2, 2));
@@ -82,7 +82,7 @@ fn a_large_load_is_split_over_the_lanes() {
 fn a_commit_is_bounded_in_bytes_as_well() {
     let (mut queue, now) = (queue(), Instant::now());
     for n in 0..20 {
-        queue.push(Queued { n_bytes: 1 << 20, ..queued(0, 1, n) });
+        queue.push(Queued { n_bytes: 1 << 20, ..queued(0, 1, n) }, now);
     }
     assert_eq!(commit(queue.take(now, never)).webhooks.len(), 8);
 }
@@ -90,26 +90,27 @@ fn a_commit_is_bounded_in_bytes_as_well() {
 #[test]
 fn a_held_source_delays_nobody_and_keeps_its_order() {
     let (mut queue, now) = (queue(), Instant::now());
-    queue.push(queued(0, 1, 1));
+    queue.push(queued(0, 1, 1), now);
     let taken = commit(queue.take(now, never));
-    queue.push(queued(0, 1, 2));
-    queue.push(queued(4, 1, 3));
+    queue.push(queued(0, 1, 2), now);
+    queue.push(queued(4, 1, 3), now);
     assert!(queue.hold(taken.webhooks, now).is_empty());
     queue.finish();
-    queue.push(queued(0, 1, 4));
-    assert_eq!(names(&commit(queue.take(now, never))), [3], "of the same lane");
+    queue.push(queued(0, 1, 4), now);
+    let later = now + PROBE_INTERVAL / 2;
+    assert_eq!(names(&commit(queue.take(later, never))), [3], "of the same lane");
     queue.finish();
-    assert!(queue.take(now, never).is_none());
+    assert!(queue.take(later, never).is_none());
     let at = queue.next_probe().expect("it is looked at again");
     for at in [at, at + PROBE_INTERVAL] {
         let probe = queue.take(at, never);
         assert!(matches!(probe, Some(Work::Probe(sources)) if sources == [Uuid::nil()]), "whatever came of it");
     }
     let mut late = vec![queued(0, 1, 5), queued(1, 1, 6)];
-    assert!(queue.hold_back(&mut late).is_empty());
+    assert!(queue.hold_back(&mut late, now).is_empty());
     assert_eq!(late.iter().map(|queued| queued.webhook).collect::<Vec<_>>(), [6]);
-    queue.release(Uuid::nil());
-    assert_eq!(names(&commit(queue.take(at, never))), [1, 2, 4, 5]);
+    queue.release(Uuid::nil(), at);
+    assert_eq!(names(&commit(queue.take(at + PROBE_INTERVAL, never))), [1, 2, 4, 5]);
     assert!(queue.next_probe().is_none());
 }
 
@@ -118,15 +119,15 @@ fn held_sources_do_not_take_all_the_room() {
     let (mut queue, now) = (CommitQueue::new(2), Instant::now());
     let refused = queue.hold((0..3).map(|n| queued(0, 1, n)).collect(), now);
     assert_eq!(refused.len(), 1);
-    assert!(queue.push(queued(0, 1, 3)).is_some());
-    assert!(queue.push(queued(1, 1, 4)).is_none(), "of another source");
+    assert!(queue.push(queued(0, 1, 3), now).is_some());
+    assert!(queue.push(queued(1, 1, 4), now).is_none(), "of another source");
 }
 
 #[test]
 fn it_is_exhausted_when_nobody_waits_any_more() {
     let (mut queue, now) = (queue(), Instant::now());
-    queue.push(queued(0, 1, 1));
-    queue.push(queued(1, 1, 2));
+    queue.push(queued(0, 1, 1), now);
+    queue.push(queued(1, 1, 2), now);
     let taken = commit(queue.take(now, never));
     queue.hold(taken.webhooks, now);
     queue.finish();
@@ -135,7 +136,7 @@ fn it_is_exhausted_when_nobody_waits_any_more() {
     let later = now + PROBE_INTERVAL;
     let Some(Work::Probe(sources)) = queue.take(later, |_| true) else { panic!("no probe") };
     for source in sources {
-        queue.release(source);
+        queue.release(source, now);
     }
     assert!(queue.is_exhausted());
 }
@@ -150,7 +151,7 @@ proptest! {
         let mut work = |queue: &mut CommitQueue<u32>, now: Instant, fails: bool| -> bool {
             match queue.take(now, never) {
                 None => return false,
-                Some(Work::Probe(sources)) if !fails => sources.into_iter().for_each(|source| queue.release(source)),
+                Some(Work::Probe(sources)) if !fails => sources.into_iter().for_each(|source| queue.release(source, now)),
                 Some(Work::Probe(_)) => {}
                 Some(Work::Commit(commit)) => {
                     if fails {
@@ -165,7 +166,7 @@ proptest! {
         };
         for (source, n_events, action) in steps {
             n += 1;
-            prop_assert!(queue.push(queued(source, n_events, n)).is_none());
+            prop_assert!(queue.push(queued(source, n_events, n), now).is_none());
             now += PROBE_INTERVAL / 3;
             if action > 0 {
                 work(&mut queue, now, action == 2);

@@ -1,0 +1,101 @@
+//! How long a commit waits for company.
+//!
+//! A commit costs as much as ten events, so webhooks that come at a middling rate share one: it begins some gaps between
+//! them after the last. That pays only where others come without having been answered. So nobody is waited for unless the
+//! last commit had company, or somebody else posts; the wait ends when they stay away; and after some in vain there is
+//! none for a while. Whoever comes alone, or after he has read the last answer, waits for nobody.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// So many of the usual gaps after a commit began, the next may.
+const COMPANY: u32 = 5;
+/// But no later than this, and where webhooks come fast, not before [`MIN_WAIT`].
+const MAX_WAIT: Duration = Duration::from_millis(20);
+const MIN_WAIT: Duration = Duration::from_millis(5);
+/// Where webhooks come less often, it does not pay to wait for them.
+const MAX_GAP: Duration = Duration::from_millis(10);
+/// Small enough for any rate, and large enough to grow again.
+const MIN_GAP: Duration = Duration::from_micros(10);
+/// Where nobody has come for so many of the usual gaps, those who might wait for their answers themselves.
+const SILENCE: u32 = 4;
+/// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
+const MANY_WEBHOOKS: usize = 24;
+/// After so many waits in vain, one after the other, those who post by turns are not taken for company for a while.
+const MAX_IN_VAIN: u32 = 3;
+const NO_COMPANY: Duration = Duration::from_secs(1);
+
+/// When webhooks come, and when they are committed.
+#[derive(Debug)]
+pub struct Pace {
+    /// When the last webhook came, and whose it was.
+    last: Option<(Instant, Uuid)>,
+    /// As many gaps between webhooks are longer as are shorter.
+    usual_gap: Duration,
+    /// When the last commit began.
+    began_at: Option<Instant>,
+    /// Whether it had company, and not so much that it needs no waiting for.
+    was_shared: bool,
+    /// Whether what waits was posted by several.
+    is_of_several: bool,
+    n_in_vain: u32,
+    no_company_until: Option<Instant>,
+}
+
+impl Pace {
+    pub fn new() -> Self {
+        Self {
+            last: None,
+            usual_gap: MAX_GAP,
+            began_at: None,
+            was_shared: false,
+            is_of_several: false,
+            n_in_vain: 0,
+            no_company_until: None,
+        }
+    }
+
+    /// A webhook of this source came.
+    pub fn came(&mut self, source: Uuid, now: Instant) {
+        if let Some((at, before)) = self.last {
+            let is_longer = now.saturating_duration_since(at) > self.usual_gap;
+            self.usual_gap = (self.usual_gap * if is_longer { 17 } else { 15 } / 16).clamp(MIN_GAP, MAX_GAP);
+            self.is_of_several |= before != source;
+        }
+        self.last = Some((now, source));
+    }
+
+    /// A commit of so many webhooks begins.
+    pub fn began(&mut self, n_webhooks: usize, now: Instant) {
+        let has_waited = self.deadline(now).zip(self.last).is_some_and(|(deadline, (came, _))| deadline > came);
+        if n_webhooks > 1 {
+            self.n_in_vain = 0;
+        } else if has_waited {
+            self.n_in_vain += 1;
+            if self.n_in_vain >= MAX_IN_VAIN {
+                self.n_in_vain = 0;
+                self.no_company_until = Some(now + NO_COMPANY);
+            }
+        }
+        self.began_at = Some(now);
+        self.was_shared = (2..MANY_WEBHOOKS).contains(&n_webhooks);
+        self.is_of_several = false;
+    }
+
+    /// Until when what waits is to wait for company.
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        self.deadline(now).filter(|deadline| now < *deadline)
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let ((came, _), began_at) = self.last.zip(self.began_at)?;
+        let is_in_vain = self.no_company_until.is_some_and(|until| now < until);
+        let expects_company = self.was_shared || self.is_of_several && !is_in_vain;
+        let wait = (COMPANY * self.usual_gap).clamp(MIN_WAIT, MAX_WAIT);
+        (expects_company && self.usual_gap < MAX_GAP).then(|| (began_at + wait).min(came + SILENCE * self.usual_gap))
+    }
+}
+
+#[cfg(test)]
+mod tests;
