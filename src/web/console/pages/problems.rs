@@ -169,14 +169,24 @@ fn row_of_refused(refused: RefusedWebhookView) -> Refused {
             .iter()
             .map(|(name, value)| (visible(name).into_owned(), visible(value).into_owned()))
             .collect(),
-        body: visible(&refused.body).into_owned(),
+        body: in_lines(&refused.body),
         more,
     }
+}
+
+/// A body with its lines. The other half of a CR LF is spelled out: it may be what was changed.
+fn in_lines(body: &str) -> String {
+    body.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_keeps_its_lines_and_gives_no_orders() {
+        assert_eq!(in_lines("{\n  \"a\": 1\r\n}\u{1b}"), "{\n  \"a\": 1\\u{d}\n}\\u{1b}");
+    }
 
     #[test]
     fn whatever_an_id_holds_it_stays_one_part_of_the_path() {
