@@ -32,10 +32,10 @@ use crate::store::settlement::Settlement;
 use source_tail::{LeaseState, SourceTail};
 
 /// How long a lease is kept of a source that had nothing to deliver.
-const MAX_IDLE: Duration = Duration::from_secs(5);
+const MAX_IDLE: Duration = Duration::from_secs(10);
 /// How old a lease's last renewal may be when a step begins. With the longest request and the tries to settle, the step
 /// ends before the lease does, unless the database hangs: then the lease's number decides.
-const MAX_LEASE_AGE: Duration = Duration::from_secs(10);
+const MAX_LEASE_AGE: Duration = Duration::from_secs(15);
 /// How much is kept of all sources; what does not fit is read from the log.
 const MAX_BYTES: usize = 16 << 20;
 /// How much is kept of one source.
