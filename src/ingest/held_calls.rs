@@ -84,7 +84,7 @@ impl HeldCalls {
     async fn release(&self, source: Uuid, users: Vec<User>) -> Result<(), IngestError> {
         let (reply, replied) = ReplyChannel::anywhere();
         let webhook = Webhook::release(source, OffsetDateTime::now_utc(), users);
-        enqueue(&self.queue, &self.permits, webhook, reply, None)?;
+        enqueue(&self.queue, &self.permits, (webhook, None), reply, None)?;
         let replied = timeout(COMMIT_TIMEOUT, replied).await.map_err(|_| IngestError::Database)?;
         replied.unwrap_or(Err(IngestError::Stopping)).map(|_| ())
     }

@@ -13,6 +13,7 @@ mod reply;
 mod webhook;
 mod worker;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,17 +89,23 @@ impl Ingest {
         (Self { queue, permits }, workers, held_calls)
     }
 
-    /// Commits a webhook's events and returns what became of them. `memory` is what it was given to be in memory: it is given
-    /// back when the webhook is gone, which may be after this returns. To be called by the web server's threads.
+    /// Commits a webhook's events, which came over the connection with `peer`, and returns what became of them. `memory` is
+    /// what it was given to be in memory: it is given back when the webhook is gone, which may be after this returns. To be
+    /// called by the web server's threads.
     ///
     /// # Errors
     /// [`IngestError`]: the sender must send them again. Some may be stored all the same, and will then be duplicates.
-    pub async fn accept(&self, webhook: Webhook, memory: Option<OwnedSemaphorePermit>) -> Result<Receipt, IngestError> {
+    pub async fn accept(
+        &self,
+        webhook: Webhook,
+        peer: Option<SocketAddr>,
+        memory: Option<OwnedSemaphorePermit>,
+    ) -> Result<Receipt, IngestError> {
         if webhook.len() == 0 {
             return Ok(webhook.receipt);
         }
         let (reply, replied) = ReplyChannel::here();
-        enqueue(&self.queue, &self.permits, webhook, reply, memory)?;
+        enqueue(&self.queue, &self.permits, (webhook, peer), reply, memory)?;
         match timeout(COMMIT_TIMEOUT, replied).await {
             Ok(reply) => reply.unwrap_or(Err(IngestError::Stopping)),
             Err(_) => Err(IngestError::Database),
@@ -110,14 +117,14 @@ impl Ingest {
 fn enqueue(
     queue: &SharedQueue,
     permits: &Arc<Semaphore>,
-    webhook: Webhook,
+    (webhook, peer): (Webhook, Option<SocketAddr>),
     reply: ReplyChannel,
     memory: Option<OwnedSemaphorePermit>,
 ) -> Result<(), IngestError> {
     let permit = Arc::clone(permits).try_acquire_owned().map_err(|_| IngestError::TooManyWaiting)?;
     let (source, n_events, n_bytes) = (webhook.source, webhook.len(), webhook.n_bytes());
     let webhook = PendingWebhook { webhook, reply, _permits: (permit, memory) };
-    queue.change(|queue, now| queue.push(Queued { source, n_events, n_bytes, webhook }, now));
+    queue.change(|queue, now| queue.push(Queued { source, peer, n_events, n_bytes, webhook }, now));
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 mod pace;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -29,6 +30,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 pub struct Queued<T> {
     /// Whose it is.
     pub source: Uuid,
+    /// Over which connection it came, where it came over one.
+    pub peer: Option<SocketAddr>,
     /// How much there is to write.
     pub n_events: usize,
     /// About how large that is.
@@ -105,7 +108,7 @@ impl<T> CommitQueue<T> {
             held.webhooks.push_back(queued);
         } else {
             self.n_events += queued.n_events;
-            self.pace.came(queued.source, now);
+            self.pace.came(queued.peer, now);
             self.lanes[Lane::of(queued.source).index()].push_back(queued);
         }
         None

@@ -207,7 +207,7 @@ async fn accept(
     let webhook = Webhook::new(origin, received_at, elements);
     drop(body);
     body::hold(&state.body_memory, &mut memory, webhook.n_bytes().div_ceil(UNIT))?;
-    Ok(state.ingest.accept(webhook, memory).await?)
+    Ok(state.ingest.accept(webhook, request.peer_addr(), memory).await?)
 }
 
 /// Whose webhook is it? Whoever may not know, learns nothing: an unknown token costs the same work as a wrong

@@ -2,17 +2,16 @@
 //!
 //! A commit costs as much as ten events, so webhooks that come at a middling rate share one: it begins some gaps between
 //! them after the last. That pays only where others come without having been answered. So nobody is waited for unless the
-//! last commit had company, or somebody else posts; the wait ends when they stay away; and after some in vain there is
+//! last commit had company, or several post, each over a connection of his own; the wait ends when they stay away; and after some in vain there is
 //! none for a while. Whoever comes alone, or after he has read the last answer, waits for nobody.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-use uuid::Uuid;
 
 /// So many of the usual gaps after a commit began, the next may.
 const COMPANY: u32 = 5;
 /// But no later than this, and where webhooks come fast, not before [`MIN_WAIT`].
-const MAX_WAIT: Duration = Duration::from_millis(20);
+const MAX_WAIT: Duration = Duration::from_millis(25);
 const MIN_WAIT: Duration = Duration::from_millis(5);
 /// Where webhooks come less often, it does not pay to wait for them.
 const MAX_GAP: Duration = Duration::from_millis(10);
@@ -22,22 +21,23 @@ const MIN_GAP: Duration = Duration::from_micros(10);
 const SILENCE: u32 = 4;
 /// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
 const MANY_WEBHOOKS: usize = 24;
-/// After so many waits in vain, one after the other, those who post by turns are not taken for company for a while.
+/// After so many waits in vain, one after the other, several connections are not taken for company for a while: somebody may
+/// open a new one each time.
 const MAX_IN_VAIN: u32 = 3;
 const NO_COMPANY: Duration = Duration::from_secs(1);
 
 /// When webhooks come, and when they are committed.
 #[derive(Debug)]
 pub struct Pace {
-    /// When the last webhook came, and whose it was.
-    last: Option<(Instant, Uuid)>,
+    /// When the last webhook came, and over which connection.
+    last: Option<(Instant, Option<SocketAddr>)>,
     /// As many gaps between webhooks are longer as are shorter.
     usual_gap: Duration,
     /// When the last commit began.
     began_at: Option<Instant>,
     /// Whether it had company, and not so much that it needs no waiting for.
     was_shared: bool,
-    /// Whether what waits was posted by several.
+    /// Whether what waits came over several connections, or another than what came before.
     is_of_several: bool,
     n_in_vain: u32,
     no_company_until: Option<Instant>,
@@ -56,14 +56,14 @@ impl Pace {
         }
     }
 
-    /// A webhook of this source came.
-    pub fn came(&mut self, source: Uuid, now: Instant) {
+    /// A webhook came over this connection.
+    pub fn came(&mut self, peer: Option<SocketAddr>, now: Instant) {
         if let Some((at, before)) = self.last {
             let is_longer = now.saturating_duration_since(at) > self.usual_gap;
             self.usual_gap = (self.usual_gap * if is_longer { 17 } else { 15 } / 16).clamp(MIN_GAP, MAX_GAP);
-            self.is_of_several |= before != source;
+            self.is_of_several |= before != peer;
         }
-        self.last = Some((now, source));
+        self.last = Some((now, peer));
     }
 
     /// A commit of so many webhooks begins.

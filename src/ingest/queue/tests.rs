@@ -7,7 +7,8 @@ fn queue() -> CommitQueue<u32> {
 }
 
 fn queued(source: u8, n_events: usize, webhook: u32) -> Queued<u32> {
-    Queued { source: Uuid::from_u128(source.into()), n_events, n_bytes: 100, webhook }
+    let peer = Some(([127, 0, 0, 1], source.into()).into());
+    Queued { source: Uuid::from_u128(source.into()), peer, n_events, n_bytes: 100, webhook }
 }
 
 fn commit(work: Option<Work<u32>>) -> Commit<u32> {
