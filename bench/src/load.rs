@@ -36,6 +36,8 @@ pub struct Args {
     calls: bool,
     #[arg(long, default_value_t = 1)]
     events_per_webhook: usize,
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Webhooks a second; without it, each as soon as the last is answered.
@@ -102,7 +104,7 @@ pub async fn post(args: Args) -> anyhow::Result<()> {
         address: args.address,
         targets: Arc::new(vec![target]),
         spread: Spread::Even,
-        n_connections: 64,
+        n_connections: args.connections,
         payload: if args.calls { Payload::Tracks } else { Payload::Events },
         events_per_webhook: args.events_per_webhook,
         until: Until::Time(Duration::from_secs(args.seconds)),

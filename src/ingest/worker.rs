@@ -82,7 +82,7 @@ impl SharedQueue {
     ) {
         // In this order: whoever waits for work has looked at the time before.
         let (mut queue, now) = (self.lock(), Instant::now());
-        // A timer that is moved needs nobody to be woken: it is never moved to an earlier time.
+        // A timer that is moved needs nobody to be woken: it moves by little.
         let work =
             |queue: &CommitQueue<_>| [queue.has_commit(now), queue.next_timer(now).is_some(), queue.is_exhausted()];
         let before = work(&queue);

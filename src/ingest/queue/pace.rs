@@ -2,8 +2,9 @@
 //!
 //! A commit costs as much as ten events, so webhooks that come at a middling rate share one: it begins some gaps between
 //! them after the last. That pays only where others come without having been answered. So nobody is waited for unless the
-//! last commit had company, or several post, each over a connection of his own; the wait ends when they stay away; and after some in vain there is
-//! none for a while. Whoever comes alone, or after he has read the last answer, waits for nobody.
+//! last commit had company, or webhooks come over several connections; and where nobody comes in the second half of the wait,
+//! again and again, all who post wait for their answers themselves: then nobody is waited for for a while. Whoever comes
+//! alone, or after he has read the last answer, waits for nobody.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,24 +15,24 @@ const COMPANY: u32 = 5;
 const MAX_WAIT: Duration = Duration::from_millis(25);
 const MIN_WAIT: Duration = Duration::from_millis(5);
 /// Where webhooks come less often, it does not pay to wait for them.
-const MAX_GAP: Duration = Duration::from_millis(10);
-/// Small enough for any rate, and large enough to grow again.
-const MIN_GAP: Duration = Duration::from_micros(10);
-/// Where nobody has come for so many of the usual gaps, those who might wait for their answers themselves.
-const SILENCE: u32 = 4;
+const MAX_USUAL_GAP: Duration = Duration::from_millis(10);
+/// Longer gaps say no more.
+const MAX_GAP: Duration = Duration::from_millis(20);
 /// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
 const MANY_WEBHOOKS: usize = 24;
-/// After so many waits in vain, one after the other, several connections are not taken for company for a while: somebody may
-/// open a new one each time.
-const MAX_IN_VAIN: u32 = 3;
-const NO_COMPANY: Duration = Duration::from_secs(1);
+/// After so many waits in vain, one after the other, nobody is waited for for a while. A wait was in vain if nobody came in
+/// the second half of it: all who post may be here.
+const MAX_IN_VAIN: u32 = 6;
+const NO_COMPANY: Duration = Duration::from_secs(2);
 
 /// When webhooks come, and when they are committed.
 #[derive(Debug)]
 pub struct Pace {
     /// When the last webhook came, and over which connection.
     last: Option<(Instant, Option<SocketAddr>)>,
-    /// As many gaps between webhooks are longer as are shorter.
+    /// When the first came that waits.
+    first_came: Option<Instant>,
+    /// The moving average of the gaps between webhooks.
     usual_gap: Duration,
     /// When the last commit began.
     began_at: Option<Instant>,
@@ -47,6 +48,7 @@ impl Pace {
     pub fn new() -> Self {
         Self {
             last: None,
+            first_came: None,
             usual_gap: MAX_GAP,
             began_at: None,
             was_shared: false,
@@ -59,25 +61,26 @@ impl Pace {
     /// A webhook came over this connection.
     pub fn came(&mut self, peer: Option<SocketAddr>, now: Instant) {
         if let Some((at, before)) = self.last {
-            let is_longer = now.saturating_duration_since(at) > self.usual_gap;
-            self.usual_gap = (self.usual_gap * if is_longer { 17 } else { 15 } / 16).clamp(MIN_GAP, MAX_GAP);
+            self.usual_gap = (self.usual_gap * 15 + now.saturating_duration_since(at).min(MAX_GAP)) / 16;
             self.is_of_several |= before != peer;
         }
         self.last = Some((now, peer));
+        self.first_came.get_or_insert(now);
     }
 
     /// A commit of so many webhooks begins.
     pub fn began(&mut self, n_webhooks: usize, now: Instant) {
-        let has_waited = self.deadline(now).zip(self.last).is_some_and(|(deadline, (came, _))| deadline > came);
-        if n_webhooks > 1 {
-            self.n_in_vain = 0;
-        } else if has_waited {
-            self.n_in_vain += 1;
+        if let (Some(deadline), Some(first), Some((last, _))) = (self.deadline(now), self.first_came, self.last)
+            && deadline > first
+        {
+            let is_in_vain = now.saturating_duration_since(last) > now.saturating_duration_since(first) / 2;
+            self.n_in_vain = if is_in_vain { self.n_in_vain + 1 } else { 0 };
             if self.n_in_vain >= MAX_IN_VAIN {
                 self.n_in_vain = 0;
                 self.no_company_until = Some(now + NO_COMPANY);
             }
         }
+        self.first_came = None;
         self.began_at = Some(now);
         self.was_shared = (2..MANY_WEBHOOKS).contains(&n_webhooks);
         self.is_of_several = false;
@@ -89,11 +92,11 @@ impl Pace {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let ((came, _), began_at) = self.last.zip(self.began_at)?;
+        let began_at = self.began_at?;
         let is_in_vain = self.no_company_until.is_some_and(|until| now < until);
-        let expects_company = self.was_shared || self.is_of_several && !is_in_vain;
+        let expects_company = (self.was_shared || self.is_of_several) && !is_in_vain;
         let wait = (COMPANY * self.usual_gap).clamp(MIN_WAIT, MAX_WAIT);
-        (expects_company && self.usual_gap < MAX_GAP).then(|| (began_at + wait).min(came + SILENCE * self.usual_gap))
+        (expects_company && self.usual_gap < MAX_USUAL_GAP).then(|| began_at + wait)
     }
 }
 
