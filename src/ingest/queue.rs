@@ -98,8 +98,15 @@ impl<T> CommitQueue<T> {
         }
     }
 
-    /// Adds a webhook; returns it where its source is held and there is no room to wait.
+    /// Adds a webhook that came now; returns it where its source is held and there is no room to wait.
     pub fn push(&mut self, queued: Queued<T>, now: Instant) -> Option<Queued<T>> {
+        if !self.held.contains_key(&queued.source) {
+            self.pace.came(queued.peer, now);
+        }
+        self.add(queued)
+    }
+
+    fn add(&mut self, queued: Queued<T>) -> Option<Queued<T>> {
         if let Some(held) = self.held.get_mut(&queued.source) {
             if self.n_held >= self.max_held {
                 return Some(queued);
@@ -108,7 +115,6 @@ impl<T> CommitQueue<T> {
             held.webhooks.push_back(queued);
         } else {
             self.n_events += queued.n_events;
-            self.pace.came(queued.peer, now);
             self.lanes[Lane::of(queued.source).index()].push_back(queued);
         }
         None
@@ -150,26 +156,26 @@ impl<T> CommitQueue<T> {
                 .partition(|queued| self.held.contains_key(&queued.source));
             self.lanes[lane] = free;
             self.n_events -= held.iter().map(|queued| queued.n_events).sum::<usize>();
-            refused.extend(held.into_iter().filter_map(|queued| self.push(queued, now)));
+            refused.extend(held.into_iter().filter_map(|queued| self.add(queued)));
         }
         refused
     }
 
     /// Takes out of webhooks that are about to be committed those whose source has been held since they were taken, so that
     /// they do not overtake what waits. Returns those for which there is no room.
-    pub fn hold_back(&mut self, webhooks: &mut Vec<Queued<T>>, now: Instant) -> Vec<Queued<T>> {
+    pub fn hold_back(&mut self, webhooks: &mut Vec<Queued<T>>) -> Vec<Queued<T>> {
         if self.held.is_empty() {
             return Vec::new();
         }
         let held = webhooks.extract_if(.., |queued| self.held.contains_key(&queued.source)).collect::<Vec<_>>();
-        held.into_iter().filter_map(|queued| self.push(queued, now)).collect()
+        held.into_iter().filter_map(|queued| self.add(queued)).collect()
     }
 
     /// A source is free: what waits for it goes the usual way.
-    pub fn release(&mut self, source: Uuid, now: Instant) {
+    pub fn release(&mut self, source: Uuid) {
         for queued in self.held.remove(&source).into_iter().flat_map(|held| held.webhooks) {
             self.n_held -= 1;
-            self.push(queued, now);
+            self.add(queued);
         }
     }
 
@@ -193,11 +199,8 @@ impl<T> CommitQueue<T> {
 
     /// Where something waits for company: until when.
     fn waits_until(&self, now: Instant) -> Option<Instant> {
-        if self.n_commits == 0 && (1..ENOUGH_EVENTS).contains(&self.n_events) {
-            self.pace.waits_until(now)
-        } else {
-            None
-        }
+        let may_wait = self.n_commits == 0 && (1..ENOUGH_EVENTS).contains(&self.n_events) && !self.is_closed;
+        if may_wait { self.pace.waits_until(now) } else { None }
     }
 
     /// Takes what is to be done now, without webhooks that are abandoned: nobody waits for their answer any more.

@@ -82,14 +82,13 @@ impl SharedQueue {
     ) {
         // In this order: whoever waits for work has looked at the time before.
         let (mut queue, now) = (self.lock(), Instant::now());
-        // A timer that is moved needs nobody to be woken: it moves by little.
-        let work =
-            |queue: &CommitQueue<_>| [queue.has_commit(now), queue.next_timer(now).is_some(), queue.is_exhausted()];
-        let before = work(&queue);
+        let work = |queue: &CommitQueue<_>| (queue.has_commit(now), queue.is_exhausted(), queue.next_timer(now));
+        let (commit_before, end_before, timer_before) = work(&queue);
         let refused = change(&mut queue, now);
-        let after = work(&queue);
+        let (commit, end, timer) = work(&queue);
         drop(queue);
-        if after.iter().zip(before).any(|(after, before)| *after && !before) {
+        let is_earlier = timer.is_some_and(|timer| timer_before.is_none_or(|before| timer < before));
+        if commit && !commit_before || end && !end_before || is_earlier {
             self.work_available.notify_one();
         }
         refuse(refused, IngestError::TooManyWaiting);
@@ -162,7 +161,7 @@ impl CommitWorkers {
             }
             drop(dequeue);
             let n_taken = webhooks.len();
-            self.queue.change(|queue, now| queue.hold_back(&mut webhooks, now));
+            self.queue.change(|queue, _| queue.hold_back(&mut webhooks));
             if webhooks.len() < n_taken {
                 batch = None;
             }
@@ -176,9 +175,9 @@ impl CommitWorkers {
     async fn probe(&self, sources: &[Uuid]) {
         let appendable = async |db: &mut PgConnection| log::appendable(db, sources).await;
         match self.prober.lock().await.run(appendable).await {
-            Ok(free) => self.queue.change(|queue, now| {
+            Ok(free) => self.queue.change(|queue, _| {
                 for source in free {
-                    queue.release(source, now);
+                    queue.release(source);
                 }
                 None
             }),

@@ -4,7 +4,7 @@
 //! them after the last. That pays only where others come without having been answered. So nobody is waited for unless the
 //! last commit had company, or webhooks come over several connections; and where nobody comes in the second half of the wait,
 //! again and again, all who post wait for their answers themselves: then nobody is waited for for a while. Whoever comes
-//! alone, or after he has read the last answer, waits for nobody.
+//! alone, or over the same connection after he has read the last answer, waits for nobody.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ const MAX_WAIT: Duration = Duration::from_millis(25);
 const MIN_WAIT: Duration = Duration::from_millis(5);
 /// Where webhooks come less often, it does not pay to wait for them.
 const MAX_USUAL_GAP: Duration = Duration::from_millis(10);
-/// Longer gaps say no more.
-const MAX_GAP: Duration = Duration::from_millis(20);
+/// Longer gaps say no more: after one, nobody is waited for before some sixteen have come fast.
+const MAX_GAP: Duration = Duration::from_millis(200);
 /// After a commit that so many shared, the next is not put off: at such a rate they gather while one is in flight.
 const MANY_WEBHOOKS: usize = 24;
 /// After so many waits in vain, one after the other, nobody is waited for for a while. A wait was in vain if nobody came in
@@ -32,12 +32,14 @@ pub struct Pace {
     last: Option<(Instant, Option<SocketAddr>)>,
     /// When the first came that waits.
     first_came: Option<Instant>,
+    /// Until when what waits is to wait for company. It stays the same for as long as that does.
+    deadline: Option<Instant>,
     /// The moving average of the gaps between webhooks.
     usual_gap: Duration,
     /// When the last commit began.
     began_at: Option<Instant>,
-    /// Whether it had company, and not so much that it needs no waiting for.
-    was_shared: bool,
+    /// How many webhooks it had.
+    n_last: usize,
     /// Whether what waits came over several connections, or another than what came before.
     is_of_several: bool,
     n_in_vain: u32,
@@ -49,9 +51,10 @@ impl Pace {
         Self {
             last: None,
             first_came: None,
+            deadline: None,
             usual_gap: MAX_GAP,
             began_at: None,
-            was_shared: false,
+            n_last: 0,
             is_of_several: false,
             n_in_vain: 0,
             no_company_until: None,
@@ -66,11 +69,15 @@ impl Pace {
         }
         self.last = Some((now, peer));
         self.first_came.get_or_insert(now);
+        if self.deadline.is_none() {
+            self.deadline = self.expects_company_until(now);
+        }
     }
 
     /// A commit of so many webhooks begins.
     pub fn began(&mut self, n_webhooks: usize, now: Instant) {
-        if let (Some(deadline), Some(first), Some((last, _))) = (self.deadline(now), self.first_came, self.last)
+        if let (Some(deadline), Some(first), Some((last, _))) =
+            (self.deadline.take(), self.first_came.take(), self.last)
             && deadline > first
         {
             let is_in_vain = now.saturating_duration_since(last) > now.saturating_duration_since(first) / 2;
@@ -80,21 +87,20 @@ impl Pace {
                 self.no_company_until = Some(now + NO_COMPANY);
             }
         }
-        self.first_came = None;
         self.began_at = Some(now);
-        self.was_shared = (2..MANY_WEBHOOKS).contains(&n_webhooks);
+        self.n_last = n_webhooks;
         self.is_of_several = false;
     }
 
     /// Until when what waits is to wait for company.
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
-        self.deadline(now).filter(|deadline| now < *deadline)
+        self.deadline.filter(|deadline| now < *deadline)
     }
 
-    fn deadline(&self, now: Instant) -> Option<Instant> {
+    fn expects_company_until(&self, now: Instant) -> Option<Instant> {
         let began_at = self.began_at?;
         let is_in_vain = self.no_company_until.is_some_and(|until| now < until);
-        let expects_company = (self.was_shared || self.is_of_several) && !is_in_vain;
+        let expects_company = (self.n_last > 1 || self.is_of_several) && self.n_last < MANY_WEBHOOKS && !is_in_vain;
         let wait = (COMPANY * self.usual_gap).clamp(MIN_WAIT, MAX_WAIT);
         (expects_company && self.usual_gap < MAX_USUAL_GAP).then(|| began_at + wait)
     }

@@ -44,26 +44,26 @@ fn a_small_load_shares_one_commit_and_waits_for_it() {
 fn what_waits_for_company_is_taken_when_there_is_enough_or_it_is_time() {
     let (mut queue, now) = (queue(), Instant::now());
     let mut at = now;
-    for n in 0..40 {
+    for n in 0..100 {
         at = now + n * Duration::from_millis(1);
         queue.push(queued(u8::try_from(n % 2).expect("small"), 1, n), at);
     }
-    assert_eq!(commit(queue.take(at, never)).webhooks.len(), 40);
-    queue.push(queued(1, 1, 40), at);
+    assert_eq!(commit(queue.take(at, never)).webhooks.len(), 100);
+    queue.push(queued(2, 1, 100), at);
     assert!(queue.next_timer(at).is_none(), "while a commit is in flight");
     queue.finish();
     assert!(queue.take(at, never).is_some(), "so many need no company");
-    queue.push(queued(1, 1, 41), at);
-    queue.push(queued(2, 1, 42), at);
+    queue.push(queued(1, 1, 101), at);
+    queue.push(queued(2, 1, 102), at);
     queue.finish();
     let timer = queue.next_timer(at).expect("others are to come");
     assert!(timer > at && queue.take(at, never).is_none() && !queue.has_commit(at));
-    queue.push(queued(2, ENOUGH_EVENTS, 43), at);
-    assert_eq!(names(&commit(queue.take(at, never))), [41, 42, 43], "that is enough");
+    queue.push(queued(2, ENOUGH_EVENTS, 103), at);
+    assert_eq!(names(&commit(queue.take(at, never))), [101, 102, 103], "that is enough");
     queue.finish();
-    queue.push(queued(1, 1, 44), at);
+    queue.push(queued(1, 1, 104), at);
     let timer = queue.next_timer(at).expect("others are to come");
-    assert_eq!(names(&commit(queue.take(timer, never))), [44], "nobody came");
+    assert_eq!(names(&commit(queue.take(timer, never))), [104], "nobody came");
     queue.finish();
     assert_eq!(queue.next_timer(timer), None, "nobody waits");
 }
@@ -108,9 +108,9 @@ fn a_held_source_delays_nobody_and_keeps_its_order() {
         assert!(matches!(probe, Some(Work::Probe(sources)) if sources == [Uuid::nil()]), "whatever came of it");
     }
     let mut late = vec![queued(0, 1, 5), queued(1, 1, 6)];
-    assert!(queue.hold_back(&mut late, now).is_empty());
+    assert!(queue.hold_back(&mut late).is_empty());
     assert_eq!(late.iter().map(|queued| queued.webhook).collect::<Vec<_>>(), [6]);
-    queue.release(Uuid::nil(), at);
+    queue.release(Uuid::nil());
     assert_eq!(names(&commit(queue.take(at + PROBE_INTERVAL, never))), [1, 2, 4, 5]);
     assert!(queue.next_probe().is_none());
 }
@@ -137,7 +137,7 @@ fn it_is_exhausted_when_nobody_waits_any_more() {
     let later = now + PROBE_INTERVAL;
     let Some(Work::Probe(sources)) = queue.take(later, |_| true) else { panic!("no probe") };
     for source in sources {
-        queue.release(source, now);
+        queue.release(source);
     }
     assert!(queue.is_exhausted());
 }
@@ -152,7 +152,7 @@ proptest! {
         let mut work = |queue: &mut CommitQueue<u32>, now: Instant, fails: bool| -> bool {
             match queue.take(now, never) {
                 None => return false,
-                Some(Work::Probe(sources)) if !fails => sources.into_iter().for_each(|source| queue.release(source, now)),
+                Some(Work::Probe(sources)) if !fails => sources.into_iter().for_each(|source| queue.release(source)),
                 Some(Work::Probe(_)) => {}
                 Some(Work::Commit(commit)) => {
                     if fails {
