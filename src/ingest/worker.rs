@@ -62,7 +62,7 @@ type Webhooks = Vec<Queued<PendingWebhook>>;
 /// The queue, and how a worker is woken.
 ///
 /// Not a channel: a receiver is woken for each message, and that costs as much as the rest of a webhook's way through
-/// here. This wakes a worker when there is a commit to make.
+/// here. This wakes a worker when there is a commit to make, or an earlier time to wait for.
 pub struct SharedQueue {
     queue: StdMutex<CommitQueue<PendingWebhook>>,
     work_available: Notify,

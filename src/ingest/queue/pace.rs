@@ -99,8 +99,8 @@ impl Pace {
 
     fn expects_company_until(&self, now: Instant) -> Option<Instant> {
         let began_at = self.began_at?;
-        let is_in_vain = self.no_company_until.is_some_and(|until| now < until);
-        let expects_company = (self.n_last > 1 || self.is_of_several) && self.n_last < MANY_WEBHOOKS && !is_in_vain;
+        let has_given_up = self.no_company_until.is_some_and(|until| now < until);
+        let expects_company = (self.n_last > 1 || self.is_of_several) && self.n_last < MANY_WEBHOOKS && !has_given_up;
         let wait = (COMPANY * self.usual_gap).clamp(MIN_WAIT, MAX_WAIT);
         (expects_company && self.usual_gap < MAX_USUAL_GAP).then(|| began_at + wait)
     }
