@@ -4,6 +4,7 @@
 //! what they took, the delivery settles what it sent; then the connections close, and the private cluster stops. Each
 //! step has a limit, and all of them together have one: whatever hangs, the program ends.
 
+mod commit_thread;
 mod supervisor;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -35,6 +36,7 @@ use crate::store::{consistency, retention, traffic};
 use crate::wakeups::Wakeups;
 use crate::web::console::Console;
 use crate::web::{ActivityRecorder, Servers, State};
+use commit_thread::CommitThread;
 use supervisor::{Stage, Supervisor};
 
 /// How often what is old is forgotten.
@@ -57,6 +59,8 @@ pub struct App {
     servers: Servers,
     stop_delivery: CancellationToken,
     stop_support: CancellationToken,
+    /// Until the commit workers have ended.
+    commit_thread: CommitThread,
     /// Gives the cluster back when its watch ends.
     cluster: Option<oneshot::Receiver<PrivateCluster>>,
     database: DatabaseHandle,
@@ -125,7 +129,8 @@ impl App {
     }
 
     async fn end(self) -> anyhow::Result<()> {
-        let Self { mut supervisor, servers, stop_delivery, stop_support, cluster, mut database, .. } = self;
+        let Self { mut supervisor, servers, stop_delivery, stop_support, commit_thread, cluster, mut database, .. } =
+            self;
         // Nothing is lost when it ends before the commits do: what they append is delivered next time.
         let delivery_end = Instant::now() + DELIVERY_END;
         supervisor.let_end(&[Stage::Web, Stage::Commit, Stage::Delivery]);
@@ -137,6 +142,7 @@ impl App {
         stop_support.cancel();
         supervisor.join(Stage::Support, SUPPORT_END).await;
         let failure = supervisor.finish();
+        drop(commit_thread);
         if let Some(cluster) = cluster {
             database.cluster = cluster.await.ok();
         }
@@ -170,6 +176,7 @@ struct Parts<W> {
     set_up: Arc<SetUp>,
     console: SocketAddr,
     commit_workers: Vec<W>,
+    commit_thread: CommitThread,
     held_calls: HeldCalls,
     delivery: Delivery,
     poller: DuePoller,
@@ -196,6 +203,7 @@ impl Parts<()> {
             );
         }
         let (ingest, commit_workers, held_calls) = Ingest::new(&database.connector, config.max_waiting, &due, &metrics);
+        let commit_thread = CommitThread::start().context("the thread for commits")?;
         let poller = DuePoller::new(&database.connector, Arc::clone(&due)).await?;
         let client = Client::new().context(
             "the HTTP client for Segment (are the system's CA certificates installed? Debian: `apt-get install \
@@ -230,6 +238,7 @@ impl Parts<()> {
             set_up,
             console,
             commit_workers,
+            commit_thread,
             held_calls,
             delivery,
             poller,
@@ -250,6 +259,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             set_up,
             console,
             commit_workers,
+            commit_thread,
             held_calls,
             delivery,
             poller,
@@ -265,7 +275,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             supervisor.spawn(Stage::Web, name, async { server.await.context("the HTTP server") });
         }
         for worker in commit_workers {
-            supervisor.spawn(Stage::Commit, "a commit worker", unfailing(worker));
+            supervisor.spawn_on(commit_thread.tasks(), Stage::Commit, "a commit worker", unfailing(worker));
         }
         let delivery = delivery.run(stop_delivery.clone());
         supervisor.spawn(Stage::Delivery, "the delivery", async { Ok(delivery.await?) });
@@ -296,7 +306,7 @@ impl<W: Future<Output = ()> + Send + 'static> Parts<W> {
             });
             cluster_back
         });
-        App { supervisor, servers, stop_delivery, stop_support, cluster, database, admin, console }
+        App { supervisor, servers, stop_delivery, stop_support, commit_thread, cluster, database, admin, console }
     }
 }
 

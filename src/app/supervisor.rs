@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::timeout;
 
@@ -34,15 +35,26 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a task.
+    /// Starts a task, on the runtime of who calls this.
     pub fn spawn(
         &mut self,
         stage: Stage,
         name: &'static str,
         task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
     ) {
-        let handle = self.tasks.spawn(task);
-        self.names.insert(handle.id(), (stage, name));
+        self.spawn_on(&Handle::current(), stage, name, task);
+    }
+
+    /// Starts a task on a runtime.
+    pub fn spawn_on(
+        &mut self,
+        runtime: &Handle,
+        stage: Stage,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn_on(task, runtime);
+        self.names.insert(task.id(), (stage, name));
     }
 
     /// Waits for a task to end, which none should, and returns what is wrong.

@@ -79,7 +79,7 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Serve);
         let is_service = matches!(command, Command::Serve);
         let _logging = telemetry::start(&env, if is_service { "info,sqlx=warn" } else { "warn" })?;
-        // Half the cores: commits and delivery. The HTTP server has a thread a core of its own, and they share.
+        // Half the cores. The HTTP server has a thread a core of its own and commits have one (`app::commit_thread`); they share.
         let n_threads = std::thread::available_parallelism()?.get().div_ceil(2);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(n_threads).enable_all().build()?;
         let json = self.json;
