@@ -11,7 +11,12 @@ pub const TICK: Duration = Duration::from_millis(500);
 
 /// Waits for the next tick: for as long as [`TICK`], or less.
 pub async fn next() {
-    sleep_until(next_after(Instant::now())).await;
+    after(Duration::ZERO).await;
+}
+
+/// Waits for the first tick when this time is over: for as long as [`TICK`] more, or less.
+pub async fn after(time: Duration) {
+    sleep_until(next_after(Instant::now() + time)).await;
 }
 
 /// The next tick after this time.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -22,8 +22,9 @@ use crate::store::call_effects::User;
 use crate::store::calls::{self, HeldPlace};
 use crate::store::connection::Connection;
 use crate::store::forgotten_user;
+use crate::ticks;
 
-/// How often calls are looked for that need wait no longer.
+/// Calls that need wait no longer are looked for after this time, at the next tick.
 const LOOK: Duration = Duration::from_secs(2);
 /// The calls of so many users are released together.
 const USERS_AT_A_TIME: usize = 20;
@@ -41,7 +42,7 @@ impl HeldCalls {
     /// Does so until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut expired_at, mut place): (Option<Instant>, HeldPlace) = (None, HeldPlace::default());
-        while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
+        while stop.run_until_cancelled(ticks::after(LOOK)).await.is_some() {
             let Some(looked) = stop.run_until_cancelled(self.look(&place)).await else { return };
             match looked {
                 Ok(next) => place = next,

@@ -18,8 +18,7 @@ use crate::wakeups::Wakeups;
 
 /// Waits until due steps are looked for again. Nobody misses a job for a second.
 async fn a_while() {
-    ticks::next().await;
-    ticks::next().await;
+    ticks::after(ticks::TICK).await;
 }
 
 /// Does the steps of jobs.
