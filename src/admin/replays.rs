@@ -114,6 +114,12 @@ impl Admin {
 }
 
 impl ReplayView {
+    /// What was asked for, for the audit log.
+    #[must_use]
+    pub fn described(&self, source_name: &str) -> String {
+        format!("{source_name}: {} that had been given up", self.total)
+    }
+
     /// Whether it goes on.
     #[must_use]
     pub fn goes_on(&self) -> bool {

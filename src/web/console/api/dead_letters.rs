@@ -75,10 +75,8 @@ pub async fn replay(console: Data<Console>, visit: Visit, body: Json<ReplayReque
     let source = visit.source()?;
     let ReplayRequest { kinds, reason, since, until } = body.into_inner();
     let filter = filter(&kinds.unwrap_or_default(), reason, [since, until])?;
-    let actor = visit.actor();
-    let replay = console.admin.start_replay(source.id, &filter, &actor.name).await?;
-    let detail = format!("{}: {} that had been given up", source.name, replay.total);
-    console.admin.record(&actor, Some(source.account_id), Action::ReplayStarted, &detail).await?;
+    let replay = console.admin.start_replay(source.id, &filter, &visit.actor().name).await?;
+    console.record(&visit, Action::ReplayStarted, &replay.described(&source.name)).await?;
     Ok(accepted(&replay))
 }
 

@@ -41,16 +41,14 @@ pub async fn start(console: Data<Console>, visit: Visit, form: Form<Which>) -> R
     let source = visit.source()?;
     let reason = form.into_inner().reason;
     let filter = DeadLetterFilter { reason, is_exact_reason: true, ..DeadLetterFilter::default() };
-    let actor = visit.actor();
-    let started = console.admin.start_replay(source.id, &filter, &actor.name).await;
+    let started = console.admin.start_replay(source.id, &filter, &visit.actor().name).await;
     let replay = match started {
         Err(error @ (AdminError::NoDeadLetters | AdminError::ReplayGoesOn)) => {
             return page_again(&problems(&console, &visit, Some(error.to_string())).await?);
         }
         started => started?,
     };
-    let detail = format!("{}: {} that had been given up", source.name, replay.total);
-    console.admin.record(&actor, Some(source.account_id), Action::ReplayStarted, &detail).await?;
+    console.record(&visit, Action::ReplayStarted, &replay.described(&source.name)).await?;
     Ok(see_other(&path(source.id, replay.replay_id)))
 }
 
