@@ -246,9 +246,11 @@ impl CommitWorkers {
         let committed = batch.take_committed(&stored.appended);
         let handed_on: HashSet<Uuid> = committed.iter().map(|(source, _)| *source).collect();
         let in_log = appended_sources(&webhooks).filter(|source| !handed_on.contains(source));
+        let in_log: Vec<Uuid> = in_log.collect();
+        // First, so that the web server's threads wake up before the delivery's.
+        batch.reply(webhooks, stored, &self.metrics);
         self.due.wake(WakeReason::NewEvents, in_log);
         self.due.committed(committed);
-        batch.reply(webhooks, stored, &self.metrics);
     }
 
     fn hold(&self, webhooks: Webhooks) {
