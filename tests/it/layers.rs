@@ -17,7 +17,7 @@ const MAY_USE: [(&str, &str); 21] = [
     ("admin", "destinations domain random secrets sources store"),
     ("delivery", "config destinations domain metrics random secrets sources store ticks wakeups"),
     ("jobs", "domain store ticks wakeups"),
-    ("ingest", "domain metrics sources store wakeups"),
+    ("ingest", "domain metrics sources store ticks wakeups"),
     ("config", "domain secrets"),
     ("local_postgres", "random secrets ticks"),
     ("sandbox", "destinations domain random"),
