@@ -23,6 +23,7 @@ async fn a_forgotten_password_gets_a_new_link_which_ends_all_sessions() {
         browser.see("A one-time link for bob@example.com").await;
         let link = browser.content("#link").await;
         browser.click("Sign out").await;
+        browser.see("You are signed out.").await;
         browser.go(&link).await;
         browser.see("Choose a new password").await;
         elsewhere.go("/profile").await;
