@@ -29,6 +29,7 @@ async fn send_again(stage: &Stage) {
     source.accept(service, &events(1..=3)).await;
     browser.see_at(&format!("{base}/events/e1"), "gave up Segment answered 400").await;
     browser.click("Send again, under Problems").await;
+    browser.arrive(&format!("{base}/problems")).await;
     context.source_is(&source.id, |shown| shown["dead_letters"] == 3).await;
     browser.go(&format!("{base}/problems")).await;
     browser.click("Send 3 again").await;
