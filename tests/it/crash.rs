@@ -1,6 +1,7 @@
 //! Nothing acknowledged is ever lost: not when the program is killed, not when the database is.
 
 use std::collections::BTreeSet;
+use std::thread::available_parallelism;
 
 use nudgespot_source::sources::signature::SigningScheme;
 use serde_json::json;
@@ -57,15 +58,23 @@ async fn told_to_stop_it_answers_what_is_on_its_way_and_waits_for_no_idle_connec
         let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<Vec<_>>().concat();
         format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n{body}", source.path, body.len())
     };
-    let (mut idle, mut slow, mut answer) = (connect().await, connect().await, vec![0; 4_096]);
-    idle.write_all(request("e1").as_bytes()).await.expect("sent");
-    let n = idle.read(&mut answer).await.expect("answered");
-    assert!(answer[..n].starts_with(b"HTTP/1.1 200"), "{answer:?}");
-    let whole = request("e2");
+    // One for each thread of the server, which are told to stop one after the other.
+    let (mut idle, mut answer) = (Vec::new(), vec![0; 4_096]);
+    for n in 0..available_parallelism().expect("known").get() {
+        let mut connection = connect().await;
+        connection.write_all(request(&format!("idle-{n}")).as_bytes()).await.expect("sent");
+        let n = connection.read(&mut answer).await.expect("answered");
+        assert!(answer[..n].starts_with(b"HTTP/1.1 200"), "{answer:?}");
+        idle.push(connection);
+    }
+    let mut slow = connect().await;
+    let whole = request("slow");
     let (begin, rest) = whole.split_at(whole.len() - 9);
     slow.write_all(begin.as_bytes()).await.expect("sent");
     service.signal("TERM");
-    assert_eq!(idle.read(&mut answer).await.expect("closed"), 0);
+    for mut connection in idle {
+        assert_eq!(connection.read(&mut answer).await.expect("closed"), 0);
+    }
     slow.write_all(rest.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     slow.read_to_string(&mut answer).await.expect("answered, and closed");
